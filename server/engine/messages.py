@@ -1,0 +1,96 @@
+"""What passes between the API process and an engine process.
+
+Both directions carry length-prefixed msgpack over one local socket (`wire`). The API process sends
+commands as they come; the engine answers with one `StepOutput` a step, whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..events import FinishReason
+from ..requests import SamplingParams
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Generate from `token_ids`, at most `max_tokens` (both at least 1).
+
+    `boundaries` are ascending positions in the prompt where a checkpoint of the cache pays (end of system
+    and tools, before the last user message); `cache_salt` parts the prefix caches of different keys.
+    `background` requests (titles) yield to the others.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    max_tokens: int
+    stop_token_ids: list[int] = []
+    sampling: SamplingParams = SamplingParams()
+    boundaries: list[int] = []
+    cache_salt: str = ""
+    background: bool = False
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Forget the request; no further update of it is sent. Unknown ids are ignored."""
+
+    request_id: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """End the process after the current step."""
+
+
+Command = Submit | Cancel | Shutdown
+
+
+class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
+    """The weights are loaded. Sizes in bytes.
+
+    `device` is MLX's device in words, with the BLAS on the CPU; `batching` says how rows are decoded
+    together ("batched" or "serial") and `batching_reason` why, where it is not the best way.
+    """
+
+    device: str
+    weight_bytes: int
+    load_seconds: float
+    batching: str = "batched"
+    batching_reason: str = ""
+
+
+class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The engine cannot go on: the model did not load, or the step loop met an error. Then it exits."""
+
+    message: str
+
+
+class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
+    """What a step did for one request.
+
+    The first update of a request says that it was admitted. `num_computed_tokens` counts prompt tokens in
+    the cache, the `num_cached_tokens` reused ones included. `token_ids` are the tokens this step
+    generated, the stop token left out. `error` ends the request.
+    """
+
+    request_id: str
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    token_ids: list[int] = []
+    finish_reason: FinishReason | None = None
+    error: str = ""
+
+
+class EngineStats(msgspec.Struct, frozen=True, array_like=True):
+    """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    cache_bytes: int = 0
+    memory_bytes: int = 0
+
+
+class StepOutput(msgspec.Struct, frozen=True, tag="step"):
+    updates: list[SequenceUpdate]
+    stats: EngineStats = EngineStats()
+
+
+EngineMessage = EngineReady | EngineFailed | StepOutput

@@ -1,0 +1,141 @@
+"""Every error the server raises on purpose.
+
+    OmlxError
+    ├── RequestError            the client can mend it
+    │   ├── InvalidRequest      400  a field is wrong; `param` names it
+    │   ├── ContextOverflow     400  the prompt is longer than the window
+    │   ├── Unauthorized        401
+    │   ├── Forbidden           403  (host or origin, or a key without the scope)
+    │   ├── NotFound            404
+    │   │   └── ModelNotFound   404  names the models there are
+    │   ├── BodyTooLarge        413
+    │   └── UnsupportedMedia    415
+    ├── ServiceError            the client did nothing wrong
+    │   ├── Overloaded          503  with `retry_after` seconds
+    │   ├── ShuttingDown        503
+    │   ├── EngineUnavailable   503  the model's process is down
+    │   └── EngineFailure       500  it failed while it answered
+    ├── ModelError              a model folder or file cannot be used
+    │   ├── UnsupportedModel    names what is not supported
+    │   └── CorruptModel        names the file and what is wrong in it
+    └── SettingsError           a setting is wrong; names it and its source
+
+A message says the fact and the remedy. Only messages of these classes reach a client; any other
+exception is a bug, is logged with its request id, and reaches the client as a plain 500.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class OmlxError(Exception):
+    """Base of all errors raised on purpose; `str(error)` is fit for a user's eyes."""
+
+
+class RequestError(OmlxError):
+    status = 400
+    code = "invalid_request"
+    param: str | None = None
+
+
+class InvalidRequest(RequestError):
+    """`param` is the path of the field in the body, such as `messages.2.content`."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContextOverflow(RequestError):
+    """The prompt has `num_tokens`, the window holds `maximum`.
+
+    The wording is Anthropic's: Claude Code, opencode and Pi compact the conversation when they read it.
+    """
+
+    code = "context_length_exceeded"
+    param = "messages"
+
+    def __init__(self, num_tokens: int, maximum: int) -> None:
+        super().__init__(f"prompt is too long: {num_tokens} tokens > {maximum} maximum")
+        self.num_tokens = num_tokens
+        self.maximum = maximum
+
+
+class Unauthorized(RequestError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(RequestError):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    param = "model"
+
+    def __init__(self, model: str, available: Sequence[str]) -> None:
+        listed = ", ".join(available) if available else "none; add one with `omlx import` or --model-dir"
+        super().__init__(f"model {model!r} not found. Available models: {listed}")
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedMedia(RequestError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class ServiceError(OmlxError):
+    status = 500
+    code = "server_error"
+    retry_after: int | None = None
+
+
+class Overloaded(ServiceError):
+    status = 503
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ShuttingDown(ServiceError):
+    status = 503
+    code = "shutting_down"
+
+
+class EngineUnavailable(ServiceError):
+    status = 503
+    code = "engine_unavailable"
+
+
+class EngineFailure(ServiceError):
+    code = "engine_failure"
+
+
+class ModelError(OmlxError):
+    pass
+
+
+class UnsupportedModel(ModelError):
+    pass
+
+
+class CorruptModel(ModelError):
+    pass
+
+
+class SettingsError(OmlxError):
+    pass

@@ -1,0 +1,156 @@
+"""What a client asked for, in the words every dialect shares.
+
+The dialects decode their bodies into these values, the pipeline reads nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TypeAlias, Union
+
+Json: TypeAlias = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+"""A parsed JSON value: tool schemas and tool arguments are the client's own."""
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """The model's own thinking, sent back by the client."""
+
+    text: str
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model made. `arguments` is the text the client holds, valid JSON or not."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReference:
+    """Names a deferred tool whose definition is rendered where this part stands."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    parts: tuple[Text | Image | ToolReference, ...]
+    name: str = ""
+    is_error: bool = False
+
+
+Part: TypeAlias = Text | Image | Reasoning | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts joined by newlines, other parts left out."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    name: str
+    description: str
+    parameters: dict[str, Json]
+    deferred: bool = False
+    """Deferred tools stay out of the prompt until a `ToolReference` names them."""
+
+
+class ToolMode(StrEnum):
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    mode: ToolMode = ToolMode.AUTO
+    name: str = ""
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn. `None` means unset: the layer below decides.
+
+    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 keep every token. `seed` makes the draws of one
+    sequence reproducible, alone and inside any batch.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
+
+    def over(self, defaults: SamplingParams) -> SamplingParams:
+        """These values, with what is unset taken from `defaults`."""
+        unset = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **unset)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningOptions:
+    """Whether and how much the model may think; `None` leaves it to the model's default."""
+
+    enabled: bool | None = None
+    effort: str | None = None
+    budget_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One answer asked of one model.
+
+    `max_tokens` is what the client wants, clamped later to what the window leaves. `stop` are text stop
+    sequences. `session` groups the turns of one conversation where the client says so.
+    """
+
+    request_id: str
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolDefinition, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    sampling: SamplingParams = SamplingParams()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    reasoning: ReasoningOptions = ReasoningOptions()
+    session: str = ""
+    template_options: dict[str, Json] = field(default_factory=dict)
+    """The client's `chat_template_kwargs`."""
