@@ -1,0 +1,47 @@
+"""Framing of the socket between the API process and an engine process.
+
+A frame is the payload's length as four little-endian bytes, then the payload: one message as msgpack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import msgspec
+
+from .messages import Command, EngineMessage
+
+_LENGTH_BYTES = 4
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Command | EngineMessage) -> bytes:
+    """The message as one whole frame."""
+    payload = _encoder.encode(message)
+    return len(payload).to_bytes(_LENGTH_BYTES, "little") + payload
+
+
+def read_frame(connection: socket.socket) -> bytes | None:
+    """The payload of the next frame, blocking; `None` when the other side has closed."""
+    header = _read_exactly(connection, _LENGTH_BYTES)
+    return header and _read_exactly(connection, int.from_bytes(header, "little"))
+
+
+def _read_exactly(connection: socket.socket, count: int) -> bytes | None:
+    received = bytearray()
+    while len(received) < count:
+        piece = connection.recv(count - len(received))
+        if not piece:
+            return None
+        received += piece
+    return bytes(received)
+
+
+async def read_frame_async(reader: asyncio.StreamReader) -> bytes | None:
+    """The payload of the next frame; `None` when the other side has closed."""
+    try:
+        header = await reader.readexactly(_LENGTH_BYTES)
+        return await reader.readexactly(int.from_bytes(header, "little"))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
