@@ -1,0 +1,179 @@
+"""One answer: a request rendered, admitted by the engine, and its tokens turned into events.
+
+This is the one pipeline that every dialect shares, streaming or not. It runs in the API process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+
+from ..errors import ContextOverflow
+from ..events import Event, FinishReason, Finished, PrefillProgress, ReasoningDelta, ToolCallDelta, Usage
+from ..models.pool import Lease, ModelPool
+from ..prompts.render import Prompt
+from ..requests import GenerationRequest
+from .messages import SequenceUpdate, Submit
+from .model_text import ModelText
+from .process import EngineProcess
+
+logger = logging.getLogger(__name__)
+
+
+class Generation:
+    """An admitted request. `next` gives its events step by step, the last one a `Finished`.
+
+    Whoever holds it calls `close`, early or late: that stops the engine's work within one step.
+    """
+
+    def __init__(self, request: GenerationRequest, text: ModelText, prompt: Prompt, lease: Lease[EngineProcess]) -> None:
+        self._request = request
+        self._lease = lease
+        self._started_at = perf_counter()
+        self._first_token_at = 0.0
+        self._decoder = text.decoder(request, prompt)
+        self._num_computed_tokens = 0
+        self._calls_tools = False
+        self.usage = Usage(len(prompt.token_ids))
+        self.is_finished = False
+        self._stream = lease.engine.submit(_submit(request, text, prompt))
+
+    async def admitted(self) -> None:
+        """Wait until the engine has taken the request in; raises why it could not."""
+        update = await self._stream.next()
+        self.usage = replace(self.usage, num_cached_tokens=update.num_cached_tokens)
+        self._pending = update
+
+    async def next(self) -> list[Event]:
+        """The events of the next step; an empty list is a step with nothing to show yet.
+
+        Cancelling this call loses nothing. Raises `ServiceError` when the engine fails.
+        """
+        update, self._pending = self._pending, None
+        if update is None:
+            update = await self._stream.next()
+        events: list[Event] = []
+        if self._num_computed_tokens < update.num_computed_tokens:
+            self._num_computed_tokens = update.num_computed_tokens
+            events.append(PrefillProgress(update.num_computed_tokens, self.usage.num_prompt_tokens))
+        events += self._decode(update)
+        return events
+
+    def close(self) -> None:
+        """Stop the engine's work on this request and give the model back."""
+        if not self.is_finished:
+            self.is_finished = True
+            self._log("aborted")
+        self._stream.close()
+        self._lease.release()
+
+    _pending: SequenceUpdate | None = None
+
+    def _decode(self, update: SequenceUpdate) -> list[Event]:
+        if update.token_ids and not self._first_token_at:
+            self._first_token_at = perf_counter()
+        deltas = self._decoder.feed(update.token_ids)
+        stop_sequence = self._decoder.stop_sequence
+        is_last = update.finish_reason is not None or bool(stop_sequence)
+        if is_last:
+            deltas += self._decoder.finish()
+        self._count(update, any(isinstance(delta, ReasoningDelta) for delta in deltas))
+        self._calls_tools |= any(isinstance(delta, ToolCallDelta) for delta in deltas)
+        events: list[Event] = list(deltas)
+        if is_last:
+            events.append(self._finish(update.finish_reason, stop_sequence))
+        return events
+
+    def _count(self, update: SequenceUpdate, is_reasoning: bool) -> None:
+        count = len(update.token_ids)
+        self.usage = replace(
+            self.usage,
+            num_output_tokens=self.usage.num_output_tokens + count,
+            num_reasoning_tokens=self.usage.num_reasoning_tokens + (count if is_reasoning else 0),
+        )
+
+    def _finish(self, reason: FinishReason | None, stop_sequence: str) -> Finished:
+        if stop_sequence:
+            reason = FinishReason.STOP_SEQUENCE
+        elif self._calls_tools and reason is FinishReason.STOP:
+            reason = FinishReason.TOOL_CALLS
+        assert reason is not None
+        self.is_finished = True
+        self._log(reason.value)
+        return Finished(reason, self.usage, stop_sequence)
+
+    def _log(self, outcome: str) -> None:
+        """One line a request; no text of the prompt or the answer."""
+        now = perf_counter()
+        first_token_at = self._first_token_at or now
+        decode_seconds = now - first_token_at
+        rate = (self.usage.num_output_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0
+        logger.info(
+            "request %s: model %s, %d prompt tokens (%d cached), %d output tokens, "
+            "first token after %.0f ms, %.1f tokens/s, %s",
+            self._request.request_id,
+            self._request.model,
+            self.usage.num_prompt_tokens,
+            self.usage.num_cached_tokens,
+            self.usage.num_output_tokens,
+            1000 * (first_token_at - self._started_at),
+            max(rate, 0.0),
+            outcome,
+        )
+
+
+class Generator:
+    """Starts generations on the pool's models."""
+
+    def __init__(self, pool: ModelPool[EngineProcess], text_of: Callable[[str], ModelText]) -> None:
+        self._pool = pool
+        self._text_of = text_of
+
+    async def start(self, request: GenerationRequest) -> Generation:
+        """Render, check the window, load the model, and wait for admission.
+
+        Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
+        promised to the client by then.
+        """
+        text, prompt = await self._render(request)
+        lease = await self._pool.lease(request.model)
+        try:
+            generation = Generation(request, text, prompt, lease)
+        except BaseException:
+            lease.release()
+            raise
+        try:
+            await generation.admitted()
+        except BaseException:
+            generation.close()
+            raise
+        return generation
+
+    async def count_tokens(self, request: GenerationRequest) -> int:
+        """The exact length of the prompt this request would render to; loads no weights."""
+        _, prompt = await self._render(request, check_window=False)
+        return len(prompt.token_ids)
+
+    async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt]:
+        self._pool.entry(request.model)
+        text = await asyncio.to_thread(self._text_of, request.model)
+        prompt = await asyncio.to_thread(text.render, request)
+        longest_prompt = text.context_window - 1
+        if check_window and len(prompt.token_ids) > longest_prompt:
+            raise ContextOverflow(len(prompt.token_ids), longest_prompt)
+        return text, prompt
+
+
+def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt) -> Submit:
+    room = text.context_window - len(prompt.token_ids)
+    return Submit(
+        request_id=request.request_id,
+        token_ids=list(prompt.token_ids),
+        max_tokens=min(request.max_tokens or room, room),
+        stop_token_ids=list(text.stop_token_ids),
+        sampling=request.sampling.over(text.generation_defaults),
+        boundaries=list(prompt.boundaries),
+    )

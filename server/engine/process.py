@@ -1,0 +1,202 @@
+"""An engine process, seen from the API process: started, spoken to, ended.
+
+One task reads the socket and deals the updates out to the requests' queues. When the socket closes,
+expected or not, every open request ends with a typed error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..errors import EngineFailure, EngineUnavailable, OmlxError
+from .messages import Cancel, Command, EngineFailed, EngineMessage, EngineReady, EngineStats, Shutdown, StepOutput
+from .messages import SequenceUpdate, Submit
+from .wire import frame, read_frame_async
+
+logger = logging.getLogger(__name__)
+
+_decoder = msgspec.msgpack.Decoder(EngineMessage)
+_STOP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCommand:
+    """How an engine process is started: its command line, to which `--fd N` is added, and its environment."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+
+
+class EngineStream:
+    """The updates of one request, in order. Leaving the `async for` early needs a `close`."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._updates: asyncio.Queue[SequenceUpdate | OmlxError] = asyncio.Queue()
+        self._close = close
+        self._ended = False
+
+    def put(self, update: SequenceUpdate | OmlxError) -> None:
+        self._updates.put_nowait(update)
+
+    async def next(self) -> SequenceUpdate:
+        """The next update. Raises the error that ended the request."""
+        update = await self._updates.get()
+        if isinstance(update, OmlxError):
+            self._ended = True
+            raise update
+        if update.error:
+            self._ended = True
+            raise EngineFailure(update.error)
+        self._ended = update.finish_reason is not None
+        return update
+
+    def close(self) -> None:
+        """Tell the engine to forget the request, unless it has ended."""
+        if not self._ended:
+            self._ended = True
+            self._close()
+
+
+class EngineProcess:
+    """A running engine. `start` spawns it at once; `attach` needs the event loop and begins to listen."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self._process = process
+        self._connection = connection
+        self._ready: asyncio.Future[EngineReady] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._streams: dict[str, EngineStream] = {}
+        self._failure = ""
+        self.stats = EngineStats()
+
+    @classmethod
+    def start(cls, command: EngineCommand) -> EngineProcess:
+        """Spawn the process. It inherits standard error for its log, and one socket."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [*command.argv, "--fd", str(theirs.fileno())],
+                env=dict(command.environment),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._reading is not None and not self._reading.done()
+
+    @property
+    def num_requests(self) -> int:
+        return len(self._streams)
+
+    async def attach(self) -> None:
+        """Begin to read what the engine says."""
+        self._ready = asyncio.get_running_loop().create_future()
+        reader, self._writer = await asyncio.open_connection(sock=self._connection)
+        self._reading = asyncio.create_task(self._read(reader))
+
+    async def ready(self) -> EngineReady:
+        """Wait until the weights are loaded. Raises `EngineUnavailable` with the engine's reason."""
+        assert self._ready is not None, "attach comes first"
+        return await asyncio.shield(self._ready)
+
+    def submit(self, submit: Submit) -> EngineStream:
+        """Hand over a request. Raises `EngineUnavailable` when the process is gone."""
+        if not self.is_alive:
+            raise EngineUnavailable(self._failure or "the engine is not running; try again")
+        assert submit.request_id not in self._streams
+        stream = EngineStream(lambda: self._forget(submit.request_id))
+        self._streams[submit.request_id] = stream
+        self._send(submit)
+        return stream
+
+    def fail_requests(self, error: OmlxError) -> None:
+        """End every open request with `error`."""
+        for request_id, stream in list(self._streams.items()):
+            stream.put(error)
+            self._forget(request_id)
+
+    async def stop(self) -> None:
+        """End the process: asked first, then made to. No request survives it."""
+        self.fail_requests(EngineUnavailable("the model was unloaded; try again"))
+        if self._reading is None:
+            self._connection.close()
+        else:
+            self._send(Shutdown())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._reading), _STOP_SECONDS)
+        await asyncio.to_thread(self._end_process)
+        if self._reading is not None:
+            await self._reading
+
+    def _forget(self, request_id: str) -> None:
+        if self._streams.pop(request_id, None) is not None:
+            self._send(Cancel(request_id))
+
+    def _send(self, command: Command) -> None:
+        if self._writer is not None and self.is_alive:
+            self._writer.write(frame(command))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while (payload := await read_frame_async(reader)) is not None:
+                self._receive(_decoder.decode(payload))
+        finally:
+            await self._closed()
+
+    def _receive(self, message: EngineMessage) -> None:
+        if isinstance(message, StepOutput):
+            self.stats = message.stats
+            for update in message.updates:
+                self._deal(update)
+        elif isinstance(message, EngineReady):
+            assert self._ready is not None
+            self._ready.set_result(message)
+        elif isinstance(message, EngineFailed):
+            self._failure = message.message
+
+    def _deal(self, update: SequenceUpdate) -> None:
+        stream = self._streams.get(update.request_id)
+        if stream is None:  # cancelled while this step ran
+            return
+        if update.finish_reason is not None or update.error:
+            del self._streams[update.request_id]
+        stream.put(update)
+
+    async def _closed(self) -> None:
+        """The socket has closed: whoever waits learns why."""
+        assert self._writer is not None and self._ready is not None
+        self._writer.close()
+        status = await asyncio.to_thread(self._end_process)
+        reason = self._failure or f"the engine process ended with status {status}; the log says why"
+        if self._streams or not self._ready.done():
+            logger.error("Engine %d: %s", self.pid, reason)
+        for stream in self._streams.values():
+            stream.put(EngineFailure(reason))
+        self._streams.clear()
+        if not self._ready.done():
+            self._ready.set_exception(EngineUnavailable(reason))
+            self._ready.exception()  # nobody need be waiting
+        self._failure = reason
+
+    def _end_process(self) -> int:
+        """Wait for the process, killing it when it does not end in time; its exit status."""
+        try:
+            return self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
