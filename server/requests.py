@@ -135,6 +135,40 @@ class ReasoningOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonObject:
+    """The answer is any JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """The answer is JSON that `schema` allows."""
+
+    schema: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The answer is one of the texts."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """The answer is a sentence of the grammar, written in EBNF."""
+
+    text: str
+
+
+OutputFormat: TypeAlias = JsonObject | JsonSchema | Regex | Choice | Grammar
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One answer asked of one model.
 
@@ -154,3 +188,5 @@ class GenerationRequest:
     session: str = ""
     template_options: dict[str, Json] = field(default_factory=dict)
     """The client's `chat_template_kwargs`."""
+    output_format: OutputFormat | None = None
+    """What the answer's text must look like; `None` is free text."""
