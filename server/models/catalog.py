@@ -1,0 +1,147 @@
+"""Which models there are: folders found under --model-dir, checked before MLX ever sees them.
+
+An id is an opaque name: requests are looked up in the catalog and never joined to a path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ..errors import CorruptModel, ModelError, UnsupportedModel
+from ..requests import Json
+from .folder import context_window, read_config, read_json_object
+from .safetensors_file import read_header
+
+logger = logging.getLogger(__name__)
+
+_INDEX = "model.safetensors.index.json"
+
+
+class ModelKind(StrEnum):
+    LLM = "llm"
+    VLM = "vlm"
+    EMBEDDING = "embedding"
+    RERANKER = "reranker"
+    AUDIO = "audio"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A usable model folder. `id` is its name, `org/name` where it lies two levels down.
+
+    `architecture` is the config's `model_type`, `size_bytes` what the weights take, `context_window` counts
+    tokens, `quantization` reads like "4bit" and is None for plain floats.
+    """
+
+    id: str
+    path: Path
+    kind: ModelKind
+    architecture: str
+    size_bytes: int
+    context_window: int
+    quantization: str | None = None
+
+
+def discover(folders: Sequence[Path]) -> tuple[ModelEntry, ...]:
+    """Every model in `folders`: a model folder itself, or one level or two (`org/name`) below.
+
+    What cannot be used is logged with its reason and left out; of two models with one id the first stays.
+    """
+    found: dict[str, ModelEntry] = {}
+    for root in folders:
+        if not root.is_dir():
+            logger.warning("Model folder %s does not exist; create it, or correct --model-dir", root)
+            continue
+        for model_id, path in _candidates(root):
+            try:
+                entry = read_entry(path, model_id)
+            except ModelError as error:
+                logger.warning("Skipped model %r: %s", model_id, error)
+                continue
+            if found.setdefault(model_id, entry) is not entry:
+                logger.warning("Skipped %s: the name %r is taken by %s", path, model_id, found[model_id].path)
+    return tuple(sorted(found.values(), key=lambda entry: entry.id))
+
+
+def _candidates(root: Path) -> Iterator[tuple[str, Path]]:
+    if (root / "config.json").is_file():
+        yield root.resolve().name, root
+        return
+    for folder in _subfolders(root):
+        if (folder / "config.json").is_file():
+            yield folder.name, folder
+            continue
+        for inner in _subfolders(folder):
+            if (inner / "config.json").is_file():
+                yield f"{folder.name}/{inner.name}", inner
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """The visible folders in `folder`, sorted; imports under way have hidden names."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError as error:
+        logger.warning("Skipped %s: cannot be listed (%s)", folder, error.strerror or error)
+        return []
+
+
+def read_entry(path: Path, model_id: str) -> ModelEntry:
+    """The entry of one model folder. Raises `ModelError` with the reason it cannot be used."""
+    config = read_config(path)
+    if "model_file" in config:
+        raise UnsupportedModel(f"{path}: wants its own code run ({config['model_file']!r}), which omlx never does")
+    return ModelEntry(
+        id=model_id,
+        path=path,
+        kind=_kind(path, config),
+        architecture=str(config["model_type"]),
+        size_bytes=sum(read_header(file).size_bytes for file in weight_files(path)),
+        context_window=context_window(config),
+        quantization=_quantization(config),
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files MLX will load, every shard that the index names among them."""
+    files = sorted(folder.glob("model*.safetensors"))
+    weight_map = read_json_object(folder / _INDEX).get("weight_map", {})
+    if not isinstance(weight_map, dict):
+        raise CorruptModel(f"{folder / _INDEX}: its weight_map is not an object")
+    missing = sorted({str(name) for name in weight_map.values()} - {file.name for file in files})
+    if missing:
+        raise CorruptModel(
+            f"{folder}: {len(missing)} weight files are missing, {missing[0]} first; download them again"
+        )
+    if not files:
+        raise CorruptModel(f"{folder}: no model*.safetensors in it")
+    return files
+
+
+def _kind(path: Path, config: Mapping[str, Json]) -> ModelKind:
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if name.endswith("ForSequenceClassification"):
+        return ModelKind.RERANKER
+    if (path / "modules.json").is_file() or name.endswith(("BertModel", "RobertaModel", "ForTextEncoding")):
+        return ModelKind.EMBEDDING
+    if "vision_config" in config:
+        return ModelKind.VLM
+    if "Whisper" in name or ("audio_config" in config and "text_config" not in config):
+        return ModelKind.AUDIO
+    return ModelKind.LLM
+
+
+def _quantization(config: Mapping[str, Json]) -> str | None:
+    found = config.get("quantization") or config.get("quantization_config")
+    if not isinstance(found, dict):
+        return None
+    mode, bits = found.get("mode", "affine"), found.get("bits")
+    if mode != "affine":
+        return str(mode)
+    return f"{bits}bit" if isinstance(bits, int) else str(found.get("quant_method", "unknown"))

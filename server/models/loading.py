@@ -1,0 +1,72 @@
+"""A model folder as an MLX model, in memory. No code that lies in the folder is ever run.
+
+`auto_map` in a config is ignored: the model classes are ours or mlx-lm's, chosen by `model_type`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model as load_mlx_lm_model
+
+from ..errors import CorruptModel, UnsupportedModel
+from .catalog import weight_files
+from .folder import read_config
+from .safetensors_file import read_header
+
+_MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model whose weights are in memory, in the types they were stored in."""
+
+    model: nn.Module
+    weight_bytes: int
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Load the model in the folder `path`. The calling thread must own MLX.
+
+    Raises `UnsupportedModel` for an architecture neither omlx nor mlx-lm has, and `CorruptModel` for files
+    that do not fit together.
+    """
+    config = read_config(path)
+    model_type = str(config["model_type"])
+    if "model_file" in config:
+        raise UnsupportedModel(f"{path}: wants its own code run ({config['model_file']!r}), which omlx never does")
+    if not _MODEL_TYPE.fullmatch(model_type):
+        raise UnsupportedModel(f"{path}: the model type {model_type!r} is no name of an architecture")
+    for file in weight_files(path):
+        read_header(file)
+    model = _load(path, model_type)
+    return LoadedModel(model, sum(array.nbytes for _, array in tree_flatten(model.parameters())))
+
+
+def _load(path: Path, model_type: str) -> nn.Module:
+    own = _own_architecture(model_type)
+    try:
+        if own is not None:
+            return load_mlx_lm_model(path, get_model_classes=lambda **_: own)[0]
+        return load_mlx_lm_model(path)[0]
+    except ValueError as error:
+        if "not supported" in str(error):
+            raise UnsupportedModel(f"{path}: {error}") from error
+        raise CorruptModel(f"{path}: its weights and its config do not fit together ({error})") from error
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CorruptModel(f"{path}: mlx-lm cannot build a {model_type} of it ({error})") from error
+
+
+def _own_architecture(model_type: str) -> tuple[Any, Any] | None:
+    name = f"{__package__}.architectures.{model_type}"
+    if importlib.util.find_spec(name) is None:
+        return None
+    module = importlib.import_module(name)
+    return module.Model, module.ModelArgs
