@@ -39,6 +39,7 @@ class Generation:
         self._calls_tools = False
         self.usage = Usage(len(prompt.token_ids))
         self.is_finished = False
+        self._pending: SequenceUpdate | None = None
         self._stream = lease.engine.submit(_submit(request, text, prompt))
 
     async def admitted(self) -> None:
@@ -69,8 +70,6 @@ class Generation:
             self._log("aborted")
         self._stream.close()
         self._lease.release()
-
-    _pending: SequenceUpdate | None = None
 
     def _decode(self, update: SequenceUpdate) -> list[Event]:
         if update.token_ids and not self._first_token_at:

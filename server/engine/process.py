@@ -24,7 +24,7 @@ from .wire import frame, read_frame_async
 logger = logging.getLogger(__name__)
 
 _decoder = msgspec.msgpack.Decoder(EngineMessage)
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class EngineProcess:
         return self._reading is not None and not self._reading.done()
 
     @property
-    def num_requests(self) -> int:
-        return len(self._streams)
+    def is_loading(self) -> bool:
+        return self._ready is None or not self._ready.done()
 
     async def attach(self) -> None:
         """Begin to read what the engine says."""

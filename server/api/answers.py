@@ -1,0 +1,131 @@
+"""Sends an answer: as a stream of server-sent events, or collected into one body."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import TypeVar
+
+from litestar import Request, Response
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from ..dialects.base import Call, Dialect, Encoder, collect
+from ..engine.generation import Generation, Generator
+from ..errors import EngineFailure, OmlxError
+from ..events import Delta, Event, Finished, PrefillProgress
+
+logger = logging.getLogger(__name__)
+
+_CLIENT_CLOSED_REQUEST = 499  # nginx's code; it reaches nobody but the log
+_SSE_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+T = TypeVar("T")
+
+
+class ClientLeft(Exception):
+    """The client closed the connection first; whatever is answered now reaches nobody."""
+
+
+async def answer(
+    request: Request, dialect: Dialect, generator: Generator, request_id: str, heartbeat_seconds: float
+) -> Response | ASGIApp:
+    """Decode the body, generate, and send what the client asked for.
+
+    Errors before the first byte are raised; the exception handlers give them the dialect's shape.
+    """
+    call = dialect.decode(await request.body(), request_id)
+    try:
+        if call.stream:
+            generation = await _unless_client_leaves(request.receive, generator.start(call.request))
+            return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
+        body = await _unless_client_leaves(request.receive, _whole_answer(call, generator))
+        return Response(body, media_type="application/json", headers={"request-id": request_id})
+    except ClientLeft:
+        return Response(b"", status_code=_CLIENT_CLOSED_REQUEST)
+
+
+class EventStream:
+    """An ASGI response that streams one generation, and ends it whichever way the stream ends."""
+
+    def __init__(self, generation: Generation, encoder: Encoder, request_id: str, heartbeat_seconds: float) -> None:
+        self._generation = generation
+        self._encoder = encoder
+        self._request_id = request_id
+        self._heartbeat_seconds = heartbeat_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        with contextlib.closing(self._generation), contextlib.suppress(ClientLeft):
+            await _unless_client_leaves(receive, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        headers = [*_SSE_HEADERS, (b"request-id", self._request_id.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for records in self.records():
+            await send({"type": "http.response.body", "body": records, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def records(self) -> AsyncIterator[bytes]:
+        """The stream's bytes; an error of the engine becomes the protocol's error event."""
+        try:
+            yield self._encoder.start(self._generation.usage)
+            while not self._generation.is_finished:
+                if records := await self._next():
+                    yield records
+        except OmlxError as error:
+            yield self._encoder.error(error)
+        except Exception:
+            logger.exception("request %s: a stream failed", self._request_id)
+            yield self._encoder.error(EngineFailure("internal error; the server's log has the details"))
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._heartbeat_seconds):
+                events = await self._generation.next()
+        except TimeoutError:
+            return self._encoder.heartbeat()
+        return b"".join(self._encode(event) for event in events)
+
+    def _encode(self, event: Event) -> bytes:
+        return self._encoder.finish(event) if isinstance(event, Finished) else self._encoder.feed(event)
+
+
+async def _whole_answer(call: Call, generator: Generator) -> bytes:
+    generation = await generator.start(call.request)
+    deltas: list[Delta] = []
+    with contextlib.closing(generation):
+        while True:
+            for event in await generation.next():
+                if isinstance(event, Finished):
+                    return call.encode_answer(collect(deltas, event))
+                if not isinstance(event, PrefillProgress):
+                    deltas.append(event)
+
+
+async def _unless_client_leaves(receive: Receive, work: Coroutine[object, object, T]) -> T:
+    """The result of `work`, which is cancelled when the client disconnects first (`ClientLeft`).
+
+    ASGI servers don't cancel a handler whose client has gone: the disconnect message has to be awaited.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientLeft
+        return working.result()
+    finally:
+        leaving.cancel()
+        if working.cancel():
+            await asyncio.wait({working})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,20 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from litestar import Request, Response, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from ..dialects import openai_chat
+from .answers import answer
+from .context import Context
+from .failures import new_request_id
+
+
+def routes(context: Context) -> list[HTTPRouteHandler]:
+    @post("/v1/chat/completions", status_code=200)
+    async def chat_completions(request: Request) -> Response | ASGIApp:
+        return await answer(request, openai_chat, context.generator, new_request_id(), context.heartbeat_seconds)
+
+    return [chat_completions]

@@ -1,0 +1,22 @@
+"""What the routes need of the rest of the server, made once by `create_app` and passed to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..engine.generation import Generator
+from ..engine.model_text import ModelText
+from ..engine.process import EngineProcess
+from ..models.pool import ModelPool
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`text_of` gives a model's text side by id; `instance_id` tells one run of the server from the next."""
+
+    pool: ModelPool[EngineProcess]
+    text_of: Callable[[str], ModelText]
+    generator: Generator
+    instance_id: str
+    heartbeat_seconds: float

@@ -1,0 +1,74 @@
+"""Errors as responses, each in the shape of the dialect whose path was asked."""
+
+from __future__ import annotations
+
+import logging
+from uuid import uuid4
+
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import Send
+
+from ..dialects import anthropic_messages, openai_chat
+from ..dialects.base import Dialect
+from ..errors import BodyTooLarge, EngineFailure, InvalidRequest, NotFound, OmlxError, RequestError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+
+def new_request_id() -> str:
+    return f"req_{uuid4().hex}"
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect that errors on `path` are told in."""
+    return anthropic_messages if path.removeprefix("/anthropic").startswith("/v1/messages") else openai_chat
+
+
+def error_response(error: OmlxError, path: str, request_id: str) -> Response[bytes]:
+    body = dialect_of(path).encode_error(error, request_id)
+    return Response(body, status_code=_status(error), headers=_headers(error, request_id), media_type=MediaType.JSON)
+
+
+async def send_error(error: OmlxError, path: str, send: Send) -> None:
+    """The same response, for code that stands before Litestar."""
+    request_id = new_request_id()
+    headers = {"content-type": "application/json", **_headers(error, request_id)}
+    raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": _status(error), "headers": raw_headers})
+    body = dialect_of(path).encode_error(error, request_id)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def on_omlx_error(request: Request, error: OmlxError) -> Response[bytes]:
+    return error_response(error, request.url.path, new_request_id())
+
+
+def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals: no such route, a wrong method, a body over the limit."""
+    if error.status_code == BodyTooLarge.status:
+        return on_omlx_error(request, BodyTooLarge("the request body is too large"))
+    if error.status_code in (404, 405):
+        return on_omlx_error(request, NotFound(f"no such endpoint: {request.method} {request.url.path}"))
+    if error.status_code < 500:
+        return on_omlx_error(request, InvalidRequest(error.detail))
+    return on_bug(request, error)
+
+
+def on_bug(request: Request, error: Exception) -> Response[bytes]:
+    """Anything not raised on purpose: the log gets the details, the client a request id."""
+    request_id = new_request_id()
+    logger.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
+    failure = EngineFailure(f"internal error; look for {request_id} in the server's log")
+    return error_response(failure, request.url.path, request_id)
+
+
+def _status(error: OmlxError) -> int:
+    return error.status if isinstance(error, RequestError | ServiceError) else 500
+
+
+def _headers(error: OmlxError, request_id: str) -> dict[str, str]:
+    headers = {"request-id": request_id}
+    if isinstance(error, ServiceError) and error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    return headers

@@ -1,0 +1,100 @@
+"""Who may speak to the server: the guard in front of every route.
+
+It stands before routing, so that no spelling of a path can slip past it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
+from .failures import send_error
+
+_OPEN_PATHS = frozenset({"/health", "/ready"})
+
+
+class Guard:
+    """Refuses foreign hosts and origins, bodies that aren't JSON, and, where a key is set, other keys.
+
+    A web page that rebinds its name to 127.0.0.1 sends its own name as `Host`; one that posts a form
+    across sites sends its `Origin`, and can't send `application/json` without a preflight.
+    `allowed_host` is a name or address the server is reached by, besides localhost and literal addresses.
+    """
+
+    def __init__(self, app: ASGIApp, *, api_key: str, allowed_host: str) -> None:
+        self._app = app
+        self._key_digest = _digest(api_key) if api_key else None
+        self._allowed_host = allowed_host.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            refusal = self.check(scope["method"], scope["path"], headers)
+            if refusal is not None:
+                await send_error(refusal, scope["path"], send)
+                return
+        await self._app(scope, receive, send)
+
+    def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:
+        """Why a request is refused, or `None`. `headers` has lower-case names."""
+        host = headers.get("host", "")
+        if not self._is_served_here(_host_name(host)):
+            return Forbidden(f"host {host!r} is not served here; use 127.0.0.1 or localhost")
+        if _is_cross_site(headers, host):
+            return Forbidden("requests from other web sites are refused")
+        if method == "POST" and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            return UnsupportedMedia("send the body as Content-Type: application/json")
+        if path not in _OPEN_PATHS and not self._has_key(headers):
+            return Unauthorized("invalid API key; send it as Authorization: Bearer or x-api-key")
+        return None
+
+    def _is_served_here(self, name: str) -> bool:
+        # A literal address can't be rebound.
+        return name == self._allowed_host or _is_localhost(name) or _address(name) is not None
+
+    def _has_key(self, headers: Mapping[str, str]) -> bool:
+        if self._key_digest is None:
+            return True
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        return hmac.compare_digest(_digest(given), self._key_digest)
+
+
+def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
+    if headers.get("sec-fetch-site") == "cross-site":
+        return True
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    netloc = urlsplit(origin).netloc
+    name = _host_name(netloc)
+    address = _address(name)
+    return netloc != host and not _is_localhost(name) and not (address and address.is_loopback)
+
+
+def _is_localhost(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
+
+
+def _host_name(host: str) -> str:
+    """`host` in lower case and without its port: `[::1]:80` is `::1`."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

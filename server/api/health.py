@@ -1,0 +1,51 @@
+"""`GET /health`: the process answers. `GET /ready`: the models asked for at start are loaded."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from .context import Context
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`loading` and `failed` name models; requests running and waiting are summed over the engines."""
+
+    status: str
+    version: str
+    instance_id: str
+    loading: list[str]
+    failed: list[str]
+    num_running: int
+    num_waiting: int
+
+
+def routes(context: Context) -> list[HTTPRouteHandler]:
+    def health() -> Health:
+        engines = context.pool.engines
+        loading = [model_id for model_id, engine in engines.items() if engine.is_loading]
+        failed = [model_id for model_id, engine in engines.items() if not engine.is_loading and not engine.is_alive]
+        return Health(
+            status="loading" if loading else "degraded" if failed else "ok",
+            version=version("omlx"),
+            instance_id=context.instance_id,
+            loading=loading,
+            failed=failed,
+            num_running=sum(engine.stats.num_running for engine in engines.values()),
+            num_waiting=sum(engine.stats.num_waiting for engine in engines.values()),
+        )
+
+    @get("/health")
+    async def get_health() -> Response[bytes]:
+        return Response(msgspec.json.encode(health()), media_type="application/json")
+
+    @get("/ready")
+    async def get_ready() -> Response[bytes]:
+        now = health()
+        status_code = 200 if now.status == "ok" else 503
+        return Response(msgspec.json.encode(now), status_code=status_code, media_type="application/json")
+
+    return [get_health, get_ready]

@@ -1,0 +1,32 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`.
+
+Clients are given their base URL with or without `/v1`, or with `/anthropic`; every spelling works.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from ..dialects import anthropic_messages
+from .answers import answer
+from .context import Context
+from .failures import new_request_id
+
+_PATHS = ["/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages"]
+
+
+def routes(context: Context) -> list[HTTPRouteHandler]:
+    @post(_PATHS, status_code=200)
+    async def messages(request: Request) -> Response | ASGIApp:
+        return await answer(request, anthropic_messages, context.generator, new_request_id(), context.heartbeat_seconds)
+
+    @post([f"{path}/count_tokens" for path in _PATHS], status_code=200)
+    async def count_tokens(request: Request) -> Response[bytes]:
+        counted = anthropic_messages.decode_count_tokens(await request.body(), new_request_id())
+        num_tokens = await context.generator.count_tokens(counted)
+        return Response(msgspec.json.encode({"input_tokens": num_tokens}), media_type="application/json")
+
+    return [messages, count_tokens]

@@ -1,0 +1,52 @@
+"""The ASGI server around the application: uvicorn, with an end that clients can read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from litestar.types import ASGIApp
+
+logger = logging.getLogger(__name__)
+
+_KEEP_ALIVE_SECONDS = 75
+
+
+class HttpServer(uvicorn.Server):
+    """Runs `app` until SIGINT or SIGTERM, then returns normally; a second signal ends it at once.
+
+    On the signal no new connection is taken. `end_streams` is called after `grace_seconds`: requests that
+    still run get an error event rather than a cut connection.
+    """
+
+    def __init__(self, app: ASGIApp, end_streams: Callable[[], None], grace_seconds: float) -> None:
+        self._end_streams = end_streams
+        self._grace_seconds = grace_seconds
+        config = uvicorn.Config(
+            app,  # pyright: ignore[reportArgumentType]  # the same protocol, typed by two libraries
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(grace_seconds) + 1,
+        )
+        super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        del frame
+        logger.info("%s received, finishing the running requests", signal.Signals(sig).name)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(self._grace_seconds, self._end_streams)
+        await super().shutdown(sockets)
