@@ -1,0 +1,126 @@
+"""The pool keeps models while they are used and makes room when they are not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from omlx.server.errors import EngineUnavailable, ModelNotFound, OmlxError, Overloaded, ShuttingDown
+from omlx.server.models.catalog import ModelEntry, ModelKind
+from omlx.server.models.pool import ModelPool
+
+
+class FakeEngine:
+    def __init__(self, entry: ModelEntry, failure: OmlxError | None = None) -> None:
+        self.entry = entry
+        self.failure = failure
+        self.is_alive = False
+        self.failed_with: list[OmlxError] = []
+
+    async def attach(self) -> None:
+        self.is_alive = True
+
+    async def ready(self) -> None:
+        if self.failure:
+            raise self.failure
+
+    def fail_requests(self, error: OmlxError) -> None:
+        self.failed_with.append(error)
+
+    async def stop(self) -> None:
+        self.is_alive = False
+
+
+def entry(name: str, size_bytes: int = 10) -> ModelEntry:
+    return ModelEntry(name, Path("/models") / name, ModelKind.LLM, "llama", size_bytes, 4096)
+
+
+def make_pool(*names: str, memory_limit: int = 100) -> tuple[ModelPool[FakeEngine], list[FakeEngine]]:
+    started: list[FakeEngine] = []
+
+    def start(model: ModelEntry) -> FakeEngine:
+        started.append(FakeEngine(model))
+        return started[-1]
+
+    return ModelPool([entry(name) for name in names], start, memory_limit), started
+
+
+async def test_a_model_is_started_once_for_two_leases():
+    pool, started = make_pool("a")
+    first, second = await asyncio.gather(pool.lease("a"), pool.lease("a"))
+    assert first.engine is second.engine
+    assert len(started) == 1
+
+
+async def test_an_unknown_model_is_refused_naming_the_others():
+    pool, _ = make_pool("a", "b")
+    with pytest.raises(ModelNotFound, match="a, b"):
+        await pool.lease("c")
+
+
+async def test_an_idle_model_leaves_for_another_least_recently_used_first():
+    pool, started = make_pool("a", "b", "c", memory_limit=20)
+    for name in ("a", "b", "a"):
+        (await pool.lease(name)).release()
+    await pool.lease("c")
+    assert sorted(pool.engines) == ["a", "c"]
+    assert not started[1].is_alive
+
+
+async def test_a_model_in_use_is_never_unloaded():
+    pool, _ = make_pool("a", "b", memory_limit=10)
+    lease = await pool.lease("a")
+    with pytest.raises(Overloaded, match="no memory for b while a"):
+        await pool.lease("b")
+    lease.release()
+    assert (await pool.lease("b")).engine.is_alive
+
+
+async def test_a_model_larger_than_the_limit_is_still_tried_when_it_is_alone():
+    pool, _ = make_pool("a", memory_limit=1)
+    assert (await pool.lease("a")).engine.is_alive
+
+
+async def test_releasing_twice_counts_once():
+    pool, _ = make_pool("a", "b", memory_limit=10)
+    lease, _ = await pool.lease("a"), await pool.lease("a")
+    lease.release()
+    lease.release()
+    with pytest.raises(Overloaded):
+        await pool.lease("b")
+
+
+async def test_a_dead_engine_is_replaced_at_the_next_lease():
+    pool, started = make_pool("a")
+    (await pool.lease("a")).engine.is_alive = False
+    assert (await pool.lease("a")).engine is started[1]
+
+
+async def test_a_failed_load_gives_its_lease_back():
+    pool, started = make_pool("a", "b", memory_limit=10)
+    pool.preload("a")
+    started[0].failure = EngineUnavailable("bad weights")
+    with pytest.raises(EngineUnavailable, match="bad weights"):
+        await pool.lease("a")
+    assert (await pool.lease("b")).engine.is_alive
+
+
+async def test_a_preloaded_model_is_not_started_again():
+    pool, started = make_pool("a")
+    pool.preload("a")
+    await pool.attach()
+    await pool.lease("a")
+    assert len(started) == 1
+
+
+async def test_closing_ends_requests_and_refuses_new_ones():
+    pool, started = make_pool("a")
+    await pool.lease("a")
+    pool.fail_requests(ShuttingDown("bye"))
+    assert len(started[0].failed_with) == 1
+    with pytest.raises(ShuttingDown):
+        await pool.lease("a")
+    await pool.close()
+    assert not started[0].is_alive
