@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import OmlxError
-from ..events import Delta, FinishReason, Finished, PrefillProgress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from ..events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from ..requests import GenerationRequest, ToolCall
 
 
@@ -18,7 +18,7 @@ class Encoder(Protocol):
     """Turns the events of one answer into the bytes of one SSE stream.
 
     The order is `start`, any number of `feed` and `heartbeat`, then `finish` or `error`. Each returns
-    whole SSE records, or nothing.
+    whole SSE records, or nothing. Pieces of one call come together: a call ends where anything else begins.
     """
 
     def start(self, usage: Usage) -> bytes:
