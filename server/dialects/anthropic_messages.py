@@ -130,16 +130,12 @@ def decode(body: bytes, request_id: str) -> Call:
     return Call(_with_sampling(request, fields), bool(fields.stream))
 
 
-def decode_count(body: bytes, request_id: str) -> GenerationRequest:
+def decode_count_tokens(body: bytes, request_id: str) -> GenerationRequest:
     """The request whose prompt a `count_tokens` body wants counted."""
     ignored = Ignored()
     request = _request(wire.decode_body(body, CountBody), request_id, ignored)
     ignored.log(request_id)
     return request
-
-
-def encode_count(num_tokens: int) -> bytes:
-    return msgspec.json.encode({"input_tokens": num_tokens})
 
 
 def _request(fields: CountBody, request_id: str, ignored: Ignored) -> GenerationRequest:
