@@ -1,0 +1,38 @@
+"""The engine process: `python -m omlx.server.engine --model DIR --fd N`.
+
+N is a connected stream socket the parent left open for it; see `worker` for what passes over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .batch import BatchEngine
+from .worker import ignore_interrupts, run
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m omlx.server.engine", description="Serve one model over a socket.")
+    parser.add_argument("--model", type=Path, required=True, help="the model's folder")
+    parser.add_argument("--fd", type=int, required=True, help="the number of the inherited socket")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
+    ignore_interrupts()
+
+    def load() -> BatchEngine:
+        from .loaded_batch import load_batch  # MLX takes a while to import; the socket is read meanwhile.
+
+        return load_batch(options.model)
+
+    with socket.socket(fileno=options.fd) as connection:
+        connection.setblocking(True)
+        return run(connection, load)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

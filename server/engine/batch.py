@@ -1,0 +1,63 @@
+"""What the engine asks of the thing that runs the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .messages import Submit
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """Facts about a loaded model. `batching` and its reason are as in `EngineReady`."""
+
+    device: str
+    weight_bytes: int
+    batching: str = "batched"
+    batching_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes: the prefix cache's share, and everything the process holds for the model."""
+
+    cache_bytes: int = 0
+    memory_bytes: int = 0
+
+
+class BatchEngine(Protocol):
+    """Computes; it decides nothing. All calls come from one thread.
+
+    A request is opened, prefilled in pieces until its prompt is computed, decoded with all the others
+    that are ready, and released. Its KV stays behind in the prefix cache.
+    """
+
+    @property
+    def info(self) -> BatchInfo: ...
+
+    def match(self, request: Submit) -> int:
+        """How many leading prompt tokens the prefix cache holds now, at most all but one. Takes nothing."""
+        ...
+
+    def open(self, request: Submit) -> int:
+        """Make a row for the request on its cached prefix; the number of prompt tokens that saves.
+
+        Raises `RequestError` where the request cannot be run; nothing is held then.
+        """
+        ...
+
+    def prefill(self, request_id: str, count: int) -> list[int]:
+        """Compute the next `count` prompt tokens. The call that ends the prompt returns the first
+        generated token, and the row takes part in `decode` from then on; others return nothing."""
+        ...
+
+    def decode(self) -> dict[str, list[int]]:
+        """One step of every row whose prompt is computed: the new tokens of each, in order."""
+        ...
+
+    def release(self, request_id: str) -> None:
+        """Drop the row, keeping what it computed in the prefix cache. Unknown ids are ignored."""
+        ...
+
+    def memory(self) -> MemoryUse: ...

@@ -1,0 +1,93 @@
+"""How the caches of decoding rows stand together for one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..cache.codec import LayerCache
+
+
+class DecodeLayout(Protocol):
+    """Rows are numbered in the order they joined; a leaving row's number goes to those after it."""
+
+    def join(self, caches: list[LayerCache]) -> None:
+        """Add a row whose prompt is computed. The caches belong to the layout from now on."""
+        ...
+
+    def forward(self, token_ids: Sequence[int]) -> mx.array:
+        """Feed one token to each row: the next token's logits, shape [rows, vocabulary]."""
+        ...
+
+    def leave(self, row: int) -> list[LayerCache]:
+        """Remove a row; its caches, alone."""
+        ...
+
+
+class SerialLayout:
+    """One forward pass a row: right for every model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._rows: list[list[LayerCache]] = []
+
+    def join(self, caches: list[LayerCache]) -> None:
+        self._rows.append(caches)
+
+    def forward(self, token_ids: Sequence[int]) -> mx.array:
+        logits = [
+            self._model(mx.array([[token_id]]), cache=caches)[:, -1]
+            for token_id, caches in zip(token_ids, self._rows, strict=True)
+        ]
+        return logits[0] if len(logits) == 1 else mx.concatenate(logits)
+
+    def leave(self, row: int) -> list[LayerCache]:
+        return self._rows.pop(row)
+
+
+class PaddedLayout:
+    """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._batch: list[Any] = []
+        self._num_rows = 0
+
+    def join(self, caches: list[LayerCache]) -> None:
+        row = [type(cache).merge([cache]) for cache in caches]
+        if self._num_rows == 0:
+            self._batch = row
+        else:
+            for batch, added in zip(self._batch, row, strict=True):
+                batch.extend(added)
+        self._num_rows += 1
+
+    def forward(self, token_ids: Sequence[int]) -> mx.array:
+        return self._model(mx.array(list(token_ids))[:, None], cache=self._batch)[:, -1]
+
+    def leave(self, row: int) -> list[LayerCache]:
+        caches = [batch.extract(row) for batch in self._batch]
+        keep = [index for index in range(self._num_rows) if index != row]
+        self._num_rows = len(keep)
+        if keep:
+            for batch in self._batch:
+                batch.filter(keep)
+        else:
+            self._batch = []
+        return caches
+
+
+def can_pad(caches: Sequence[LayerCache]) -> bool:
+    """Whether mlx-lm can put caches of these kinds into one batch without losing anything.
+
+    Its batch form of a rotating cache forgets `keep`, the first tokens a window never drops.
+    """
+    return all(
+        can_pad(cache.caches)
+        if hasattr(cache, "caches")
+        else hasattr(type(cache), "merge") and not getattr(cache, "keep", 0)
+        for cache in caches
+    )

@@ -1,0 +1,130 @@
+"""The step loop's body: the scheduler decides, the batch computes, the updates say what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import InvalidRequest, Overloaded, RequestError, ServiceError
+from ..events import FinishReason
+from .batch import BatchEngine
+from .messages import EngineStats, SequenceUpdate, StepOutput, Submit
+from .scheduler import Scheduler
+from .sequence import Sequence, SequenceStatus
+
+
+class Engine:
+    """Runs requests to their end, one `step` at a time. Not thread-safe.
+
+    `clock` gives seconds from any fixed point.
+    """
+
+    def __init__(self, scheduler: Scheduler, batch: BatchEngine, clock: Callable[[], float]) -> None:
+        self._scheduler = scheduler
+        self._batch = batch
+        self._clock = clock
+        self._updates: dict[str, SequenceUpdate] = {}
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._updates or self._scheduler.running or self._scheduler.waiting)
+
+    def submit(self, request: Submit) -> None:
+        """Accept the request or refuse it; the next step's output says which."""
+        try:
+            self._check(request)
+            if self._scheduler.add(request, self._batch.match(request), self._clock()) is None:
+                raise Overloaded(f"{len(self._scheduler.waiting)} requests wait already; try again shortly")
+        except (RequestError, ServiceError) as error:
+            self._updates[request.request_id] = refusal(request.request_id, error)
+        else:
+            self._updates[request.request_id] = SequenceUpdate(request.request_id)
+
+    def cancel(self, request_id: str) -> None:
+        """Drop the request now. What it computed stays in the prefix cache."""
+        self._updates.pop(request_id, None)
+        if self._scheduler.remove(request_id) is not None:
+            self._batch.release(request_id)
+
+    def step(self) -> StepOutput:
+        """One decode step of all rows, then one prefill chunk of one sequence."""
+        plan = self._scheduler.schedule(self._clock())
+        if plan.decode:
+            self._decode({sequence.request_id: sequence for sequence in plan.decode})
+        if plan.prefill is not None:
+            self._prefill(plan.prefill, decoding=bool(plan.decode))
+        updates, self._updates = list(self._updates.values()), {}
+        return StepOutput(updates, self._stats())
+
+    def _check(self, request: Submit) -> None:
+        if request.request_id in self._scheduler:
+            raise InvalidRequest(f"request id {request.request_id!r} is in use; take another")
+        if not request.token_ids:
+            raise InvalidRequest("the prompt has no tokens; send at least one")
+        if request.max_tokens < 1:
+            raise InvalidRequest(f"max_tokens is {request.max_tokens}; ask for at least 1", "max_tokens")
+
+    def _decode(self, rows: dict[str, Sequence]) -> None:
+        started = self._clock()
+        generated = self._batch.decode()
+        self._scheduler.observe_decode(self._clock() - started)
+        for request_id, token_ids in generated.items():
+            self._advance(rows[request_id], token_ids)
+
+    def _prefill(self, sequence: Sequence, decoding: bool) -> None:
+        started = self._clock()
+        if sequence.status is SequenceStatus.WAITING:
+            try:
+                self._scheduler.start(sequence, self._batch.open(sequence.request))
+            except RequestError as error:
+                self._scheduler.remove(sequence.request_id)
+                self._updates[sequence.request_id] = refusal(sequence.request_id, error)
+                return
+            started = self._clock()
+        count = self._scheduler.chunk(sequence, decoding)
+        token_ids = self._batch.prefill(sequence.request_id, count)
+        self._scheduler.observe_prefill(count, self._clock() - started)
+        sequence.num_computed_tokens += count
+        if sequence.is_decoding:
+            for waiting in self._scheduler.waiting:
+                waiting.num_cached_tokens = self._batch.match(waiting.request)
+        self._advance(sequence, token_ids)
+
+    def _advance(self, sequence: Sequence, token_ids: list[int]) -> None:
+        """Report the new tokens up to the request's end, and release its row there."""
+        request = sequence.request
+        kept: list[int] = []
+        reason = None
+        for token_id in token_ids:
+            if token_id in request.stop_token_ids:
+                reason = FinishReason.STOP
+                break
+            kept.append(token_id)
+            if sequence.num_output_tokens + len(kept) >= request.max_tokens:
+                reason = FinishReason.LENGTH
+                break
+        sequence.num_output_tokens += len(kept)
+        self._updates[sequence.request_id] = SequenceUpdate(
+            sequence.request_id,
+            sequence.num_computed_tokens,
+            sequence.num_cached_tokens,
+            self._unsent(sequence.request_id) + kept,
+            reason,
+        )
+        if reason is not None:
+            self._scheduler.remove(sequence.request_id)
+            self._batch.release(sequence.request_id)
+
+    def _unsent(self, request_id: str) -> list[int]:
+        pending = self._updates.get(request_id)
+        return pending.token_ids if pending else []
+
+    def _stats(self) -> EngineStats:
+        memory = self._batch.memory()
+        return EngineStats(
+            len(self._scheduler.running), len(self._scheduler.waiting), memory.cache_bytes, memory.memory_bytes
+        )
+
+
+def refusal(request_id: str, error: RequestError | ServiceError) -> SequenceUpdate:
+    """The update that ends a request with an error, written `CODE: MESSAGE` with the error's own code."""
+    return SequenceUpdate(request_id, error=f"{error.code}: {error}")

@@ -1,0 +1,157 @@
+"""Drawing the next token of every row at once, each by its own parameters and its own random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from ..requests import SamplingParams
+
+_SORTED_TOKENS = 256
+"""Most nuclei fit in so many of the likeliest tokens; sorting more is left to the rows that need it."""
+
+
+@dataclass(slots=True)
+class RowSampler:
+    """One row's parameters, with unset ones at their neutral value, and the tokens they look back on.
+
+    The n-th draw depends on `seed` and n alone, so the same request draws the same numbers alone and in
+    any batch.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+    num_drawn: int = 0
+    penalties: _Penalties | None = None
+
+    @classmethod
+    def create(cls, params: SamplingParams, prompt: Sequence[int], entropy: int) -> RowSampler:
+        """`entropy` seeds the row where the request does not."""
+        return cls(
+            temperature=params.temperature if params.temperature is not None else 1.0,
+            top_p=params.top_p if params.top_p is not None else 1.0,
+            top_k=params.top_k or 0,
+            min_p=params.min_p or 0.0,
+            seed=params.seed if params.seed is not None else entropy,
+            penalties=_Penalties.create(params, prompt),
+        )
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def truncates(self) -> bool:
+        return self.top_p < 1 or self.top_k > 0
+
+    def draw(self) -> float:
+        """The next random number in [0, 1)."""
+        key = f"{self.seed}:{self.num_drawn}".encode()
+        self.num_drawn += 1
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
+
+    def observe(self, token_id: int) -> None:
+        """The row generated this token."""
+        if self.penalties is not None:
+            self.penalties.observe(token_id)
+
+
+@dataclass(slots=True)
+class _Penalties:
+    """What is added to or taken from a row's logits. Repetition looks at the prompt and the answer,
+    presence and frequency at the answer only, as OpenAI's do."""
+
+    repetition: float
+    presence: float
+    frequency: float
+    bias: tuple[tuple[int, float], ...]
+    seen: set[int]
+    counts: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, params: SamplingParams, prompt: Sequence[int]) -> _Penalties | None:
+        repetition = params.repetition_penalty or 1.0
+        presence, frequency = params.presence_penalty or 0.0, params.frequency_penalty or 0.0
+        if repetition == 1 and presence == 0 and frequency == 0 and not params.logit_bias:
+            return None
+        seen = set(prompt) if repetition != 1 else set()
+        return cls(repetition, presence, frequency, params.logit_bias or (), seen)
+
+    def observe(self, token_id: int) -> None:
+        self.counts[token_id] = self.counts.get(token_id, 0) + 1
+        self.seen.add(token_id)
+
+    def apply(self, logits: mx.array) -> mx.array:
+        """The adjusted logits of one row, shape [vocabulary]."""
+        if self.repetition != 1 and self.seen:
+            index = mx.array(sorted(self.seen))
+            old = logits[index]
+            scaled = mx.where(old > 0, old / self.repetition, old * self.repetition)
+            logits = logits.at[index].add(scaled - old)
+        if self.counts and (self.presence or self.frequency):
+            taken = [self.presence + self.frequency * count for count in self.counts.values()]
+            logits = logits.at[mx.array(list(self.counts))].add(-mx.array(taken, logits.dtype))
+        if self.bias:
+            index, added = zip(*self.bias, strict=True)
+            logits = logits.at[mx.array(index)].add(mx.array(added, logits.dtype))
+        return logits
+
+
+def sample(logits: mx.array, rows: Sequence[RowSampler]) -> list[int]:
+    """The next token of each row from logits of shape [rows, vocabulary]. Counts one draw a row."""
+    if any(row.penalties for row in rows):
+        logits = mx.stack(
+            [row.penalties.apply(logits[i]) if row.penalties else logits[i] for i, row in enumerate(rows)]
+        )
+    tokens = mx.argmax(logits, axis=-1)
+    if not all(row.is_greedy for row in rows):
+        greedy = mx.array([row.is_greedy for row in rows])
+        tokens = mx.where(greedy, tokens, _draw(logits.astype(mx.float32), rows))
+    chosen: list[int] = tokens.tolist()  # pyright: ignore[reportAssignmentType]
+    for row, token_id in zip(rows, chosen, strict=True):
+        row.observe(token_id)
+    return chosen
+
+
+def _draw(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
+    """One token a row by inverting the cumulative distribution of what the row's parameters keep.
+
+    Temperature comes first, then top-k, top-p and min-p look at the tempered probabilities.
+    """
+    temperature = mx.array([[row.temperature or 1.0] for row in rows])
+    probabilities = mx.softmax(logits / temperature, axis=-1)
+    floor = mx.max(probabilities, axis=-1, keepdims=True) * mx.array([[row.min_p] for row in rows])
+    if any(row.truncates for row in rows):
+        floor = mx.maximum(floor, _threshold(probabilities, rows))
+    mass = mx.cumsum(mx.where(probabilities >= floor, probabilities, 0), axis=-1)
+    point = mx.array([[row.draw()] for row in rows]) * mass[:, -1:]
+    # Rounding may put the point at the very end of the mass: the last token with any mass is meant then.
+    last = mx.sum(mass < mass[:, -1:], axis=-1)
+    return mx.minimum(mx.sum(mass <= point, axis=-1), last)
+
+
+def _threshold(probabilities: mx.array, rows: Sequence[RowSampler]) -> mx.array:
+    """The least probability each row's top-k and top-p keep, shape [rows, 1]."""
+    vocabulary = probabilities.shape[-1]
+    num_sorted = min(vocabulary, max(_SORTED_TOKENS, *(row.top_k for row in rows)))
+    top_p = mx.array([[row.top_p if row.truncates else 0.0] for row in rows])
+    top_k = mx.array([[row.top_k or vocabulary] for row in rows])
+    head = mx.partition(probabilities, kth=vocabulary - num_sorted, axis=-1)[:, vocabulary - num_sorted :]
+    # With top-p alone the nucleus may reach past the sorted head; top-k never does.
+    short = (mx.sum(head, axis=-1, keepdims=True) < top_p) & (top_k > num_sorted)
+    if num_sorted < vocabulary and mx.any(short).item():
+        head = probabilities
+    head = -mx.sort(-head, axis=-1)
+    head = mx.where(mx.arange(head.shape[-1]) < top_k, head, 0)
+    total = mx.where(top_k < vocabulary, mx.sum(head, axis=-1, keepdims=True), 1.0)
+    before = mx.cumsum(head, axis=-1) - head
+    kept = ((before < top_p * total) & (head > 0)) | (mx.arange(head.shape[-1]) == 0)
+    least = mx.min(mx.where(kept, head, 1.0), axis=-1, keepdims=True)
+    unlimited = mx.array([[not row.truncates] for row in rows])
+    return mx.where(unlimited, 0.0, least)

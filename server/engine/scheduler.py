@@ -1,0 +1,128 @@
+"""Who computes what in the next turn. Pure decisions: no clock, no model, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .messages import Submit
+from .sequence import Sequence, SequenceStatus
+
+_SMOOTHING = 0.3
+"""Weight of the newest measurement in the running means."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """Sizes in tokens, times in seconds.
+
+    Prefill chunks end on absolute multiples of their own size, a power of two. While nothing decodes a
+    chunk is at least `grid` and takes about `idle_seconds`; beside decoding rows it may be as small as
+    `min_chunk`, and delays them by `decode_gap_seconds` or `decode_gap_steps` steps, whichever is longer.
+    """
+
+    max_num_seqs: int = 16
+    max_num_waiting: int = 256
+    grid: int = 256
+    min_chunk: int = 32
+    max_chunk: int = 2048
+    idle_seconds: float = 1.0
+    decode_gap_seconds: float = 0.2
+    decode_gap_steps: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerOutput:
+    """One turn: a decode step of `decode` (all or nothing), then one chunk of `prefill`."""
+
+    decode: tuple[Sequence, ...]
+    prefill: Sequence | None
+
+
+class Scheduler:
+    """Holds every sequence that is not finished, in order of arrival."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        self._limits = limits
+        self._sequences: dict[str, Sequence] = {}
+        self._decode_seconds = 0.0
+        self._prefill_seconds_per_token = 0.0
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._sequences
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        return [sequence for sequence in self._sequences.values() if sequence.status is SequenceStatus.WAITING]
+
+    @property
+    def running(self) -> list[Sequence]:
+        return [sequence for sequence in self._sequences.values() if sequence.status is SequenceStatus.RUNNING]
+
+    def add(self, request: Submit, num_cached_tokens: int, now: float) -> Sequence | None:
+        """Accept the request into the waiting queue; `None` when the queue is full."""
+        assert request.request_id not in self._sequences
+        if len(self.waiting) >= self._limits.max_num_waiting:
+            return None
+        sequence = Sequence(request, now, num_cached_tokens=num_cached_tokens)
+        self._sequences[request.request_id] = sequence
+        return sequence
+
+    def remove(self, request_id: str) -> Sequence | None:
+        """Forget a sequence, finished or cancelled; `None` for an unknown id."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is not None:
+            sequence.status = SequenceStatus.FINISHED
+        return sequence
+
+    def schedule(self, now: float) -> SchedulerOutput:
+        """The next turn. A waiting sequence chosen for prefill must be opened, then `start`ed."""
+        running = self.running
+        candidates = [sequence for sequence in running if sequence.is_prefilling]
+        if len(running) < self._limits.max_num_seqs:
+            candidates += [sequence for sequence in self.waiting if not self._worth_waiting(sequence, candidates)]
+        return SchedulerOutput(
+            decode=tuple(sequence for sequence in running if sequence.is_decoding),
+            prefill=min(candidates, key=lambda sequence: self._rank(sequence, now), default=None),
+        )
+
+    def start(self, sequence: Sequence, num_cached_tokens: int) -> None:
+        """The sequence was opened in the batch, on so many reused tokens."""
+        sequence.status = SequenceStatus.RUNNING
+        sequence.num_cached_tokens = sequence.num_computed_tokens = num_cached_tokens
+
+    def chunk(self, sequence: Sequence, decoding: bool) -> int:
+        """How many prompt tokens of the sequence to compute next, at least 1."""
+        limits = self._limits
+        smallest = limits.min_chunk if decoding else limits.grid
+        budget = limits.idle_seconds
+        if decoding:
+            budget = max(limits.decode_gap_seconds, limits.decode_gap_steps * self._decode_seconds)
+        size = smallest
+        if self._prefill_seconds_per_token > 0:
+            while size * 2 <= limits.max_chunk and size * 2 * self._prefill_seconds_per_token <= budget:
+                size *= 2
+        end = (sequence.num_computed_tokens // size + 1) * size
+        return min(end, sequence.num_prompt_tokens) - sequence.num_computed_tokens
+
+    def observe_decode(self, seconds: float) -> None:
+        self._decode_seconds = _mean(self._decode_seconds, seconds)
+
+    def observe_prefill(self, count: int, seconds: float) -> None:
+        self._prefill_seconds_per_token = _mean(self._prefill_seconds_per_token, seconds / count)
+
+    def _rank(self, sequence: Sequence, now: float) -> tuple[bool, float]:
+        """Least first: shortest remaining prompt, where every second waited forgives a second's work."""
+        work = sequence.num_remaining_tokens * (self._prefill_seconds_per_token or 1e-3)
+        return sequence.request.background, work - (now - sequence.arrived)
+
+    def _worth_waiting(self, sequence: Sequence, prefilling: list[Sequence]) -> bool:
+        """Whether a running prefill is about to compute a good piece of this sequence's prompt."""
+        for other in prefilling:
+            shared = sequence.num_shared_tokens(other)
+            if other.num_computed_tokens < shared and shared - sequence.num_cached_tokens >= self._limits.grid:
+                return True
+        return False
+
+
+def _mean(mean: float, value: float) -> float:
+    return value if mean == 0 else mean + _SMOOTHING * (value - mean)

@@ -1,0 +1,75 @@
+"""One request as the scheduler sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .messages import Submit
+
+
+class SequenceStatus(StrEnum):
+    WAITING = "waiting"
+    """Accepted; holds nothing in the batch yet."""
+    RUNNING = "running"
+    """Open in the batch: its prompt is being computed, or it decodes."""
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request with its progress.
+
+    `num_computed_tokens` counts prompt tokens in the cache, the `num_cached_tokens` reused ones included.
+    While the sequence waits, `num_cached_tokens` is what the prefix cache held when it was last asked.
+    """
+
+    request: Submit
+    arrived: float
+    status: SequenceStatus = SequenceStatus.WAITING
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_output_tokens: int = 0
+    _shared: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.request.token_ids)
+
+    @property
+    def num_remaining_tokens(self) -> int:
+        """Prompt tokens still to compute, as far as is known."""
+        return self.num_prompt_tokens - max(self.num_computed_tokens, self.num_cached_tokens)
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.status is SequenceStatus.RUNNING and self.num_computed_tokens < self.num_prompt_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        return self.status is SequenceStatus.RUNNING and self.num_computed_tokens == self.num_prompt_tokens
+
+    def num_shared_tokens(self, other: Sequence) -> int:
+        """How many leading prompt tokens both have and may share; 0 across cache salts."""
+        known = self._shared.get(other.request_id)
+        if known is None:
+            same_salt = self.request.cache_salt == other.request.cache_salt
+            known = common_prefix(self.request.token_ids, other.request.token_ids) if same_salt else 0
+            self._shared[other.request_id] = known
+        return known
+
+
+def common_prefix(left: list[int], right: list[int]) -> int:
+    """The number of leading tokens both lists agree on."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

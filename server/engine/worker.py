@@ -1,0 +1,105 @@
+"""The engine process: commands in from one socket, one message a step out.
+
+Nothing here knows MLX; `make_batch` brings the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from ..errors import OmlxError
+from .batch import BatchEngine
+from .engine import Engine
+from .messages import Cancel, Command, EngineFailed, EngineMessage, EngineReady, Shutdown, Submit
+from .scheduler import Scheduler, SchedulerLimits
+from .wire import frame, read_frame
+
+logger = logging.getLogger(__name__)
+
+
+def run(connection: socket.socket, make_batch: Callable[[], BatchEngine], limits: SchedulerLimits | None = None) -> int:
+    """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
+
+    The calling thread does all the model's work; a second one reads commands.
+    """
+    commands: queue.SimpleQueue[Command | BaseException | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, commands), name="engine-inbox", daemon=True).start()
+    try:
+        started = time.perf_counter()
+        batch = make_batch()
+        info = batch.info
+        load_seconds = time.perf_counter() - started
+        _send(
+            connection,
+            EngineReady(info.device, info.weight_bytes, load_seconds, info.batching, info.batching_reason),
+        )
+        _serve(connection, commands, Engine(Scheduler(limits or SchedulerLimits()), batch, time.perf_counter))
+    except ConnectionError:
+        logger.info("the server has gone; the engine ends")
+    except OmlxError as error:
+        logger.error("%s", error)
+        _report(connection, EngineFailed(str(error)))
+        return 1
+    except Exception as error:
+        logger.exception("the engine failed")
+        _report(connection, EngineFailed(f"{type(error).__name__}: {error}"))
+        return 1
+    return 0
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the server: it reaches the whole process group, and the server ends the engine."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _serve(
+    connection: socket.socket, commands: queue.SimpleQueue[Command | BaseException | None], engine: Engine
+) -> None:
+    while True:
+        wait = not engine.has_work
+        while wait or not commands.empty():
+            command = commands.get()
+            wait = False
+            match command:
+                case Submit():
+                    engine.submit(command)
+                case Cancel():
+                    engine.cancel(command.request_id)
+                case Shutdown() | None:
+                    return
+                case BaseException():
+                    raise command
+        _send(connection, engine.step())
+
+
+def _read(connection: socket.socket, commands: queue.SimpleQueue[Command | BaseException | None]) -> None:
+    """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
+    decoder = msgspec.msgpack.Decoder(Command)
+    try:
+        while (payload := read_frame(connection)) is not None:
+            commands.put(decoder.decode(payload))
+        commands.put(None)
+    except OSError:
+        commands.put(None)
+    except msgspec.MsgspecError as error:
+        commands.put(error)
+
+
+def _send(connection: socket.socket, message: EngineMessage) -> None:
+    connection.sendall(frame(message))
+
+
+def _report(connection: socket.socket, message: EngineMessage) -> None:
+    """Send where someone still listens."""
+    try:
+        _send(connection, message)
+    except OSError:
+        logger.warning("the server has gone before it could be told: %s", message)

@@ -1,0 +1,123 @@
+"""The tree of blocks: what is found, what is forgotten first, and that the bound holds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from omlx.server.cache.prefix_cache import PrefixCache
+
+
+@dataclass(frozen=True)
+class Block:
+    """A payload that remembers which tokens it stands for."""
+
+    token_ids: tuple[int, ...]
+    nbytes: int = 10
+    divisible: bool = True
+    resumable: bool = True
+
+
+def remember(cache: PrefixCache[Block], token_ids: list[int], salt: str = "", **kind) -> None:
+    blocks = [Block(tuple(token_ids[start:stop]), **kind) for start, stop in cache.missing(token_ids, salt)]
+    cache.insert(token_ids, blocks, salt)
+
+
+def found(cache: PrefixCache[Block], token_ids: list[int], salt: str = "") -> int:
+    """The length of the match, after a look at whether its payloads really hold those tokens."""
+    match = cache.match(token_ids, salt)
+    held = [token for block in match.payloads for token in block.token_ids]
+    assert held[: match.num_tokens] == token_ids[: match.num_tokens]
+    assert match.num_tokens == cache.peek(token_ids, salt)
+    return match.num_tokens
+
+
+def test_an_empty_cache_finds_nothing():
+    assert found(PrefixCache("m", 1000), [1, 2, 3]) == 0
+
+
+@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 512, 700])
+def test_the_same_prompt_is_found_but_for_one_token(length: int):
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(length)))
+    assert found(cache, list(range(length))) == length - 1
+
+
+@pytest.mark.parametrize("common", [0, 1, 100, 256, 300, 511, 512, 690])
+def test_a_branch_is_found_to_the_token(common: int):
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(700)))
+    assert found(cache, [*range(common), *range(5000, 5100)]) == common
+
+
+@pytest.mark.parametrize(("length", "expected"), [(600, 512), (601, 600), (700, 600), (500, 256)])
+def test_what_cannot_be_divided_is_found_only_at_its_ends(length: int, expected: int):
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(600)), divisible=False)
+    assert found(cache, list(range(length))) == expected
+
+
+def test_a_block_without_a_state_is_passed_through_but_not_resumed_from():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(512)), divisible=False, resumable=False)
+    assert found(cache, list(range(600))) == 0
+    remember(cache, list(range(550)), divisible=False)
+    assert found(cache, list(range(600))) == 550
+
+
+def test_salts_and_identities_share_nothing():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(300)), salt="a")
+    assert found(cache, list(range(300)), salt="b") == 0
+    assert found(cache, list(range(300)), salt="a") == 299
+
+
+def test_a_longer_tail_takes_the_place_of_the_shorter():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(20)))
+    remember(cache, list(range(90)))
+    assert cache.nbytes == 10
+    remember(cache, list(range(300)))
+    assert cache.nbytes == 20
+    assert cache.missing(list(range(90))) == []
+
+
+def test_only_what_is_missing_is_asked_for():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(600)))
+    assert cache.missing(list(range(900))) == [(512, 768), (768, 900)]
+    assert cache.missing(list(range(600))) == []
+
+
+def test_the_bound_in_bytes_always_holds_and_the_least_used_goes_first():
+    cache: PrefixCache[Block] = PrefixCache("m", 60)
+    remember(cache, list(range(512)))
+    remember(cache, list(range(10_000, 10_512)))
+    assert found(cache, list(range(600))) == 512
+    remember(cache, list(range(20_000, 20_768)))
+    assert cache.nbytes == 60
+    assert found(cache, list(range(600))) == 512
+    assert found(cache, list(range(10_000, 10_600))) == 256  # its end was let go, its start was not
+
+
+def test_a_payload_larger_than_the_bound_is_not_kept():
+    cache: PrefixCache[Block] = PrefixCache("m", 5)
+    remember(cache, list(range(300)))
+    assert cache.nbytes == 0
+    assert found(cache, list(range(300))) == 0
+
+
+@pytest.mark.parametrize("divisible", [True, False])
+def test_random_use_keeps_the_bound_and_never_finds_a_wrong_token(divisible: bool):
+    dice = random.Random(5)
+    cache: PrefixCache[Block] = PrefixCache("m", 200)
+    stems = [[dice.randrange(3) for _ in range(800)] for _ in range(4)]
+    for _ in range(300):
+        prompt = [
+            *dice.choice(stems)[: dice.randrange(1, 800)],
+            *(dice.randrange(3) for _ in range(dice.randrange(40))),
+        ]
+        assert found(cache, prompt) < len(prompt)
+        remember(cache, prompt, divisible=divisible)
+        assert cache.nbytes <= 200

@@ -1,0 +1,69 @@
+"""A batch that plays given tokens instead of running a model. No MLX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omlx.server.engine.batch import BatchInfo, MemoryUse
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.sequence import common_prefix
+
+
+class ScriptedBatch:
+    """Answers the n-th opened request with `script[n]`, one token a step; later ones with the last answer.
+
+    It keeps the prompts it has computed, so a later prompt finds its cached prefix as it would for real.
+    `opened` and `released` hold the request ids in order, `chunks` what each `prefill` computed.
+    """
+
+    def __init__(self, script: Sequence[Sequence[int]]) -> None:
+        self._script = [list(answer) for answer in script]
+        self._requests: dict[str, Submit] = {}
+        self._answers: dict[str, list[int]] = {}
+        self._positions: dict[str, int] = {}
+        self._history: list[tuple[str, list[int]]] = []
+        self.opened: list[str] = []
+        self.released: list[str] = []
+        self.chunks: list[tuple[str, int]] = []
+
+    @property
+    def info(self) -> BatchInfo:
+        return BatchInfo(device="script", weight_bytes=0)
+
+    def match(self, request: Submit) -> int:
+        kept = [tokens for salt, tokens in self._history if salt == request.cache_salt]
+        longest = max((common_prefix(tokens, request.token_ids) for tokens in kept), default=0)
+        return min(longest, len(request.token_ids) - 1)
+
+    def open(self, request: Submit) -> int:
+        answer = self._script[min(len(self.opened), len(self._script) - 1)]
+        self.opened.append(request.request_id)
+        self._requests[request.request_id] = request
+        self._answers[request.request_id] = list(answer)
+        self._positions[request.request_id] = self.match(request)
+        return self._positions[request.request_id]
+
+    def prefill(self, request_id: str, count: int) -> list[int]:
+        self.chunks.append((request_id, count))
+        self._positions[request_id] += count
+        request = self._requests[request_id]
+        self._history.append((request.cache_salt, request.token_ids[: self._positions[request_id]]))
+        return self._next(request_id) if self._ready(request_id) else []
+
+    def decode(self) -> dict[str, list[int]]:
+        return {request_id: self._next(request_id) for request_id in self._requests if self._ready(request_id)}
+
+    def release(self, request_id: str) -> None:
+        if self._requests.pop(request_id, None) is not None:
+            self.released.append(request_id)
+
+    def memory(self) -> MemoryUse:
+        return MemoryUse()
+
+    def _ready(self, request_id: str) -> bool:
+        return self._positions[request_id] == len(self._requests[request_id].token_ids)
+
+    def _next(self, request_id: str) -> list[int]:
+        """The script's next token; past its end the last one again, as a model would never just stop."""
+        answer = self._answers[request_id]
+        return [answer.pop(0) if len(answer) > 1 else answer[0]]

@@ -1,0 +1,126 @@
+"""The engine on a scripted batch: what a client sees of scheduling, ends, errors and cancels."""
+
+from __future__ import annotations
+
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.scheduler import SchedulerLimits
+from omlx.server.events import FinishReason
+
+from .driving import drain, make_engine, step
+from .scripted_batch import ScriptedBatch
+
+
+def request(request_id: str, length: int = 10, max_tokens: int = 100, stop: tuple[int, ...] = (0,), **rest) -> Submit:
+    first = sum(map(ord, request_id))
+    return Submit(request_id, [first + i for i in range(length)], max_tokens, list(stop), **rest)
+
+
+def test_an_answer_ends_at_the_stop_token_which_is_left_out():
+    engine = make_engine(ScriptedBatch([[5, 6, 7, 0]]))
+    engine.submit(request("a"))
+    answer = drain(engine)["a"]
+    assert answer.token_ids == [5, 6, 7]
+    assert answer.last.finish_reason is FinishReason.STOP
+
+
+def test_an_answer_ends_at_max_tokens():
+    engine = make_engine(ScriptedBatch([[5, 6, 7, 8, 9]]))
+    engine.submit(request("a", max_tokens=3))
+    answer = drain(engine)["a"]
+    assert answer.token_ids == [5, 6, 7]
+    assert answer.last.finish_reason is FinishReason.LENGTH
+
+
+def test_one_token_needs_no_decode_step():
+    batch = ScriptedBatch([[5, 6]])
+    engine = make_engine(batch)
+    engine.submit(request("a", max_tokens=1))
+    engine.step()
+    assert batch.released == ["a"]
+
+
+def test_the_first_update_says_that_the_request_was_admitted():
+    engine = make_engine(ScriptedBatch([[5, 0]]), SchedulerLimits(max_num_seqs=1))
+    engine.submit(request("a"))
+    engine.submit(request("b"))
+    updates = {update.request_id: update for update in engine.step().updates}
+    assert updates["b"].num_computed_tokens == 0
+    assert not updates["b"].error
+
+
+def test_every_chunk_of_a_prompt_is_reported():
+    engine = make_engine(ScriptedBatch([[5, 0]]), SchedulerLimits(grid=256, max_chunk=256))
+    engine.submit(request("a", length=600))
+    computed = [update.num_computed_tokens for update in drain(engine)["a"].updates]
+    assert computed[:3] == [256, 512, 600]
+
+
+def test_reused_tokens_are_reported_and_not_computed_again():
+    batch = ScriptedBatch([[5, 0]])
+    engine = make_engine(batch)
+    engine.submit(request("a", length=100))
+    drain(engine)
+    engine.submit(Submit("b", request("a", length=100).token_ids, 5, [0]))
+    answer = drain(engine)["b"]
+    assert answer.last.num_cached_tokens == 99
+    assert batch.chunks[-1] == ("b", 1)
+
+
+def test_a_full_queue_refuses_and_the_others_go_on():
+    engine = make_engine(ScriptedBatch([[5, 0]]), SchedulerLimits(max_num_waiting=2))
+    for name in "abc":
+        engine.submit(request(name))
+    answers = drain(engine)
+    assert answers["c"].last.error.startswith("overloaded: ")
+    assert answers["a"].token_ids == answers["b"].token_ids == [5]
+
+
+def test_a_request_that_cannot_be_run_ends_with_an_error_of_its_own():
+    engine = make_engine(ScriptedBatch([[5, 0]]))
+    engine.submit(Submit("empty", [], 5))
+    engine.submit(request("none", max_tokens=0))
+    engine.submit(request("good"))
+    answers = drain(engine)
+    assert answers["empty"].last.error.startswith("invalid_request: the prompt has no tokens")
+    assert answers["none"].last.error.startswith("invalid_request: max_tokens")
+    assert answers["good"].token_ids == [5]
+
+
+def test_a_cancelled_request_is_not_heard_of_again():
+    batch = ScriptedBatch([[5, 6, 7, 8, 9]])
+    engine = make_engine(batch)
+    engine.submit(request("a"))
+    engine.submit(request("b", max_tokens=3))
+    answers = {}
+    step(engine, answers)
+    engine.cancel("a")
+    before = len(answers["a"].updates)
+    drain(engine, answers)
+    assert len(answers["a"].updates) == before
+    assert "a" in batch.released
+    assert len(answers["b"].token_ids) == 3
+
+
+def test_a_cancel_during_prefill_stops_it_at_once():
+    batch = ScriptedBatch([[5]])
+    engine = make_engine(batch, SchedulerLimits(max_chunk=256))
+    engine.submit(request("a", length=2000))
+    engine.step()
+    engine.cancel("a")
+    assert batch.released == ["a"]
+    assert not engine.has_work
+
+
+def test_a_cancel_of_an_unknown_request_is_ignored():
+    engine = make_engine(ScriptedBatch([[5]]))
+    engine.cancel("nobody")
+    assert not engine.has_work
+
+
+def test_rows_decode_together_while_a_prompt_is_computed():
+    engine = make_engine(ScriptedBatch([[5]]), SchedulerLimits(max_chunk=256))
+    engine.submit(request("talking", max_tokens=50))
+    engine.step()
+    engine.submit(request("long", length=5000, max_tokens=1))
+    updates = [{u.request_id for u in engine.step().updates} for _ in range(10)]
+    assert all(ids == {"talking", "long"} for ids in updates)

@@ -1,0 +1,89 @@
+"""The real engine process on a model folder: it loads, answers, and reports what it cannot load."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+import pytest
+from mlx.utils import tree_flatten
+from omlx.server.engine.messages import EngineFailed, EngineMessage, EngineReady, StepOutput
+from omlx.server.engine.wire import frame, read_frame
+
+from .tiny_model import VOCABULARY, greedy_solo, prompt_of, submit, tiny_llama
+
+decoder = msgspec.msgpack.Decoder(EngineMessage)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny")
+    mx.save_safetensors(
+        str(path / "model.safetensors"), dict(tree_flatten(tiny_llama().parameters())), {"format": "mlx"}
+    )
+    config = {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": VOCABULARY,
+    }
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@contextmanager
+def process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    with theirs:
+        argv = [sys.executable, "-m", "omlx.server.engine", "--model", str(folder), "--fd", str(theirs.fileno())]
+        child = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
+    with ours:
+        try:
+            yield child, ours
+        finally:
+            ours.close()
+            child.wait(60)
+
+
+def receive(connection: socket.socket) -> EngineMessage:
+    payload = read_frame(connection)
+    assert payload is not None
+    return decoder.decode(payload)
+
+
+def test_it_answers_like_the_model_survives_ctrl_c_and_ends_with_its_parent(folder: Path):
+    with process(folder) as (child, connection):
+        ready = receive(connection)
+        assert isinstance(ready, EngineReady)
+        assert ready.batching == "batched"
+        assert ready.weight_bytes > 0
+        child.send_signal(signal.SIGINT)
+        connection.sendall(frame(submit("a", prompt_of(20))))
+        token_ids: list[int] = []
+        finished = None
+        while not finished:
+            message = receive(connection)
+            assert isinstance(message, StepOutput)
+            token_ids += message.updates[0].token_ids
+            finished = message.updates[0].finish_reason
+        assert token_ids == greedy_solo(tiny_llama(), prompt_of(20), 8)
+    assert child.returncode == 0
+
+
+def test_a_folder_without_a_model_is_reported(tmp_path: Path):
+    with process(tmp_path) as (child, connection):
+        assert isinstance(receive(connection), EngineFailed)
+    assert child.returncode == 1

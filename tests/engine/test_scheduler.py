@@ -1,0 +1,130 @@
+"""The scheduler's order and chunk sizes, on numbers alone."""
+
+from __future__ import annotations
+
+import pytest
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
+from omlx.server.engine.sequence import Sequence
+
+
+def add(scheduler: Scheduler, request_id: str, length: int, now: float = 0.0, cached: int = 0, **rest) -> Sequence:
+    first = sum(map(ord, request_id)) * 1000
+    sequence = scheduler.add(Submit(request_id, list(range(first, first + length)), 10, **rest), cached, now)
+    assert sequence is not None
+    return sequence
+
+
+def chosen(scheduler: Scheduler, now: float = 0.0) -> str:
+    sequence = scheduler.schedule(now).prefill
+    assert sequence is not None
+    return sequence.request_id
+
+
+def finish_prompt(scheduler: Scheduler, sequence: Sequence) -> None:
+    scheduler.start(sequence, 0)
+    sequence.num_computed_tokens = sequence.num_prompt_tokens
+
+
+def test_the_shortest_remaining_prompt_goes_first():
+    scheduler = Scheduler(SchedulerLimits())
+    add(scheduler, "long", 2000)
+    add(scheduler, "short", 100)
+    assert chosen(scheduler) == "short"
+
+
+def test_what_is_cached_already_counts_as_done():
+    scheduler = Scheduler(SchedulerLimits())
+    add(scheduler, "new", 300)
+    add(scheduler, "known", 4000, cached=3900)
+    assert chosen(scheduler) == "known"
+
+
+def test_a_started_prompt_is_finished_before_an_equal_one():
+    scheduler = Scheduler(SchedulerLimits())
+    first = add(scheduler, "first", 1000)
+    add(scheduler, "second", 1000)
+    scheduler.start(first, 0)
+    first.num_computed_tokens = 256
+    assert chosen(scheduler) == "first"
+
+
+def test_a_long_prompt_is_not_starved_by_a_stream_of_short_ones():
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_prefill(1000, 1.0)
+    add(scheduler, "long", 4000, now=0.0)
+    add(scheduler, "short", 100, now=5.0)
+    assert chosen(scheduler, now=5.0) == "long"
+
+
+def test_background_requests_yield_to_all_others():
+    scheduler = Scheduler(SchedulerLimits())
+    add(scheduler, "title", 50, background=True)
+    add(scheduler, "chat", 5000)
+    assert chosen(scheduler) == "chat"
+
+
+def test_a_prompt_waits_for_another_that_is_computing_its_prefix():
+    scheduler = Scheduler(SchedulerLimits())
+    prefix = list(range(3000))
+    first = scheduler.add(Submit("first", [*prefix, *range(10_000, 10_500)], 5), 0, 0.0)
+    assert first is not None
+    scheduler.start(first, 0)
+    scheduler.add(Submit("second", [*prefix, 9], 5), 0, 0.0)
+    assert chosen(scheduler) == "first"
+    first.num_computed_tokens = 3072
+    assert chosen(scheduler) == "first"  # 428 left
+    second = scheduler.waiting[0]
+    second.num_cached_tokens = 3000
+    assert chosen(scheduler) == "second"
+
+
+def test_prompts_under_different_salts_do_not_wait_for_each_other():
+    scheduler = Scheduler(SchedulerLimits())
+    first = scheduler.add(Submit("first", list(range(3000)), 5, cache_salt="a"), 0, 0.0)
+    assert first is not None
+    scheduler.start(first, 0)
+    scheduler.add(Submit("second", list(range(2000)), 5, cache_salt="b"), 0, 0.0)
+    assert chosen(scheduler) == "second"
+
+
+def test_no_more_sequences_run_than_the_limit():
+    scheduler = Scheduler(SchedulerLimits(max_num_seqs=1))
+    finish_prompt(scheduler, add(scheduler, "running", 10))
+    add(scheduler, "waiting", 10)
+    output = scheduler.schedule(0.0)
+    assert output.prefill is None
+    assert [sequence.request_id for sequence in output.decode] == ["running"]
+
+
+def test_a_full_waiting_queue_takes_nothing_more():
+    scheduler = Scheduler(SchedulerLimits(max_num_waiting=1))
+    add(scheduler, "a", 10)
+    assert scheduler.add(Submit("b", [1], 5), 0, 0.0) is None
+
+
+@pytest.mark.parametrize(("computed", "expected"), [(0, 256), (256, 256), (300, 212), (900, 100)])
+def test_chunks_end_on_the_grid_or_at_the_prompts_end(computed: int, expected: int):
+    scheduler = Scheduler(SchedulerLimits(max_chunk=256))
+    sequence = add(scheduler, "a", 1000)
+    scheduler.start(sequence, computed)
+    assert scheduler.chunk(sequence, decoding=False) == expected
+
+
+def test_an_idle_engine_computes_large_chunks_as_far_as_its_speed_allows():
+    scheduler = Scheduler(SchedulerLimits(idle_seconds=1.0))
+    sequence = add(scheduler, "a", 10_000)
+    scheduler.start(sequence, 0)
+    scheduler.observe_prefill(1000, 0.9)
+    assert scheduler.chunk(sequence, decoding=False) == 1024
+
+
+def test_beside_decoding_rows_a_chunk_keeps_to_the_latency_target():
+    scheduler = Scheduler(SchedulerLimits(decode_gap_seconds=0.2, decode_gap_steps=4))
+    sequence = add(scheduler, "a", 10_000)
+    scheduler.start(sequence, 0)
+    scheduler.observe_prefill(1000, 2.0)
+    scheduler.observe_decode(0.01)
+    assert scheduler.chunk(sequence, decoding=True) == 64
+    scheduler.observe_decode(1.0)
+    assert scheduler.chunk(sequence, decoding=True) == 512

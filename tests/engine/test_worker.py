@@ -1,0 +1,199 @@
+"""The engine process over a real socket, with a scripted batch."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from omlx.server.engine.batch import BatchEngine
+from omlx.server.engine.messages import (
+    Cancel,
+    Command,
+    EngineFailed,
+    EngineMessage,
+    EngineReady,
+    Shutdown,
+    StepOutput,
+    Submit,
+)
+from omlx.server.engine.wire import frame, read_frame
+from omlx.server.engine.worker import run
+
+from .scripted_batch import ScriptedBatch
+
+SECONDS = 20
+decoder = msgspec.msgpack.Decoder(EngineMessage)
+
+
+class Peer:
+    """The API process's end of the socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def send(self, command: Command) -> None:
+        self._connection.sendall(frame(command))
+
+    def send_bytes(self, payload: bytes) -> None:
+        self._connection.sendall(payload)
+
+    def receive(self) -> EngineMessage | None:
+        payload = read_frame(self._connection)
+        return None if payload is None else decoder.decode(payload)
+
+    def receive_until_finished(self, request_id: str) -> list[int]:
+        token_ids: list[int] = []
+        while isinstance(message := self.receive(), StepOutput):
+            for update in message.updates:
+                if update.request_id == request_id:
+                    token_ids += update.token_ids
+                    if update.finish_reason or update.error:
+                        return token_ids
+        raise AssertionError(f"the engine said {message} before the request's end")
+
+    def hang_up(self) -> None:
+        self._connection.close()
+
+
+@contextmanager
+def worker(make_batch: Callable[[], BatchEngine]) -> Iterator[tuple[Peer, Callable[[], int]]]:
+    """An engine in a thread, and what waits for its exit status."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(SECONDS)
+    status: list[int] = []
+    thread = threading.Thread(target=lambda: status.append(run(theirs, make_batch)))
+    thread.start()
+
+    def wait() -> int:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+        return status[0]
+
+    with ours, theirs:
+        try:
+            yield Peer(ours), wait
+        finally:
+            ours.close()
+            thread.join(SECONDS)
+
+
+def test_it_says_that_it_is_ready_and_answers():
+    with worker(lambda: ScriptedBatch([[5, 6, 0]])) as (peer, _):
+        ready = peer.receive()
+        assert isinstance(ready, EngineReady)
+        assert ready.device == "script"
+        peer.send(Submit("a", [1, 2, 3], 10, [0]))
+        assert peer.receive_until_finished("a") == [5, 6]
+
+
+def test_one_message_a_step_carries_all_rows():
+    with worker(lambda: ScriptedBatch([[5]])) as (peer, _):
+        peer.receive()
+        for name in "ab":
+            peer.send(Submit(name, [ord(name)], 10_000, [0]))
+        together = False
+        while not together:
+            message = peer.receive()
+            assert isinstance(message, StepOutput)
+            together = {update.request_id for update in message.updates if update.token_ids} == {"a", "b"}
+
+
+def test_a_bad_request_ends_alone():
+    with worker(lambda: ScriptedBatch([[5, 0]])) as (peer, _):
+        peer.receive()
+        peer.send(Submit("bad", [], 10))
+        assert peer.receive_until_finished("bad") == []
+        peer.send(Submit("good", [1], 10, [0]))
+        assert peer.receive_until_finished("good") == [5]
+
+
+def test_shutdown_ends_it_cleanly_in_the_middle_of_an_answer():
+    with worker(lambda: ScriptedBatch([[5]])) as (peer, wait):
+        peer.receive()
+        peer.send(Submit("a", [1], 10_000))
+        peer.receive()
+        peer.send(Shutdown())
+        assert wait() == 0
+
+
+def test_it_ends_when_the_other_side_is_gone():
+    with worker(lambda: ScriptedBatch([[5]])) as (peer, wait):
+        peer.receive()
+        peer.send(Submit("a", [1], 1_000_000))
+        peer.receive()
+        peer.hang_up()
+        assert wait() == 0
+
+
+def test_a_cancel_is_obeyed_between_two_steps():
+    with worker(lambda: ScriptedBatch([[5]])) as (peer, _):
+        peer.receive()
+        peer.send(Submit("a", [1], 1_000_000))
+        peer.receive()
+        peer.send(Cancel("a"))
+        peer.send(Submit("b", [2], 2))
+        assert peer.receive_until_finished("b") == [5, 5]
+
+
+def test_a_model_that_does_not_load_is_reported():
+    def fail() -> ScriptedBatch:
+        raise OSError("no such folder")
+
+    with worker(fail) as (peer, wait):
+        message = peer.receive()
+        assert isinstance(message, EngineFailed)
+        assert "no such folder" in message.message
+        assert wait() == 1
+
+
+def test_an_error_in_the_step_loop_is_reported_before_it_ends():
+    class Broken(ScriptedBatch):
+        def decode(self) -> dict[str, list[int]]:
+            raise RuntimeError("the device is lost")
+
+    with worker(lambda: Broken([[5]])) as (peer, wait):
+        peer.receive()
+        peer.send(Submit("a", [1], 10))
+        message = peer.receive()
+        while isinstance(message, StepOutput):
+            message = peer.receive()
+        assert isinstance(message, EngineFailed)
+        assert "the device is lost" in message.message
+        assert wait() == 1
+
+
+def test_a_frame_that_is_no_command_is_reported_before_it_ends():
+    with worker(lambda: ScriptedBatch([[5]])) as (peer, wait):
+        peer.receive()
+        peer.send_bytes(b"\x01\x00\x00\x00\x07")
+        assert isinstance(peer.receive(), EngineFailed)
+        assert wait() == 1
+
+
+def test_the_process_ends_with_its_parent_and_never_loads_mlx(tmp_path: Path):
+    child = tmp_path / "child.py"
+    scripted = str(Path(__file__).with_name("scripted_batch.py"))
+    child.write_text(
+        "import importlib.util, socket, sys\n"
+        f"spec = importlib.util.spec_from_file_location('scripted', {scripted!r})\n"
+        "scripted = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(scripted)\n"
+        "from omlx.server.engine.worker import run\n"
+        "status = run(socket.socket(fileno=int(sys.argv[1])), lambda: scripted.ScriptedBatch([[5]]))\n"
+        "sys.exit(7 if 'mlx' in sys.modules else status)\n"
+    )
+    ours, theirs = socket.socketpair()
+    ours.settimeout(SECONDS)
+    with theirs:
+        process = subprocess.Popen([sys.executable, child, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    with ours:
+        assert isinstance(Peer(ours).receive(), EngineReady)
+        Peer(ours).send(Submit("a", [1], 1_000_000))
+        Peer(ours).receive()
+    assert process.wait(SECONDS) == 0

@@ -1,0 +1,70 @@
+"""Tiny random models, one for each kind of cache, and the plainest way to run them."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models import llama
+from mlx_lm.models.cache import make_prompt_cache
+from omlx.server.cache.prefix_cache import PrefixCache
+from omlx.server.engine.batch import BatchInfo
+from omlx.server.engine.decode_layout import DecodeLayout, PaddedLayout
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.mlx_batch import MlxBatch
+from omlx.server.requests import SamplingParams
+
+VOCABULARY = 97
+GREEDY = SamplingParams(temperature=0)
+
+
+def tiny_llama(layer_types: list[str] | None = None) -> nn.Module:
+    """Two layers of random float32 weights, always the same."""
+    mx.random.seed(7)
+    model = llama.Model(
+        llama.ModelArgs(
+            model_type="llama",
+            hidden_size=32,
+            num_hidden_layers=2,
+            intermediate_size=64,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            rms_norm_eps=1e-5,
+            vocab_size=VOCABULARY,
+            layer_types=layer_types,
+            sliding_window=16 if layer_types else None,
+        )
+    )
+    mx.eval(model.parameters())
+    return model
+
+
+def greedy_solo(model: nn.Module, prompt: list[int], count: int) -> list[int]:
+    """What the model writes alone, from one forward pass over the prompt."""
+    caches = make_prompt_cache(model)
+    tokens = list(prompt)
+    inputs = prompt
+    for _ in range(count):
+        logits = model(mx.array([inputs]), cache=caches)[0, -1]
+        inputs = [int(mx.argmax(logits).item())]
+        tokens += inputs
+    return tokens[len(prompt) :]
+
+
+def make_batch(model: nn.Module, layout: DecodeLayout | None = None, max_bytes: int = 1 << 26) -> MlxBatch:
+    return MlxBatch(
+        model,
+        BatchInfo("test", 0),
+        layout or PaddedLayout(model),
+        lambda: make_prompt_cache(model),
+        PrefixCache("test", max_bytes),
+        VOCABULARY,
+    )
+
+
+def submit(request_id: str, prompt: list[int], max_tokens: int = 8, sampling: SamplingParams = GREEDY) -> Submit:
+    return Submit(request_id, prompt, max_tokens, sampling=sampling)
+
+
+def prompt_of(length: int, seed: int = 1) -> list[int]:
+    """Tokens that look random and are always the same."""
+    return [(seed * 31 + position * position * 7 + position * seed) % VOCABULARY for position in range(length)]
