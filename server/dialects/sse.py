@@ -18,12 +18,21 @@ def encode(value: Any) -> bytes:
 
 def data_record(value: Any) -> bytes:
     """A record without a name, as the chat and completions streams have them."""
-    return b"data: " + _encoder.encode(value) + b"\n\n"
+    return b"data: " + _one_line(_encoder.encode(value)) + b"\n\n"
 
 
 def named_record(event: str, value: Any) -> bytes:
     """A record with a name, as the Messages and Responses streams have them."""
-    return b"event: " + event.encode() + b"\ndata: " + _encoder.encode(value) + b"\n\n"
+    return b"event: " + event.encode() + b"\ndata: " + _one_line(_encoder.encode(value)) + b"\n\n"
+
+
+def _one_line(json: bytes) -> bytes:
+    """Escape what JSON allows raw and `str.splitlines`, which Python clients cut streams with, takes for a line's end."""
+    if b"\xe2\x80" not in json and b"\xc2\x85" not in json:
+        return json
+    return (
+        json.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
+    )
 
 
 def response_id(prefix: str, request_id: str) -> str:

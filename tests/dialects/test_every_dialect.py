@@ -1,0 +1,142 @@
+"""What holds for every dialect, whatever it speaks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import logging
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omlx.server.dialects import anthropic_messages, openai_chat
+from omlx.server.errors import InvalidRequest, ModelNotFound
+from omlx.server.events import ReasoningDelta, TextDelta
+
+from .samples import ADMITTED, FINISHED, Json, body, claude_code, pi, play, records
+
+DIALECTS: list[tuple[ModuleType, Json]] = [
+    (anthropic_messages, claude_code()),
+    (openai_chat, pi()),
+]
+every_dialect = pytest.mark.parametrize(
+    ("dialect", "sample"), DIALECTS, ids=lambda value: getattr(value, "__name__", "")
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def decode_or_refuse(dialect: ModuleType, raw: bytes) -> None:
+    """Anything but a call or an `InvalidRequest` fails the test."""
+    with contextlib.suppress(InvalidRequest):
+        dialect.decode(raw, "req_1")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything inside a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [path] if path else []
+    for key, item in items:
+        found += places(item, (*path, key))
+    return found
+
+
+def planted(sample: Json, path: tuple[Any, ...], value: Any) -> Json:
+    changed = copy.deepcopy(sample)
+    target: Any = changed
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return changed
+
+
+@every_dialect
+@settings(max_examples=300, deadline=None, database=None)
+@given(data=st.data())
+def test_a_request_with_anything_anywhere_is_decoded_or_refused(
+    dialect: ModuleType, sample: Json, data: st.DataObject
+) -> None:
+    path = data.draw(st.sampled_from(places(sample)))
+    decode_or_refuse(dialect, body(planted(sample, path, data.draw(JSON))))
+
+
+@every_dialect
+@settings(max_examples=200, deadline=None, database=None)
+@given(raw=st.binary(max_size=64) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_decoded_or_refused(dialect: ModuleType, sample: Json, raw: bytes) -> None:
+    del sample
+    decode_or_refuse(dialect, raw)
+
+
+@every_dialect
+@settings(max_examples=100, deadline=None, database=None)
+@given(data=st.data())
+def test_a_cut_body_is_refused(dialect: ModuleType, sample: Json, data: st.DataObject) -> None:
+    raw = body(sample)
+    with pytest.raises(InvalidRequest):
+        dialect.decode(raw[: data.draw(st.integers(0, len(raw) - 1))], "req_1")
+
+
+@every_dialect
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" + b"0" * 400])
+def test_a_number_out_of_range_is_refused(dialect: ModuleType, sample: Json, number: bytes) -> None:
+    raw = body(sample | {"temperature": "HERE"}).replace(b'"HERE"', number)
+    with pytest.raises(InvalidRequest):
+        dialect.decode(raw, "req_1")
+
+
+@every_dialect
+@pytest.mark.parametrize("depth", [200, 100_000])
+def test_deep_nesting_is_refused(dialect: ModuleType, sample: Json, depth: int) -> None:
+    schema = next(path for path in places(sample) if path[0] == "tools" and path[-1] in ("parameters", "input_schema"))
+    raw = body(planted(sample, schema, {"a": "HERE"})).replace(b'"HERE"', b"[" * depth + b"]" * depth)
+    with pytest.raises(InvalidRequest, match="nested"):
+        dialect.decode(raw, "req_1")
+
+
+@every_dialect
+def test_half_a_character_does_not_end_a_session(dialect: ModuleType, sample: Json) -> None:
+    raw = body(sample | {"model": "HERE"})
+    cut = dialect.decode(raw.replace(b"HERE", rb"a\ud83d \\ud83d \ud83d\ude00"), "req_1")
+    assert cut.request.model == "a\N{REPLACEMENT CHARACTER} \\ud83d \N{GRINNING FACE}"
+
+
+@every_dialect
+def test_unknown_fields_are_ignored_with_one_line(
+    dialect: ModuleType, sample: Json, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = dialect.decode(body(sample), "req_1").request
+    caplog.set_level(logging.DEBUG)
+    assert dialect.decode(body(sample | {"hologram": {"a": [1]}}), "req_1").request == known
+    (line,) = caplog.messages
+    assert line.startswith("req_1: ignored ")
+    assert "hologram" in line
+
+
+@every_dialect
+def test_a_stream_is_whole_records_whatever_the_text(dialect: ModuleType, sample: Json) -> None:
+    encoder = dialect.decode(body(sample), "req_1").encoder()
+    text = 'a\n\nb\r\n"data: x"\u2028\u2029\x85\x00'
+    stream = play(encoder, [ReasoningDelta(text), TextDelta(text)])
+    found = json.dumps([value for _, value in records(stream)], ensure_ascii=False)
+    assert json.dumps(text, ensure_ascii=False) in found
+
+
+@every_dialect
+def test_an_answer_without_a_delta_is_a_stream(dialect: ModuleType, sample: Json) -> None:
+    encoder = dialect.decode(body(sample), "req_1").encoder()
+    assert records(encoder.start(ADMITTED) + encoder.finish(FINISHED))
+
+
+@every_dialect
+def test_an_error_tells_its_message(dialect: ModuleType, sample: Json) -> None:
+    del sample
+    encoded = json.loads(dialect.encode_error(ModelNotFound("x", ["local"]), "req_1"))
+    assert "Available models: local" in encoded["error"]["message"]
