@@ -21,6 +21,7 @@ from .catalog import weight_files
 from .folder import read_config
 from .safetensors_file import read_header
 
+_ARCHITECTURES = f"{__package__}.architectures"
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -47,14 +48,13 @@ def load_model(path: Path) -> LoadedModel:
     for file in weight_files(path):
         read_header(file)
     model = _load(path, model_type)
-    return LoadedModel(model, sum(array.nbytes for _, array in tree_flatten(model.parameters())))
+    return LoadedModel(model, sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values()))
 
 
 def _load(path: Path, model_type: str) -> nn.Module:
-    own = _own_architecture(model_type)
     try:
-        if own is not None:
-            return load_mlx_lm_model(path, get_model_classes=lambda **_: own)[0]
+        if importlib.util.find_spec(f"{_ARCHITECTURES}.{model_type}") is not None:
+            return load_mlx_lm_model(path, get_model_classes=_own_classes)[0]
         return load_mlx_lm_model(path)[0]
     except ValueError as error:
         if "not supported" in str(error):
@@ -64,9 +64,6 @@ def _load(path: Path, model_type: str) -> nn.Module:
         raise CorruptModel(f"{path}: mlx-lm cannot build a {model_type} of it ({error})") from error
 
 
-def _own_architecture(model_type: str) -> tuple[Any, Any] | None:
-    name = f"{__package__}.architectures.{model_type}"
-    if importlib.util.find_spec(name) is None:
-        return None
-    module = importlib.import_module(name)
+def _own_classes(config: dict[str, Any]) -> tuple[Any, Any]:
+    module = importlib.import_module(f"{_ARCHITECTURES}.{config['model_type']}")
     return module.Model, module.ModelArgs
