@@ -1,0 +1,68 @@
+"""A whole server on loopback: real HTTP, real engine process, a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import tokenizers
+
+from omlx.server.app import create_app
+from omlx.server.engine.process import EngineProcess
+from omlx.server.errors import ShuttingDown
+from omlx.server.http_server import HttpServer
+from omlx.server.models.pool import ModelPool
+from omlx.server.serving import find_models, listen, make_pool
+from omlx.server.settings import ServeSettings
+
+from ..scripted_engine import Script
+from ..text_model import END_OF_TURN, build_text_model
+
+MODEL = "tiny"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    client: httpx.AsyncClient
+    http: HttpServer
+    pool: ModelPool[EngineProcess]
+    tokenizer: tokenizers.Tokenizer
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *answers: str,
+    step_seconds: float = 0.0,
+    context_window: int = 4096,
+    heartbeat_seconds: float = 10.0,
+    api_key: str = "",
+) -> AsyncIterator[Serving]:
+    """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
+    tokenizer = build_text_model(folder / "models" / MODEL, context_window)
+    script = Script([tokenizer.encode(answer + END_OF_TURN).ids for answer in answers], step_seconds)
+    command = script.command(folder / "script.json")
+    settings = ServeSettings(
+        home=folder,
+        model_dirs=(folder / "models",),
+        port=0,
+        api_key=api_key,
+        heartbeat_seconds=heartbeat_seconds,
+        shutdown_grace_seconds=0.2,
+    )
+    listener = listen(settings.host, settings.port)
+    pool = make_pool(find_models(settings), lambda _: command)
+    app = create_app(settings, pool, "an-instance")
+    http = HttpServer(app, lambda: pool.fail_requests(ShuttingDown("shutting down")), settings.shutdown_grace_seconds)
+    running = asyncio.create_task(http.serve(sockets=[listener]))
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
+            yield Serving(client, http, pool, tokenizer)
+    finally:
+        http.should_exit = True
+        await running

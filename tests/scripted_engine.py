@@ -1,0 +1,59 @@
+"""An engine process that plays a script: `python -m tests.scripted_engine --script FILE --fd N`.
+
+It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
+as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, and
+`step_seconds`, how long each decode step takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from omlx.server.engine.process import EngineCommand
+from omlx.server.engine.worker import ignore_interrupts, run
+
+from .engine.scripted_batch import ScriptedBatch
+
+
+class Script(msgspec.Struct):
+    answers: list[list[int]]
+    step_seconds: float = 0.0
+
+    def command(self, path: Path) -> EngineCommand:
+        """Write the script to `path`; the command that plays it."""
+        path.write_bytes(msgspec.json.encode(self))
+        argv = [sys.executable, "-m", "tests.scripted_engine", "--script", str(path)]
+        return EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[1])})
+
+
+class _PacedBatch(ScriptedBatch):
+    """Takes its time for each step, as a device does."""
+
+    def __init__(self, answers: Sequence[Sequence[int]], step_seconds: float) -> None:
+        super().__init__(answers)
+        self._step_seconds = step_seconds
+
+    def decode(self) -> dict[str, list[int]]:
+        time.sleep(self._step_seconds)
+        return super().decode()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--script", type=Path, required=True)
+    parser.add_argument("--fd", type=int, required=True)
+    arguments = parser.parse_args()
+    ignore_interrupts()
+    script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
+    return run(socket.socket(fileno=arguments.fd), lambda: _PacedBatch(script.answers, script.step_seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
