@@ -1,0 +1,71 @@
+"""Claude Code (npm `@anthropic-ai/claude-code`), checked with 2.1.330.
+
+Inline `--settings` rank above the user's `settings.json`, whose `env` in turn ranks above the shell: so everything that
+decides where requests go stands there. The key does not, since arguments are public: `apiKeyHelper` prints it from the
+environment, and is asked only while both of Claude Code's own key variables are empty. The window variable is honoured
+only for names that do not begin with `claude-`.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ._options import json_object, object_at, taken_option
+from .spec import KEY_VARIABLE, Integration, RunFile, Surroundings, Target, Wiring
+
+_CLOUDS = tuple(
+    f"CLAUDE_CODE_USE_{cloud}"
+    for cloud in ("ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD", "BEDROCK", "FOUNDRY", "GATEWAY", "MANTLE", "VERTEX")
+)
+_CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CODE_OAUTH_TOKEN")
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    environment = _environment(target)
+    cleared = dict.fromkeys((*_CLOUDS, *_CREDENTIALS), "")
+    # Of two --settings only the last counts, so the user's own are taken in.
+    given, arguments = taken_option(surroundings.arguments, "--settings")
+    own = json_object(given, surroundings)
+    settings = {
+        **own,
+        "apiKeyHelper": f"printenv {KEY_VARIABLE}",
+        "env": {**object_at(own, "env"), **environment, **cleared},
+    }
+    inline = json.dumps(settings, separators=(",", ":"))
+    if not own:
+        return Wiring(("--settings", inline, *arguments), environment)
+    # What the user keeps in a file of theirs must not become an argument, which everybody can read.
+    file = RunFile(surroundings.run_directory / "settings.json", inline)
+    return Wiring(("--settings", str(file.path), *arguments), environment, files=(file,))
+
+
+def _environment(target: Target) -> dict[str, str]:
+    window = {} if target.context_window is None else {"CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(target.context_window)}
+    return {
+        "ANTHROPIC_BASE_URL": target.url,
+        "ANTHROPIC_MODEL": target.model.name,
+        "ANTHROPIC_DEFAULT_OPUS_MODEL": target.opus.name,
+        "ANTHROPIC_DEFAULT_SONNET_MODEL": target.sonnet.name,
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": target.haiku.name,
+        "ANTHROPIC_DEFAULT_FABLE_MODEL": target.opus.name,
+        "ANTHROPIC_SMALL_FAST_MODEL": target.haiku.name,
+        **window,
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(target.max_output_tokens),
+        "API_TIMEOUT_MS": "3600000",
+        "CLAUDE_STREAM_IDLE_TIMEOUT_MS": "1800000",
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+
+
+INTEGRATION = Integration(
+    name="claude",
+    title="Claude Code",
+    executable="claude",
+    install="npm install -g @anthropic-ai/claude-code",
+    minimum_context=49152,
+    summary="environment and inline `--settings`, which rank above the user's own settings.json",
+    wire=wire,
+    unset=(*_CLOUDS, *_CREDENTIALS),
+    other_places=(".claude/local/claude",),
+)

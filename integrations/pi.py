@@ -1,0 +1,49 @@
+"""Pi (npm `@earendil-works/pi-coding-agent`), checked with 0.87.1.
+
+Pi has no variable for a custom provider, but takes an extension file with `-e`; ours registers every served model.
+The key is named, not written: Pi expands `$OMLX_API_KEY`. A model that reasons gets role `developer` and an effort.
+"""
+
+from __future__ import annotations
+
+import json
+
+from .spec import KEY_VARIABLE, PROVIDER, Integration, Model, RunFile, Surroundings, Target, Wiring
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    provider = {
+        "baseUrl": target.openai_url,
+        "apiKey": f"${KEY_VARIABLE}",
+        "api": "openai-completions",
+        "models": [_model(model) for model in target.models],
+    }
+    text = f"export default (pi) => pi.registerProvider({json.dumps(PROVIDER)}, {json.dumps(provider, indent=2)});\n"
+    extension = RunFile(surroundings.run_directory / "omlx.ts", text)
+    return Wiring(
+        arguments=("-e", str(extension.path), "--model", f"{PROVIDER}/{target.model.name}", *surroundings.arguments),
+        files=(extension,),
+    )
+
+
+def _model(model: Model) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "id": model.name,
+        "name": model.name,
+        "reasoning": model.reasoning,
+        "input": ["text", "image"] if model.vision else ["text"],
+        "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+        "maxTokens": model.max_output_tokens,
+    }
+    return entry if model.context_window is None else {**entry, "contextWindow": model.context_window}
+
+
+INTEGRATION = Integration(
+    name="pi",
+    title="Pi",
+    executable="pi",
+    install="npm install -g @earendil-works/pi-coding-agent",
+    minimum_context=4096,
+    summary="an extension file in the omlx home, loaded with `-e`; every served model is listed",
+    wire=wire,
+)

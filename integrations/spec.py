@@ -1,0 +1,114 @@
+"""What an integration is: data about one agent and pure functions of a `Target`.
+
+A module of this folder binds `INTEGRATION`; nothing else has to know it. Its functions read the machine only through
+`Surroundings`, write nothing, and give the same answer for the same input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KEY_VARIABLE = "OMLX_API_KEY"
+"""The child's environment variable that holds the key; agents refer to it by name, so no file or argument does."""
+
+PROVIDER = "omlx"
+"""Our name in every agent's list of providers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as the server describes it; windows and caps in tokens, `context_window` None where it does not say."""
+
+    name: str
+    context_window: int | None
+    max_output_tokens: int
+    reasoning: bool = False
+    vision: bool = False
+    size_bytes: int | None = None
+    loaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the agent is sent, and with which models. `url` has no path, such as `http://127.0.0.1:8000`."""
+
+    url: str
+    model: Model
+    opus: Model
+    sonnet: Model
+    haiku: Model
+    models: tuple[Model, ...]
+    api_key: str = field(repr=False)
+
+    @property
+    def openai_url(self) -> str:
+        return f"{self.url}/v1"
+
+    @property
+    def tiers(self) -> tuple[Model, ...]:
+        """The models this launch may use, each once, the main one first."""
+        return tuple(dict.fromkeys((self.model, self.opus, self.sonnet, self.haiku)))
+
+    @property
+    def context_window(self) -> int | None:
+        """The window that holds for every tier, since agents know one number; None where the server does not say."""
+        windows = [tier.context_window for tier in self.tiers if tier.context_window is not None]
+        return min(windows, default=None)
+
+    @property
+    def max_output_tokens(self) -> int:
+        return min(tier.max_output_tokens for tier in self.tiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that an integration may see of the machine. `read` gives a file's text, or None where there is none."""
+
+    environ: Mapping[str, str]
+    home: Path
+    directory: Path
+    run_directory: Path
+    arguments: tuple[str, ...]
+    read: Callable[[Path], str | None]
+
+
+class Refusal(Exception):
+    """The agent cannot be wired as the user asked; `str` is the fact and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """A private file of this launch, below the omlx home; it never holds the server's key."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How one launch is wired.
+
+    `arguments` are the agent's whole command line, the user's own among them; `warnings` are what the user should know.
+    """
+
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[RunFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One agent. `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere."""
+
+    name: str
+    title: str
+    executable: str
+    install: str
+    minimum_context: int
+    summary: str
+    wire: Callable[[Target, Surroundings], Wiring]
+    unset: tuple[str, ...] = ()
+    other_places: tuple[str, ...] = ()

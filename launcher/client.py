@@ -1,0 +1,130 @@
+"""The launcher's view of a server: health and models, over HTTP and nothing else.
+
+Any OpenAI-compatible server will do. Of omlx's own the launcher reads, in each entry of `GET /v1/models`, the object
+`omlx` with `size_bytes`, `is_loaded`, `reasoning`, `vision` and `max_output_tokens`; each may be missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from ..integrations.spec import Model
+from .address import is_loopback
+from .errors import BadAnswer, ServerDown, ServerError
+
+if TYPE_CHECKING:
+    import httpx
+
+_DEFAULT_OUTPUT_CAP = 32_000
+
+T = TypeVar("T")
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`GET /health`. `loading` and `failed` name models."""
+
+    status: str
+    version: str = ""
+    instance_id: str = ""
+    loading: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+class _Details(msgspec.Struct, frozen=True):
+    size_bytes: int | None = None
+    is_loaded: bool = False
+    reasoning: bool = False
+    vision: bool = False
+    max_output_tokens: int | None = None
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    n_ctx: int | None = None
+    n_ctx_train: int | None = None
+
+
+class _ModelObject(msgspec.Struct, frozen=True):
+    """One entry of the list; the window under the names that omlx and vLLM, OpenRouter, others and llama.cpp use."""
+
+    id: str
+    max_model_len: int | None = None
+    context_length: int | None = None
+    context_window: int | None = None
+    meta: _Meta | None = None
+    omlx: _Details = _Details()
+
+
+class _ModelList(msgspec.Struct, frozen=True):
+    data: tuple[_ModelObject, ...]
+
+
+class ServerClient:
+    """Talks to the server at `url`, which has no `/v1`. Closing it is the caller's."""
+
+    def __init__(self, url: str, api_key: str | None = None, timeout: float = 5.0) -> None:
+        import httpx
+
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        # A proxy from the environment must not stand between this machine and itself.
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not is_loopback(url))
+        self.url = url
+
+    def close(self) -> None:
+        self._http.close()
+
+    def health(self) -> Health:
+        """Raises ServerDown where nothing answers. A server without `/health` that answers at all counts as up."""
+        response = self._get("/health")
+        if response.status_code == 404:
+            return Health("ok")
+        return self._decoded(response, Health)
+
+    def models(self) -> tuple[Model, ...]:
+        """The served models, in the server's order. Raises ServerDown, BadAnswer."""
+        listed = self._decoded(self._get("/v1/models"), _ModelList).data
+        return tuple(_model(entry) for entry in listed)
+
+    def _get(self, path: str) -> httpx.Response:
+        import httpx
+
+        try:
+            return self._http.get(path)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ServerDown(f"nothing answers at {self.url} ({error}); start it with `omlx serve`") from error
+        except httpx.HTTPError as error:
+            raise BadAnswer(f"{self.url}{path} failed: {error or type(error).__name__}") from error
+
+    def _decoded(self, response: httpx.Response, shape: type[T]) -> T:
+        if response.status_code != 200:
+            raise _refusal(response, f"{self.url}{response.request.url.path}")
+        try:
+            return msgspec.json.decode(response.content, type=shape)
+        except msgspec.DecodeError as error:
+            raise BadAnswer(
+                f"{self.url}{response.request.url.path} is not what an OpenAI-compatible server answers: {error}"
+            ) from error
+
+
+def _refusal(response: httpx.Response, where: str) -> ServerError:
+    if response.status_code in (401, 403):
+        return BadAnswer(f"{where} wants a key (HTTP {response.status_code}); set OMLX_API_KEY to the server's key")
+    return BadAnswer(f"{where} answered HTTP {response.status_code}: {response.text[:200]}")
+
+
+def _model(entry: _ModelObject) -> Model:
+    meta = entry.meta or _Meta()
+    windows = (entry.max_model_len, entry.context_length, entry.context_window, meta.n_ctx, meta.n_ctx_train)
+    window = next((value for value in windows if value), None)
+    cap = entry.omlx.max_output_tokens or _DEFAULT_OUTPUT_CAP
+    return Model(
+        name=entry.id,
+        context_window=window,
+        # An answer may take a quarter of the window: agents reserve their cap, and compact when the rest is full.
+        max_output_tokens=cap if window is None else max(1, min(cap, window // 4)),
+        reasoning=entry.omlx.reasoning,
+        vision=entry.omlx.vision,
+        size_bytes=entry.omlx.size_bytes,
+        loaded=entry.omlx.is_loaded,
+    )

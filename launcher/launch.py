@@ -1,0 +1,91 @@
+"""`omlx launch` from the request to the point of no return, in the order in which things may fail."""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..integrations import find, names
+from ..integrations.spec import KEY_VARIABLE, Integration, Surroundings, Target
+from .errors import UnknownAgent
+from .machine import Machine
+from .plan import LaunchPlan, make_plan
+from .process import become, find_executable, write_run_files
+from .reach import reach_server
+from .selection import Picker, Wanted, choose
+from .starting import wait_until_loaded
+from .state import read_last_models, read_text, remember_model
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """What the user typed. `arguments` are the agent's own."""
+
+    agent: str
+    wanted: Wanted
+    url: str | None
+    arguments: tuple[str, ...]
+    force: bool
+
+
+def find_agent(name: str) -> Integration:
+    """The integration. Raises UnknownAgent with the names there are."""
+    integration = find(name)
+    if integration is None:
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnknownAgent(f"no agent {name!r}.{hint} There are: {', '.join(names())}")
+    return integration
+
+
+def plan_launch(
+    request: LaunchRequest, machine: Machine, pick: Picker | None, report: Callable[[str], None], *, may_start: bool
+) -> LaunchPlan:
+    """Everything up to the plan. Touches nothing, but starts the server when it is down, unless not `may_start`."""
+    integration = find_agent(request.agent)
+    home = machine.omlx_home
+    client = reach_server(machine, request.url, report, may_start=may_start)
+    try:
+        wait_until_loaded(client, report)
+        models = client.models()
+    finally:
+        client.close()
+    chosen = choose(models, request.wanted, read_last_models(home).get(integration.name), pick)
+    target = Target(
+        url=client.url,
+        model=chosen.model,
+        opus=chosen.opus,
+        sonnet=chosen.sonnet,
+        haiku=chosen.haiku,
+        models=models,
+        api_key=machine.environ.get(KEY_VARIABLE) or new_launch_key(),
+    )
+    surroundings = Surroundings(
+        environ=machine.environ,
+        home=machine.user_home,
+        directory=machine.directory,
+        run_directory=home.run_directory(integration.name),
+        arguments=request.arguments,
+        read=read_text,
+    )
+    return make_plan(integration, target, surroundings, force=request.force)
+
+
+def launch(plan: LaunchPlan, executable: str, machine: Machine) -> None:
+    """Write what is ours and become the agent; does not return."""
+    home = machine.omlx_home
+    write_run_files(plan, home.run_directory(plan.agent))
+    remember_model(home, plan.agent, plan.model)
+    become(executable, plan, machine.environ)
+
+
+def locate(agent: str, machine: Machine) -> str:
+    """The agent's program. Raises UnknownAgent, AgentMissing."""
+    return find_executable(find_agent(agent), machine.environ, machine.user_home)
+
+
+def new_launch_key() -> str:
+    """For a server that asks for no key: agents want one, and a random one says nothing to anybody."""
+    return f"omlx-run-{secrets.token_urlsafe(18)}"

@@ -1,0 +1,111 @@
+"""From an integration and a target to everything that will happen: a value, made without touching anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from ..integrations.spec import KEY_VARIABLE, Integration, Refusal, RunFile, Surroundings, Target
+from .errors import LauncherError, WindowTooSmall
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """What will be run.
+
+    `environment` is added to the caller's after `unset` is taken away; `files` are ours, not the user's.
+    """
+
+    agent: str
+    executable: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    unset: tuple[str, ...]
+    files: tuple[RunFile, ...]
+    warnings: tuple[str, ...]
+    model: str
+    context_window: int | None
+
+
+def make_plan(
+    integration: Integration, target: Target, surroundings: Surroundings, *, force: bool = False
+) -> LaunchPlan:
+    """The plan of one launch; the same input gives the same plan.
+
+    Raises WindowTooSmall unless `force`. The run directory gets a part that names the target and the arguments, so that
+    two launches at once never share a file with different contents.
+    """
+    unknown = check_window(integration, target, force=force)
+    surroundings = replace(surroundings, run_directory=surroundings.run_directory / _fingerprint(target, surroundings))
+    try:
+        wiring = integration.wire(target, surroundings)
+    except Refusal as refusal:
+        raise LauncherError(f"{integration.title} cannot be wired: {refusal}") from refusal
+    environment = {
+        **wiring.environment,
+        KEY_VARIABLE: target.api_key,
+        **_proxy_bypass(target.url, surroundings.environ),
+    }
+    assert not any(target.api_key in argument for argument in wiring.arguments), "a key never stands in an argument"
+    assert not any(target.api_key in file.text for file in wiring.files), "a key never stands in a file"
+    return LaunchPlan(
+        agent=integration.name,
+        executable=integration.executable,
+        arguments=wiring.arguments,
+        environment=environment,
+        unset=tuple(name for name in integration.unset if name in surroundings.environ and name not in environment),
+        files=wiring.files,
+        warnings=(*unknown, *wiring.warnings),
+        model=target.model.name,
+        context_window=target.context_window,
+    )
+
+
+def check_window(integration: Integration, target: Target, *, force: bool) -> tuple[str, ...]:
+    """Refuse a window the agent cannot live in; returns warnings where it cannot tell or is told not to refuse."""
+    window, minimum = target.context_window, integration.minimum_context
+    if window is None:
+        return (f"the server does not say the window of {target.model.name}; {integration.title} will guess",)
+    if window >= minimum:
+        return ()
+    smallest = min(target.tiers, key=lambda tier: tier.context_window or minimum)
+    fact = f"{integration.title} needs a window of {minimum:,} tokens; {smallest.name} has {window:,}"
+    if force:
+        return (fact,)
+    raise WindowTooSmall(f"{fact}.\n{_remedy(integration, target)}, or try it all the same with --force")
+
+
+def child_environment(plan: LaunchPlan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The agent's whole environment."""
+    return {name: value for name, value in environ.items() if name not in plan.unset} | dict(plan.environment)
+
+
+def _remedy(integration: Integration, target: Target) -> str:
+    large = [model for model in target.models if (model.context_window or 0) >= integration.minimum_context]
+    if not large:
+        return "Serve a model with a longer window"
+    best = max(large, key=lambda model: model.context_window or 0)
+    return f"Use `omlx launch {integration.name} --model {best.name}`"
+
+
+def _fingerprint(target: Target, surroundings: Surroundings) -> str:
+    """A short name for all that the wiring depends on, but the key."""
+    described = repr((target.url, target.tiers, target.models, surroundings.directory, surroundings.arguments))
+    return hashlib.sha256(described.encode()).hexdigest()[:12]
+
+
+def _proxy_bypass(url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Keeps the agent's requests to the server off the user's proxy, where one is set."""
+    if not any(environ.get(name) for name in _PROXIES):
+        return {}
+    host = urlsplit(url).hostname or ""
+    old = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+    listed = [part.strip() for part in old.split(",") if part.strip()]
+    if host in listed or "*" in listed:
+        return {}
+    bypass = ",".join([*listed, host])
+    return {"NO_PROXY": bypass, "no_proxy": bypass}

@@ -1,0 +1,55 @@
+"""`omlx probe` and `omlx status`: put the questions to a server that already runs; neither starts one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from ..integrations.spec import KEY_VARIABLE, Model
+from .address import ServerAddress, is_loopback
+from .client import Health, ServerClient
+from .machine import Machine
+from .probe import ProbeResult, make_probes, run_probes
+from .selection import Wanted, choose
+
+_SILENCE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    url: str
+    model: str
+    results: tuple[ProbeResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    address: ServerAddress
+    health: Health
+    models: tuple[Model, ...]
+
+
+def probe_server(machine: Machine, url: str | None, model: str | None, report: Callable[[str], None]) -> Probed:
+    """Raises ServerError where the server is not even there, ModelError where the model is open."""
+    status = ask_status(machine, url)
+    chosen = choose(status.models, Wanted(model), last_used=None, pick=None).model
+    key = machine.environ.get(KEY_VARIABLE)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    base_url = status.address.url
+    timeout = httpx.Timeout(_SILENCE_SECONDS, connect=5.0)
+    with httpx.Client(base_url=base_url, headers=headers, timeout=timeout, trust_env=not is_loopback(base_url)) as http:
+        results = run_probes(http, chosen, make_probes(secrets.token_hex(8)), report)
+    return Probed(base_url, chosen.name, results)
+
+
+def ask_status(machine: Machine, url: str | None) -> Status:
+    """Raises ServerDown, BadAnswer."""
+    address = machine.resolve(url)
+    client = ServerClient(address.url, machine.environ.get(KEY_VARIABLE))
+    try:
+        return Status(address, client.health(), client.models())
+    finally:
+        client.close()

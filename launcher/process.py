@@ -1,0 +1,57 @@
+"""Acts out a plan: finds the agent's program, writes our run files, and becomes the agent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from ..integrations.spec import Integration
+from .errors import AgentMissing
+from .plan import LaunchPlan, child_environment
+from .state import write_private
+
+_RUN_FILES_KEPT_SECONDS = 30 * 24 * 3600
+
+
+def find_executable(integration: Integration, environ: Mapping[str, str], home: Path) -> str:
+    """The program's path. Raises AgentMissing with the line that installs it."""
+    found = _located(integration, environ, home)
+    if found is not None:
+        return found
+    raise AgentMissing(
+        f"{integration.title} is not installed: no `{integration.executable}` on PATH. "
+        f"Install it with\n  {integration.install}"
+    )
+
+
+def is_installed(integration: Integration, environ: Mapping[str, str], home: Path) -> bool:
+    return _located(integration, environ, home) is not None
+
+
+def write_run_files(plan: LaunchPlan, run_directory: Path) -> None:
+    """Write the plan's private files and drop those no launch has used for a month."""
+    for file in plan.files:
+        write_private(file.path, file.text)
+    if run_directory.is_dir():
+        _sweep(run_directory, oldest=time.time() - _RUN_FILES_KEPT_SECONDS)
+
+
+def become(executable: str, plan: LaunchPlan, environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the agent: its exit code and its signals are then its own."""
+    os.execve(executable, [plan.executable, *plan.arguments], child_environment(plan, environ))
+
+
+def _located(integration: Integration, environ: Mapping[str, str], home: Path) -> str | None:
+    found = shutil.which(integration.executable, path=environ.get("PATH"))
+    places = (str(home / place) for place in integration.other_places if os.access(home / place, os.X_OK))
+    return found or next(places, None)
+
+
+def _sweep(run_directory: Path, oldest: float) -> None:
+    for directory in run_directory.iterdir():
+        if directory.is_dir() and max((path.stat().st_mtime for path in directory.iterdir()), default=0.0) < oldest:
+            shutil.rmtree(directory, ignore_errors=True)

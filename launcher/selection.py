@@ -1,0 +1,81 @@
+"""Which model the agent gets: the user's word, else the only one, else the last one, else a question."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..integrations.spec import Model
+from .errors import ModelError
+
+Picker = Callable[[Sequence[Model]], Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The models the user named; None where they left it to us."""
+
+    model: str | None = None
+    opus: str | None = None
+    sonnet: str | None = None
+    haiku: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Every role has a model; roles nobody named have the main one."""
+
+    model: Model
+    opus: Model
+    sonnet: Model
+    haiku: Model
+
+
+def choose(models: Sequence[Model], wanted: Wanted, last_used: str | None, pick: Picker | None) -> Selection:
+    """`pick` asks the user, and is None where there is no terminal.
+
+    Raises ModelError for an unknown name, a server without models, and a choice that nobody is there to make.
+    """
+    if not models:
+        raise ModelError(
+            "the server has no models; add one with `omlx import FILE.gguf` or `omlx serve --model-dir DIR`"
+        )
+    main = _main(models, wanted.model, last_used, pick)
+
+    def tier(name: str | None) -> Model:
+        return main if name is None else named(models, name)
+
+    return Selection(main, opus=tier(wanted.opus), sonnet=tier(wanted.sonnet), haiku=tier(wanted.haiku))
+
+
+def named(models: Sequence[Model], name: str) -> Model:
+    """The model called `name`. Raises ModelError with the names there are."""
+    for model in models:
+        if model.name == name:
+            return model
+    names = [model.name for model in models]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ModelError(f"the server has no model {name!r}.{hint} It has: {', '.join(names)}")
+
+
+def described(model: Model) -> str:
+    """One line for a list: name, size, window."""
+    size = "" if model.size_bytes is None else f"{model.size_bytes / 1e9:.1f} GB"
+    window = "window unknown" if model.context_window is None else f"{model.context_window:,} tokens"
+    return "  ".join(part for part in (model.name, size, window, "loaded" if model.loaded else "") if part)
+
+
+def _main(models: Sequence[Model], name: str | None, last_used: str | None, pick: Picker | None) -> Model:
+    if name is not None:
+        return named(models, name)
+    if len(models) == 1:
+        return models[0]
+    for model in models:
+        if model.name == last_used:
+            return model
+    if pick is not None:
+        return pick(models)
+    listed = "".join(f"\n  {described(model)}" for model in models)
+    raise ModelError(f"the server has {len(models)} models; choose one with --model:{listed}")

@@ -1,0 +1,85 @@
+"""Starts a server that outlives this command, and waits until it can answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .client import ServerClient
+from .errors import ServerDown, StartFailed
+from .state import OmlxHome, ServerState, read_server_state
+
+SERVE_COMMAND = (sys.executable, "-P", "-m", "omlx.server", "serve")
+_POLL_SECONDS = 0.1
+_SHOWN_LOG_LINES = 12
+
+Report = Callable[[str], None]
+
+
+def start_server(
+    home: OmlxHome,
+    environ: Mapping[str, str],
+    report: Report,
+    command: Sequence[str] = SERVE_COMMAND,
+    timeout_seconds: float = 120.0,
+) -> ServerState:
+    """Start it detached, with its log under the omlx home; returns once it listens.
+
+    `report` gets a line of progress now and then. Raises StartFailed with the log's last lines.
+    """
+    home.server_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(home.server_log, "ab") as log:
+        log_start = log.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=home.root,
+            env=environ,
+        )
+    began = time.monotonic()
+    while True:
+        state = read_server_state(home)
+        if state is not None and state.pid == process.pid:
+            return state
+        exit_code = process.poll()
+        waited = time.monotonic() - began
+        if exit_code is not None:
+            raise StartFailed(_explained(f"the server ended with exit code {exit_code}", home.server_log, log_start))
+        if waited > timeout_seconds:
+            process.terminate()
+            process.wait()
+            raise StartFailed(
+                _explained(f"the server did not listen within {waited:.0f} s", home.server_log, log_start)
+            )
+        report(f"starting the server… {waited:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def wait_until_loaded(client: ServerClient, report: Report, timeout_seconds: float = 600.0) -> None:
+    """Wait for the models the server is loading. Raises StartFailed where one cannot be loaded, or time is up."""
+    began = time.monotonic()
+    while True:
+        health = client.health()
+        waited = time.monotonic() - began
+        if health.failed:
+            raise StartFailed(f"the server could not load {', '.join(health.failed)}; its log says why")
+        if not health.loading:
+            return
+        if waited > timeout_seconds:
+            raise ServerDown(f"{', '.join(health.loading)} did not load within {waited:.0f} s")
+        report(f"loading {', '.join(health.loading)}… {waited:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def _explained(fact: str, log_path: Path, log_start: int) -> str:
+    with open(log_path, "rb") as log:
+        log.seek(log_start)
+        lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    shown = "".join(f"\n  {line}" for line in lines[-_SHOWN_LOG_LINES:]) or "\n  (it wrote nothing)"
+    return f"{fact}. Its log, {log_path}, ends:{shown}"

@@ -1,0 +1,105 @@
+"""What omlx remembers on this machine: where the server runs, and the model of the last launch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from .errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class OmlxHome:
+    """omlx's own folder, `~/.omlx` or OMLX_HOME, and the places in it that the launcher knows."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], user_home: Path) -> OmlxHome:
+        return cls(Path(environ.get("OMLX_HOME") or user_home / ".omlx").absolute())
+
+    @property
+    def server_state(self) -> Path:
+        return self.root / "run" / "server.json"
+
+    @property
+    def server_log(self) -> Path:
+        return self.root / "logs" / "server.log"
+
+    @property
+    def last_models(self) -> Path:
+        return self.root / "last_models.json"
+
+    def run_directory(self, agent: str) -> Path:
+        return self.root / "run" / agent
+
+
+class ServerState(msgspec.Struct, frozen=True):
+    """What a running server writes about itself; `url` is reachable from this machine."""
+
+    pid: int
+    host: str
+    port: int
+    url: str
+    instance_id: str
+
+
+def read_server_state(home: OmlxHome) -> ServerState | None:
+    """The state of the server that says it runs here; None where there is none or its process is gone."""
+    text = read_text(home.server_state)
+    if text is None:
+        return None
+    try:
+        state = msgspec.json.decode(text, type=ServerState)
+    except msgspec.DecodeError as error:
+        raise StateError(
+            f"{home.server_state} does not parse ({error}); stop the server and delete that file"
+        ) from error
+    return state if _is_alive(state.pid) else None
+
+
+def read_last_models(home: OmlxHome) -> dict[str, str]:
+    """The model each agent was last launched with; empty where nothing readable stands there."""
+    text = read_text(home.last_models)
+    try:
+        return {} if text is None else msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.DecodeError:
+        return {}  # A convenience, not worth a refusal: the next launch writes it anew.
+
+
+def remember_model(home: OmlxHome, agent: str, model: str) -> None:
+    remembered = read_last_models(home)
+    if remembered.get(agent) != model:
+        content = msgspec.json.format(msgspec.json.encode({**remembered, agent: model}), indent=2).decode()
+        write_private(home.last_models, content + "\n")
+
+
+def read_text(path: Path) -> str | None:
+    """The file's text, or None where there is no such file. Undecodable bytes become U+FFFD."""
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file of ours at once; mode 0600, its new folders 0700."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

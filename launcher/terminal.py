@@ -1,0 +1,59 @@
+"""What a person at a terminal sees while we work: a progress line, a question, aligned columns."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from ..integrations.spec import Model
+from .selection import described
+
+
+class Progress:
+    """One line on stderr that is overwritten, and gone at the end; silent where stderr is no terminal."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._is_shown = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def __call__(self, text: str) -> None:
+        if self._stream.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[K{text[:width]}")
+            self._stream.flush()
+            self._is_shown = True
+
+    def clear(self) -> None:
+        if self._is_shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._is_shown = False
+
+
+def pick_model(models: Sequence[Model]) -> Model:
+    """Ask on the terminal which model to use."""
+    import click
+
+    click.echo("Which model?", err=True)
+    for number, model in enumerate(models, 1):
+        click.echo(f"  {number}  {described(model)}", err=True)
+    number = click.prompt("Number", type=click.IntRange(1, len(models)), default=1, err=True)
+    return models[number - 1]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned text; the last column is as long as it likes."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
