@@ -1,0 +1,69 @@
+"""Tensor names of every checkpoint layout, as this model names its parameters.
+
+    the published checkpoint   layers.3.attn.wq_a.weight         layers.3.ffn.experts.7.w1.scale
+    Hugging Face               model.layers.3.self_attn.q_a_proj.weight
+    MLX conversions            model.layers.3.attn.wq_a.scales   model.layers.3.ffn.switch_mlp.gate_proj.weight
+
+Ours are the MLX conversions'. A name that no rule knows comes out as it went in, and loading then names it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TOP = {
+    "embed": "model.embed_tokens",
+    "embed_tokens": "model.embed_tokens",
+    "norm": "model.norm",
+    "head": "lm_head",
+    "lm_head": "lm_head",
+    "hc_head": "model.hc_head",
+}
+_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+_RULES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\.weight_scale_inv$", ".scale"),
+        (r"_proj_scale_inv$", "_proj.scale"),
+        (r"^self_attn\.", "attn."),
+        (r"^mlp\.", "ffn."),
+        (r"^input_layernorm\.", "attn_norm."),
+        (r"^post_attention_layernorm\.", "ffn_norm."),
+        (r"^hc_(attn|ffn)_(fn|base|scale)$", r"\1_hc.\2"),
+        (r"^attn\.compressor\.indexer\.(kv_proj|gate_proj|position_bias|kv_norm)", r"attn.indexer.compressor.\1"),
+        (r"^attn\.compressor\.indexer\.(scorer\.)?", "attn.indexer."),
+        (r"\.compressor\.kv_norm\.", ".compressor.norm."),
+        (r"\.compressor\.gate_proj\.", ".compressor.wgate."),
+        (r"\.position_bias$", ".ape"),
+        (r"^(attn\..*)?kv_proj\.", r"\1wkv."),
+        (r"^(attn\..*)?q_a_proj\.", r"\1wq_a."),
+        (r"^(attn\..*)?q_b_proj\.", r"\1wq_b."),
+        (r"^attn\.q_a_norm\.", "attn.q_norm."),
+        (r"^attn\.o_(a|b)_proj\.", r"attn.wo_\1."),
+        (r"^attn\.sinks$", "attn.attn_sink"),
+        (r"^ffn\.gate\.bias$", "ffn.gate.e_score_correction_bias"),
+        (r"^(ffn\.(?:shared_experts|experts\.\d+))\.w1\.", r"\1.gate_proj."),
+        (r"^(ffn\.(?:shared_experts|experts\.\d+))\.w2\.", r"\1.down_proj."),
+        (r"^(ffn\.(?:shared_experts|experts\.\d+))\.w3\.", r"\1.up_proj."),
+        (r"^(ffn\.experts\.(?:gate_up|down)_proj)$", r"\1.weight"),
+    )
+)
+
+
+def our_name(name: str, num_layers: int) -> str | None:
+    """The parameter that a checkpoint's tensor fills; None for the layers beyond the model's own, MTP's."""
+    bare = name.removeprefix("language_model.").removeprefix("model.")
+    if bare.startswith("mtp."):
+        return None
+    in_layer = _LAYER.fullmatch(bare)
+    if in_layer is None:
+        bare = re.sub(r"^hc_head[._](?:hc_)?(fn|base|scale)$", r"hc_head.\1", bare)
+        bare = bare.replace(".weight_scale_inv", ".scale")
+        top, dot, rest = bare.partition(".")
+        return f"{_TOP[top]}.{rest}" if dot and top in _TOP else name
+    index, rest = int(in_layer[1]), in_layer[2]
+    if index >= num_layers:
+        return None
+    for pattern, replacement in _RULES:
+        rest = pattern.sub(replacement, rest)
+    return f"model.layers.{index}.{rest}"

@@ -1,0 +1,107 @@
+"""Any checkpoint of DeepSeek V4 as the parameters of our model.
+
+Attention and the shared experts become bfloat16. Routed experts, nearly all of the model, stay packed: FP4
+and FP8 with power-of-two scales are formats MLX computes with, so that not a bit of them changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ....errors import CorruptModel
+from .block_formats import dequantized, is_bytes, packed_for_mlx
+from .config import ModelArgs
+from .names import our_name
+
+_EXPERT = re.compile(r"(.+\.ffn)\.experts\.(\d+)\.(\w+_proj)\.(\w+)")
+_FUSED = re.compile(r"(.+\.ffn)\.experts\.(gate_up|down)_proj\.(weight|scale)")
+
+Weights = dict[str, mx.array]
+
+
+def fit_weights(model: nn.Module, args: ModelArgs, weights: Weights) -> Weights:
+    """Rename, stack and unpack; `model`'s expert modules are replaced where their weights stay packed."""
+    named = _renamed(weights, args)
+    stacked = _unfused(_stacked(named, args.n_routed_experts), args)
+    fitted: Weights = {}
+    formats: dict[str, dict[str, Any]] = {}
+    for name, array in stacked.items():
+        path, _, kind = name.rpartition(".")
+        scale = stacked.get(f"{path}.scale") if kind == "weight" else None
+        if kind == "scale" and f"{path}.weight" in stacked:
+            continue
+        packed = None
+        if scale is not None and ".switch_mlp." in name:
+            packed = packed_for_mlx(name, array, scale, args.fp8_block)
+        if packed is not None:
+            fitted[name], fitted[f"{path}.scales"], formats[path] = packed
+        elif scale is not None:
+            fitted[name] = dequantized(name, array, scale, args.fp8_block)
+        elif kind == "weight" and is_bytes(array):
+            raise CorruptModel(f"{name}: packed bytes without their scales; the checkpoint is not whole")
+        else:
+            fitted[name] = array
+    _group_outputs(fitted, args)
+    if formats:
+        nn.quantize(model, class_predicate=lambda path, _: formats.get(path, False))
+    return fitted
+
+
+def _renamed(weights: Weights, args: ModelArgs) -> Weights:
+    named: Weights = {}
+    for name, array in weights.items():
+        ours = our_name(name, args.num_hidden_layers)
+        if ours is None:
+            continue
+        if ours in named:
+            raise CorruptModel(f"{name}: the checkpoint has {ours} twice, under different names")
+        named[ours] = array
+    return named
+
+
+def _stacked(named: Weights, num_experts: int) -> Weights:
+    """One array for all experts of a layer where the checkpoint has one for each."""
+    rest: Weights = {}
+    experts: defaultdict[str, dict[int, mx.array]] = defaultdict(dict)
+    for name, array in named.items():
+        found = _EXPERT.fullmatch(name)
+        if found is None:
+            rest[name] = array
+        else:
+            experts[f"{found[1]}.switch_mlp.{found[3]}.{found[4]}"][int(found[2])] = array
+    for name, arrays in experts.items():
+        if sorted(arrays) != list(range(num_experts)):
+            raise CorruptModel(f"{name}: {len(arrays)} experts in the checkpoint, {num_experts} in the config")
+        rest[name] = mx.stack([arrays[index] for index in range(num_experts)])
+    return rest
+
+
+def _unfused(named: Weights, args: ModelArgs) -> Weights:
+    """Hugging Face keeps all experts' gate and up projections in one array, the gate first."""
+    found: Weights = {}
+    for name, array in named.items():
+        fused = _FUSED.fullmatch(name)
+        if fused is None:
+            found[name] = array
+        elif fused[2] == "down":
+            found[f"{fused[1]}.switch_mlp.down_proj.{fused[3]}"] = array
+        else:
+            if array.shape[1] % 2 or (fused[3] == "scale" and args.moe_intermediate_size % args.fp8_block[0]):
+                raise CorruptModel(f"{name}: gate and up projections of shape {array.shape} cannot be parted")
+            for part, half in zip(("gate", "up"), mx.split(array, 2, axis=1), strict=True):
+                found[f"{fused[1]}.switch_mlp.{part}_proj.{fused[3]}"] = half
+    return found
+
+
+def _group_outputs(fitted: Weights, args: ModelArgs) -> None:
+    """The grouped output projection, a matrix for each group; checkpoints have them below one another."""
+    for name, array in fitted.items():
+        if ".attn.wo_a." in name and array.ndim == 2:
+            if array.shape[0] != args.o_groups * args.o_lora_rank:
+                raise CorruptModel(f"{name}: {array.shape[0]} rows for {args.o_groups} groups of {args.o_lora_rank}")
+            fitted[name] = array.reshape(args.o_groups, args.o_lora_rank, -1)
