@@ -1,0 +1,89 @@
+"""A model's chat template: compiled once, rendered for every request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2 import meta
+from jinja2.exceptions import SecurityError
+
+from ..errors import CorruptModel, InvalidRequest, UnsupportedModel
+from .template_environment import TemplateRefusal, template_environment
+from .tokenizer import read_json
+
+TemplateMessage = dict[str, Any]
+"""A message as templates read it: the keys are the template's convention, not ours."""
+
+RESERVED_OPTIONS = frozenset({"messages", "tools", "add_generation_prompt", "chat_template", "documents"})
+
+
+class ChatTemplate:
+    """Renders messages to text. `variables` are the names the template reads from outside.
+
+    `tokens` are the tokenizer's named tokens (`bos_token`, `eos_token`, …), which templates write themselves.
+    """
+
+    def __init__(self, source: str, tokens: Mapping[str, str] | None = None) -> None:
+        environment = template_environment()
+        try:
+            self._template = environment.from_string(source)
+            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
+        except jinja2.TemplateSyntaxError as error:
+            raise UnsupportedModel(
+                f"the chat template does not compile, line {error.lineno}: {error.message}"
+            ) from error
+        self.source = source
+        self._tokens = dict(tokens or {})
+
+    @classmethod
+    def from_folder(cls, folder: Path, tokens: Mapping[str, str] | None = None) -> ChatTemplate:
+        """Raises `UnsupportedModel` when the folder has no chat template."""
+        source = template_source(folder)
+        if not source:
+            raise UnsupportedModel(
+                f"{folder.name} has no chat template; it is a base model, or chat_template.jinja is missing from it"
+            )
+        return cls(source, tokens)
+
+    def render(
+        self,
+        messages: Sequence[TemplateMessage],
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Raises `InvalidRequest` with the template's words when it refuses the conversation."""
+        values = {**self._tokens, **(options or {}), "add_generation_prompt": add_generation_prompt}
+        values["tools"] = list(tools) or None
+        try:
+            return self._template.render(messages=list(messages), **values)
+        except SecurityError as error:
+            raise UnsupportedModel(f"the chat template does what templates may not do: {error}") from error
+        except TemplateRefusal as error:
+            raise InvalidRequest(f"the model's chat template refuses this conversation: {error}", "messages") from error
+        except Exception as error:  # a template is a program: it can fail in any way a program can
+            words = f"{type(error).__name__}: {error}"
+            raise InvalidRequest(
+                f"the model's chat template fails on this conversation: {words}", "messages"
+            ) from error
+
+
+def template_source(folder: Path) -> str:
+    """The chat template's text, or "" when the folder has none."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorruptModel(f"{path} is not readable text: {error}") from error
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        value = read_json(folder / name).get("chat_template")
+        if isinstance(value, list):
+            named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+            value = named.get("tool_use") or named.get("default")
+        if isinstance(value, str) and value:
+            return value
+    return ""

@@ -1,0 +1,187 @@
+"""The tokenizer of a model folder, as thin as it can be over the `tokenizers` package.
+
+Text that clients send never becomes a control token: `defuse` puts a private mark inside every control
+token's name found in it, `encode` cuts the text at those marks and drops them, so that the name is
+encoded as plain characters. Only the chat template's own text yields control tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from ..errors import CorruptModel
+
+MARK = "\ue0f7"
+"""A private-use character; taken out of whatever clients send, so that it always means a cut."""
+
+_CACHED_CHARACTERS = 4_000_000
+_NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`token_ids` of a text, and for each the character position in the text where it starts."""
+
+    token_ids: list[int]
+    starts: list[int]
+
+
+class Tokenizer:
+    """Encodes and decodes text. Safe to share between threads that only encode and decode."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any] | None = None) -> None:
+        self.backend = backend
+        backend.no_truncation()
+        backend.no_padding()
+        self.config = config or {}
+        self.named_tokens = {name: text for name in _NAMED_TOKENS if (text := _token_text(self.config.get(name)))}
+        added = backend.get_added_tokens_decoder()
+        self.control_ids = {token.content: token_id for token_id, token in added.items() if _is_control(token)}
+        self.control_id_set = frozenset(self.control_ids.values())
+        self._defusable = _alternatives([text for text in self.control_ids if len(text) > 1])
+        clean = [text for text, i in self.control_ids.items() if not (added[i].lstrip or added[i].rstrip)]
+        self._cut_points = _alternatives(clean) if self._encodes_in_pieces(clean) else None
+        self._pieces: OrderedDict[str, tuple[list[int], list[int]]] = OrderedDict()
+        self._cached_characters = 0
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Read `tokenizer.json` and, where there is one, `tokenizer_config.json`.
+
+        Raises `CorruptModel` naming the file that is missing or does not parse.
+        """
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise CorruptModel(f"{folder} has no tokenizer.json; convert its tokenizer or download it again")
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the package raises bare Exception for every kind of bad file
+            raise CorruptModel(f"{path} is not a tokenizer this version reads: {error}") from error
+        return cls(backend, read_json(folder / "tokenizer_config.json"))
+
+    @property
+    def encodes_in_pieces(self) -> bool:
+        """Whether text may be cut anywhere without the pieces gaining a space of their own."""
+        return self._cut_points is not None
+
+    def defuse(self, text: str) -> str:
+        """`text` with every control token's name in it made harmless to `encode`."""
+        if MARK in text:
+            text = text.replace(MARK, "")
+        if self._defusable is None:
+            return text
+        return self._defusable.sub(lambda found: found[0][0] + MARK + found[0][1:], text)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`; no BOS is added, control tokens named in it are parsed, marks are cuts."""
+        return self.encode_with_starts(text).token_ids
+
+    def encode_with_starts(self, text: str) -> Encoded:
+        token_ids: list[int] = []
+        starts: list[int] = []
+        position = 0
+        for stretch in text.split(MARK):
+            for piece in self._cut(stretch):
+                ids, offsets = self._encode_piece(piece)
+                token_ids += ids
+                starts += [position + offset for offset in offsets]
+                position += len(piece)
+            position += len(MARK)
+        return Encoded(token_ids, starts)
+
+    def decode(self, token_ids: list[int], skip_control: bool = True) -> str:
+        if skip_control:
+            token_ids = [token_id for token_id in token_ids if token_id not in self.control_id_set]
+        return self.backend.decode(token_ids, skip_special_tokens=False)
+
+    def id_of(self, token: str) -> int | None:
+        return self.backend.token_to_id(token)
+
+    def _cut(self, text: str) -> list[str]:
+        """Pieces that encode alone as they do together: the control tokens and what stands between."""
+        if self._cut_points is None:
+            return [text] if text else []
+        pieces: list[str] = []
+        position = 0
+        for found in self._cut_points.finditer(text):
+            if found.start() > position:
+                pieces.append(text[position : found.start()])
+            pieces.append(found[0])
+            position = found.end()
+        if position < len(text):
+            pieces.append(text[position:])
+        return pieces
+
+    def _encode_piece(self, piece: str) -> tuple[list[int], list[int]]:
+        cached = self._pieces.get(piece)
+        if cached is not None:
+            self._pieces.move_to_end(piece)
+            return cached
+        encoding = self.backend.encode(piece, add_special_tokens=False)
+        result = (encoding.ids, [start for start, _ in encoding.offsets])
+        self._pieces[piece] = result
+        self._cached_characters += len(piece)
+        while self._cached_characters > _CACHED_CHARACTERS:
+            old, _ = self._pieces.popitem(last=False)
+            self._cached_characters -= len(old)
+        return result
+
+    def _encodes_in_pieces(self, control: list[str]) -> bool:
+        """Try it: some tokenizers put a space before every text they see, and cutting would add more."""
+        pieces = ["word", "\n", " two words", "three", "\n\n- a", "'s", "7"]
+        if control:
+            pieces[2:2] = [control[0]]
+            whole = self.backend.encode("".join(pieces[:3]), add_special_tokens=False).ids
+            parts = ["".join(pieces[:2]), *pieces[2:3]]
+            if whole != [i for part in parts for i in self.backend.encode(part, add_special_tokens=False).ids]:
+                return False
+        return all(self.decode(self.backend.encode(p, add_special_tokens=False).ids, False) == p for p in pieces)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, empty where there is no file. Raises `CorruptModel` naming the file."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptModel(f"{path} does not parse as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CorruptModel(f"{path} holds {type(value).__name__}, an object was expected")
+    return value
+
+
+def _token_text(value: object) -> str:
+    """`tokenizer_config.json` holds a token as its text or as an object with `content`."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _is_control(token: tokenizers.AddedToken) -> bool:
+    """Special tokens, and those written like one: some models forget the flag on their role marks."""
+    return token.special or token.content.startswith(("<|", "<\uff5c"))
+
+
+def _alternatives(words: list[str]) -> re.Pattern[str] | None:
+    """A pattern for any of `words`, the longest first. Shared beginnings are tried once, not once a word."""
+    return re.compile(_trie_pattern(sorted(set(words)))) if words else None
+
+
+def _trie_pattern(words: list[str]) -> str:
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        groups.setdefault(word[:1], []).append(word[1:])
+    complete = groups.pop("", None) is not None
+    branches = [re.escape(first) + _trie_pattern(rest) for first, rest in groups.items()]
+    if not branches:
+        return ""
+    pattern = branches[0] if len(branches) == 1 and not complete else f"(?:{'|'.join(branches)})"
+    return pattern + "?" if complete else pattern
