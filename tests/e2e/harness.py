@@ -1,0 +1,144 @@
+"""Runs a real agent against a real server, alone with it: a throw-away home and a network that is loopback only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from .inside import Job, Run
+from .install_agents import CACHE
+from .recording_proxy import Exchange
+
+_ROOT = Path(__file__).parents[2]
+OMLX = str(Path(sys.executable).parent / "omlx")
+COMMANDS = CACHE / "bin"
+
+_USER_FILES = {
+    ".bashrc": "export EDITOR=vi\n",
+    ".gitconfig": "[user]\n\tname = A User\n",
+    ".claude/settings.json": '{\n  "cleanupPeriodDays": 20, "env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}\n}\n',
+    ".pi/agent/settings.json": '{\n  "defaultProvider": "anthropic",  "theme": "dark"\n}\n',
+}
+"""What a user had before: nothing of it may change, not even the spacing."""
+
+_AGENTS_OWN = (".omlx/", ".claude/", ".claude.json", ".pi/", ".cache/", ".config/", ".local/", ".npm/")
+"""Where agents keep what is theirs; new files elsewhere in the home are a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    runs: list[Run]
+    exchanges: list[Exchange]
+    server_exit_code: int | None
+    server_log: str
+    new_files: list[str]
+
+    def posts(self, path: str) -> list[Exchange]:
+        """The POST requests to `path`, whatever their query."""
+        return [each for each in self.exchanges if each.method == "POST" and each.path.partition("?")[0] == path]
+
+    def __str__(self) -> str:
+        parts = [f"exit {run.exit_code} after {run.seconds:.1f} s\n{run.output}\n{run.errors}" for run in self.runs]
+        asked = [f"{each.method} {each.path} -> {each.status}" for each in self.exchanges]
+        return "\n".join([*parts, *asked, self.server_log])
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A home, a work folder and an environment of their own for one test."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def omlx_home(self) -> Path:
+        return self.home / ".omlx"
+
+    def run(self, serve: list[str], *launches: list[str], seconds: float = 240) -> Outcome:
+        """Start the server, then each launch (`omlx launch …` without the address) in turn."""
+        runs = [[OMLX, *launch[:2], "--url", "{url}", "--yes", *launch[2:]] for launch in launches]
+        job = Job(str(self.work), str(self.omlx_home), self._environment(), serve, runs, seconds)
+        before = _fingerprints(self.home)
+        result = self._enter(job)
+        after = _fingerprints(self.home)
+        changed = [name for name, digest in before.items() if after.get(name) != digest]
+        assert changed == [], f"files of the user's changed: {changed}"
+        strange = [name for name in after if name not in before and not name.startswith(_AGENTS_OWN)]
+        assert strange == [], f"files appeared in the user's home: {strange}"
+        return Outcome(
+            runs=[Run(**run) for run in result["runs"]],
+            exchanges=[Exchange(**exchange) for exchange in result["exchanges"]],
+            server_exit_code=result["server_exit_code"],
+            server_log=result["server_log"],
+            new_files=sorted(after.keys() - before.keys()),
+        )
+
+    def _enter(self, job: Job) -> dict:
+        job_path, result_path = self.folder / "job.json", self.folder / "result.json"
+        job_path.write_text(json.dumps(asdict(job)))
+        command = ["unshare", "--map-root-user", "--net", sys.executable, "-m", "tests.e2e.inside"]
+        done = subprocess.run(
+            [*command, str(job_path), str(result_path)], cwd=_ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(result_path.read_text())
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.home),
+            "PATH": os.pathsep.join([str(COMMANDS), str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONPATH": str(_ROOT),  # for the scripted server; it holds `tests`, and omlx is installed
+        }
+
+
+def make_bench(folder: Path, agent: str) -> Bench:
+    """A bench, or a skip that says what this machine lacks."""
+    refusal = _missing(agent)
+    if refusal:
+        pytest.skip(refusal)
+    bench = Bench(folder)
+    for each in (bench.home, bench.work, folder / "tmp"):
+        each.mkdir(parents=True)
+    for name, text in _USER_FILES.items():
+        path = bench.home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return bench
+
+
+def _missing(agent: str) -> str:
+    if not (COMMANDS / agent).exists():
+        return f"{agent} is not installed: make agents"
+    if shutil.which("unshare") is None:
+        return "no `unshare` here: the agents run only where a network namespace keeps them to loopback"
+    tried = subprocess.run(["unshare", "--map-root-user", "--net", "true"], capture_output=True, text=True, check=False)
+    return f"network namespaces are not permitted here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def _fingerprints(folder: Path) -> dict[str, str]:
+    """Each file below `folder` with a digest of its contents; a link counts as its target's name."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
