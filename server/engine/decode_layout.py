@@ -22,8 +22,12 @@ class DecodeLayout(Protocol):
         """Feed one token to each row: the next token's logits, shape [rows, vocabulary]."""
         ...
 
-    def leave(self, row: int) -> list[LayerCache]:
-        """Remove a row; its caches, alone."""
+    def extract(self, row: int) -> list[LayerCache]:
+        """The row's caches, alone, to be read and let go before the next call of another method."""
+        ...
+
+    def leave(self, row: int) -> None:
+        """Remove a row."""
         ...
 
 
@@ -44,8 +48,11 @@ class SerialLayout:
         ]
         return logits[0] if len(logits) == 1 else mx.concatenate(logits)
 
-    def leave(self, row: int) -> list[LayerCache]:
-        return self._rows.pop(row)
+    def extract(self, row: int) -> list[LayerCache]:
+        return self._rows[row]
+
+    def leave(self, row: int) -> None:
+        del self._rows[row]
 
 
 class PaddedLayout:
@@ -68,8 +75,10 @@ class PaddedLayout:
     def forward(self, token_ids: Sequence[int]) -> mx.array:
         return self._model(mx.array(list(token_ids))[:, None], cache=self._batch)[:, -1]
 
-    def leave(self, row: int) -> list[LayerCache]:
-        caches = [batch.extract(row) for batch in self._batch]
+    def extract(self, row: int) -> list[LayerCache]:
+        return [batch.extract(row) for batch in self._batch]
+
+    def leave(self, row: int) -> None:
         keep = [index for index in range(self._num_rows) if index != row]
         self._num_rows = len(keep)
         if keep:
@@ -77,7 +86,6 @@ class PaddedLayout:
                 batch.filter(keep)
         else:
             self._batch = []
-        return caches
 
 
 def can_pad(caches: Sequence[LayerCache]) -> bool:

@@ -12,7 +12,7 @@ from ..cache.prefix_cache import PrefixCache
 from ..models.loading import load_model
 from . import memory
 from .batch import BatchInfo
-from .decode_layout import PaddedLayout, SerialLayout, can_pad
+from .layout_choice import choose_layout
 from .mlx_batch import MlxBatch
 
 
@@ -26,19 +26,18 @@ def load_batch(path: Path) -> MlxBatch:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     budget = memory.plan(total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
-    caches = make_prompt_cache(model)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
-    padded = can_pad(caches)
+    choice = choose_layout(model, lambda: make_prompt_cache(model))
     info = BatchInfo(
         device=str(mx.default_device()),
         weight_bytes=loaded.weight_bytes,
-        batching="batched" if padded else "serial",
-        batching_reason="" if padded else "mlx-lm has no batch form of this model's cache",
+        batching=choice.batching,
+        batching_reason=choice.reason,
     )
     return MlxBatch(
         model,
         info,
-        PaddedLayout(model) if padded else SerialLayout(model),
+        choice.layout,
         lambda: make_prompt_cache(model),
         PrefixCache(str(path), budget.prefix_cache),
         vocabulary,

@@ -79,14 +79,14 @@ class MlxBatch:
         assert row.num_computed < stop <= num_prompt
         if stop < num_prompt:
             self._compute(row, stop)
-            self._remember(row)
+            self._remember(row, lambda: row.caches)
             return []
         # The head is as dear as the rest of a small model, so only the last token passes through it.
         self._compute(row, num_prompt - 1)
         logits = self._model(mx.array([row.token_ids[-1:]]), cache=row.caches)[:, -1]
         token_ids = sample(logits, [row.sampler])
         row.num_computed = num_prompt
-        self._remember(row)
+        self._remember(row, lambda: row.caches)
         row.token_ids += token_ids
         self._layout.join(row.caches)
         row.caches = []
@@ -105,11 +105,13 @@ class MlxBatch:
         row = self._rows.pop(request_id, None)
         if row is None:
             return
-        if row in self._decoding:
-            index = self._decoding.index(row)
-            del self._decoding[index]
-            row.caches = self._layout.leave(index)
-        self._remember(row)
+        if row not in self._decoding:
+            self._remember(row, lambda: row.caches)
+            return
+        index = self._decoding.index(row)
+        self._remember(row, lambda: self._layout.extract(index))
+        self._layout.leave(index)
+        del self._decoding[index]
 
     def memory(self) -> MemoryUse:
         return MemoryUse(self._prefix_cache.nbytes, mx.get_active_memory())
@@ -121,10 +123,10 @@ class MlxBatch:
             evaluate(row.caches)
             row.num_computed = stop
 
-    def _remember(self, row: _Row) -> None:
-        """Keep what the row has computed for later requests."""
+    def _remember(self, row: _Row, caches: Callable[[], list[LayerCache]]) -> None:
+        """Keep what the row has computed for later requests. `caches` finds it, where there is any news."""
         token_ids = row.token_ids[: row.num_computed]
         salt = row.request.cache_salt
         blocks = self._prefix_cache.missing(token_ids, salt)
         if blocks:
-            self._prefix_cache.insert(token_ids, self._codec.cut(row.caches, blocks, snapshot=True), salt)
+            self._prefix_cache.insert(token_ids, self._codec.cut(caches(), blocks, snapshot=True), salt)

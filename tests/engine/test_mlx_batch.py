@@ -9,6 +9,7 @@ import pytest
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.scheduler import SchedulerLimits
+from omlx.server.engine.slot_layout import SlotLayout
 from omlx.server.requests import SamplingParams
 
 from .driving import drain, make_engine, step
@@ -22,15 +23,16 @@ def model():
     return tiny_llama()
 
 
-@pytest.mark.parametrize("layout", [PaddedLayout, SerialLayout])
+@pytest.mark.parametrize("layout", [PaddedLayout, SerialLayout, SlotLayout])
 def test_rows_in_a_batch_write_what_they_write_alone(model, layout):
-    """Requests join, finish and are cancelled at random; the others never notice."""
+    """Requests join, grow, finish and are cancelled at random; the others never notice."""
     dice = random.Random(3)
     batch = make_batch(model, layout(model))
     engine = make_engine(batch, SchedulerLimits(max_num_seqs=4, max_chunk=256))
     wanted, answers = {}, {}
-    for number in range(12):
-        name, prompt, count = f"r{number}", prompt_of(dice.randrange(1, 60), number), dice.randrange(1, 12)
+    for number in range(16):
+        length = dice.choice([1, 2, 30, 60, 250, 255, 256, 260, 510, 700])
+        name, prompt, count = f"r{number}", prompt_of(length, number), dice.randrange(1, 12)
         engine.submit(submit(name, prompt, count))
         wanted[name] = (prompt, count)
         for _ in range(dice.randrange(4)):

@@ -8,9 +8,10 @@ from mlx_lm.models import llama
 from mlx_lm.models.cache import make_prompt_cache
 from omlx.server.cache.prefix_cache import PrefixCache
 from omlx.server.engine.batch import BatchInfo
-from omlx.server.engine.decode_layout import DecodeLayout, PaddedLayout
+from omlx.server.engine.decode_layout import DecodeLayout
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.mlx_batch import MlxBatch
+from omlx.server.engine.slot_layout import SlotLayout
 from omlx.server.requests import SamplingParams
 
 VOCABULARY = 97
@@ -54,7 +55,7 @@ def make_batch(model: nn.Module, layout: DecodeLayout | None = None, max_bytes: 
     return MlxBatch(
         model,
         BatchInfo("test", 0),
-        layout or PaddedLayout(model),
+        layout or SlotLayout(model),
         lambda: make_prompt_cache(model),
         PrefixCache("test", max_bytes),
         VOCABULARY,

@@ -1,0 +1,76 @@
+"""Which way of decoding several rows together a model gets: the best one that is right for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..cache.codec import LayerCache
+from .decode_layout import DecodeLayout, PaddedLayout, SerialLayout, can_pad
+from .slot_layout import SlotLayout, can_slot
+
+logger = logging.getLogger(__name__)
+
+_PROMPTS = ([1, 2, 3], [3, 1, 2, 2, 1, 3, 3, 1, 2])
+"""Two rows of different lengths."""
+_STEPS = 2
+_TOLERANCE = {mx.float32: 1e-3}
+_COARSE_TOLERANCE = 0.1
+"""Of the logits' spread. Wrong masks or positions are off by about 1; half precision rounds to some 0.02."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutChoice:
+    """`batching` and `reason` are as in `EngineReady`."""
+
+    layout: DecodeLayout
+    batching: str
+    reason: str = ""
+
+
+def choose_layout(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> LayoutChoice:
+    """The first layout whose rows, of different lengths, get the logits they get alone."""
+    caches = make_cache()
+    candidates: list[tuple[str, type[SlotLayout] | type[PaddedLayout]]] = []
+    if can_slot(caches):
+        candidates.append(("batched", SlotLayout))
+    if can_pad(caches):
+        candidates.append(("padded", PaddedLayout))
+    if not candidates:
+        return LayoutChoice(SerialLayout(model), "serial", "its cache has no batch form")
+    expected = _logits(SerialLayout(model), model, make_cache)
+    reason = "" if candidates[0][0] == "batched" else "not all of its layers keep plain keys and values"
+    for batching, layout in candidates:
+        try:
+            error = _distance(expected, _logits(layout(model), model, make_cache))
+        except Exception as failure:  # any model file may refuse in its own way; the next layout is tried
+            error = f"{type(failure).__name__}: {failure}"
+        else:
+            if error <= _TOLERANCE.get(expected[0].dtype, _COARSE_TOLERANCE):
+                return LayoutChoice(layout(model), batching, reason)
+            error = f"rows decoded together differ from the same rows alone by {error:.2g} of their spread"
+        logger.info("layout %s is not for this model: %s", batching, error)
+        reason = error
+    return LayoutChoice(SerialLayout(model), "serial", reason)
+
+
+def _logits(layout: DecodeLayout, model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> list[mx.array]:
+    for prompt in _PROMPTS:
+        caches = make_cache()
+        model(mx.array([prompt]), cache=caches)
+        layout.join(caches)
+    steps = [layout.forward([position, position + 1]) for position in range(_STEPS)]
+    mx.eval(steps)
+    return steps
+
+
+def _distance(expected: list[mx.array], found: list[mx.array]) -> float:
+    """The largest difference as a share of the expected logits' spread."""
+    wanted, got = mx.stack(expected).astype(mx.float32), mx.stack(found).astype(mx.float32)
+    distance: Any = mx.max(mx.abs(wanted - got)) / (mx.max(wanted) - mx.min(wanted))
+    return float(distance.item())

@@ -1,0 +1,289 @@
+"""Decoding rows without padding them to one another.
+
+Rows of about the same length share a group: one array of slots a layer, each with the same capacity. One
+forward pass serves all groups; only attention, where a row's own length matters, runs group by group.
+A row that joins, leaves or outgrows its capacity costs a copy of that row and of nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.cache import KVCache
+
+from ..cache.codec import LayerCache
+
+_ATTENTION = "scaled_dot_product_attention"
+"""What mlx-lm's model files call for attention, imported by that name from mlx_lm.models.base."""
+_READ_STEP = 64
+"""Attention reads a group up to its longest row, rounded up to so many tokens."""
+
+
+class SlotGroup:
+    """Rows of one capacity. `lengths[i]` tokens of slot i hold values; slots past the last are unused."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.lengths: list[int] = []
+        self._keys: list[mx.array] = []
+        self._values: list[mx.array] = []
+
+    def append(self, caches: Sequence[LayerCache]) -> None:
+        """Copy a row's keys and values, one cache a layer, into the next slot."""
+        slot, length = len(self.lengths), caches[0].offset
+        self._make_room(slot + 1, caches)
+        for layer, cache in enumerate(caches):
+            self._keys[layer][slot : slot + 1, :, :length] = cache.keys[..., :length, :]
+            self._values[layer][slot : slot + 1, :, :length] = cache.values[..., :length, :]
+        self.lengths.append(length)
+        mx.eval(self._keys, self._values)
+
+    def view(self, slot: int) -> list[LayerCache]:
+        """The row as single caches that look into the slot. They must be gone before the next write,
+        which would have to copy the group for them."""
+        caches: list[LayerCache] = []
+        length = self.lengths[slot]
+        for keys, values in zip(self._keys, self._values, strict=True):
+            cache = KVCache()
+            cache.keys, cache.values = keys[slot : slot + 1, :, :length], values[slot : slot + 1, :, :length]
+            cache.offset = length
+            caches.append(cache)
+        return caches
+
+    def remove(self, slot: int) -> None:
+        """The last row moves into the slot."""
+        last = len(self.lengths) - 1
+        if slot != last:
+            length = self.lengths[last]
+            for arrays in (self._keys, self._values):
+                for array in arrays:
+                    array[slot, :, :length] = array[last, :, :length]
+            mx.eval(self._keys, self._values)
+        self.lengths[slot] = self.lengths[last]
+        self.lengths.pop()
+        self._give_back()
+
+    def write(self, layer: int, positions: mx.array, keys: mx.array, values: mx.array) -> None:
+        """Put `keys` and `values`, of shape [rows, heads, new, size], at `positions`, [rows, new]."""
+        slots = mx.arange(len(self.lengths))[:, None]
+        self._keys[layer][slots, :, positions] = keys.transpose(0, 2, 1, 3)
+        self._values[layer][slots, :, positions] = values.transpose(0, 2, 1, 3)
+
+    def read(self, layer: int, length: int) -> tuple[mx.array, mx.array]:
+        rows = len(self.lengths)
+        return self._keys[layer][:rows, :, :length], self._values[layer][:rows, :, :length]
+
+    def _give_back(self) -> None:
+        """Let half of the slots go when a quarter is enough."""
+        have = self._keys[0].shape[0]
+        if len(self.lengths) * 4 <= have:
+            for arrays in (self._keys, self._values):
+                for layer, array in enumerate(arrays):
+                    arrays[layer] = mx.contiguous(array[: have // 2])
+            mx.eval(self._keys, self._values)
+
+    def _make_room(self, rows: int, like: Sequence[LayerCache]) -> None:
+        """At least `rows` slots; their number doubles, so that joins seldom copy the group."""
+        if not self._keys:
+            self._keys = [_empty(1, self.capacity, cache.keys) for cache in like]
+            self._values = [_empty(1, self.capacity, cache.values) for cache in like]
+        have = self._keys[0].shape[0]
+        if rows > have:
+            for arrays in (self._keys, self._values):
+                for layer, array in enumerate(arrays):
+                    arrays[layer] = mx.concatenate([array, _empty(have, self.capacity, array)])
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    group: SlotGroup
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupStep:
+    """One group's part of a forward pass: its rows are `start` to `stop` of the batch. `positions` are
+    where the new tokens go, `mask` what each of them sees of the first `read_length`."""
+
+    group: SlotGroup
+    start: int
+    stop: int
+    positions: mx.array
+    mask: mx.array
+    read_length: int
+
+
+class SlotCache:
+    """What a model gets as the cache of one layer."""
+
+    def __init__(self, layer: int, offset: mx.array, steps: Sequence[_GroupStep]) -> None:
+        self.offset = offset
+        self._layer = layer
+        self._steps = steps
+
+    def make_mask(self, _tokens: int, return_array: bool = False, window_size: int | None = None) -> None:
+        """Nothing: `attend` has the masks. Windows are not known here."""
+        if return_array or window_size is not None:
+            raise NotImplementedError("the model asks for a mask of its own")
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        for step in self._steps:
+            rows = slice(step.start, step.stop)
+            step.group.write(self._layer, step.positions, keys[rows], values[rows])
+        return keys, values  # `attend` reads the slots instead
+
+    def attend(self, queries: mx.array, scale: float, sinks: mx.array | None) -> mx.array:
+        outputs = []
+        for step in self._steps:
+            keys, values = step.group.read(self._layer, step.read_length)
+            outputs.append(
+                mx.fast.scaled_dot_product_attention(
+                    queries[step.start : step.stop], keys, values, scale=scale, mask=step.mask, sinks=sinks
+                )
+            )
+        return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs)
+
+
+class SlotLayout:
+    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._modules = _attention_modules(model)
+        self._num_layers = 0
+        self._rows: list[_Row] = []
+        self._groups: list[SlotGroup] = []
+
+    def join(self, caches: list[LayerCache]) -> None:
+        self._num_layers = len(caches)
+        self._rows.append(self._place(caches, caches[0].offset + 1))
+
+    def extract(self, row: int) -> list[LayerCache]:
+        return self._rows[row].group.view(self._rows[row].slot)
+
+    def leave(self, row: int) -> None:
+        self._vacate(self._rows.pop(row))
+
+    def forward(self, token_ids: Sequence[int]) -> mx.array:
+        for row in self._rows:
+            if row.group.lengths[row.slot] + 1 > row.group.capacity:
+                self._move_up(row)
+        steps = self._plan(1)
+        order = {id(step.group): step.start for step in steps}
+        places = [order[id(row.group)] + row.slot for row in self._rows]
+        inputs = [0] * len(places)
+        for place, token_id in zip(places, token_ids, strict=True):
+            inputs[place] = token_id
+        offset = mx.array([length for step in steps for length in step.group.lengths])
+        caches = [SlotCache(layer, offset, steps) for layer in range(self._num_layers)]
+        with _routed(self._modules):
+            logits = self._model(mx.array(inputs)[:, None], cache=caches)[:, -1]
+        for group in self._groups:
+            group.lengths = [length + 1 for length in group.lengths]
+        return logits if places == sorted(places) else logits[mx.array(places)]
+
+    def _plan(self, num_new: int) -> list[_GroupStep]:
+        steps, start = [], 0
+        for group in self._groups:
+            lengths = mx.array(group.lengths)[:, None]
+            positions = lengths + mx.arange(num_new)
+            read = min(group.capacity, _round_up(max(group.lengths) + num_new, _READ_STEP))
+            mask = (mx.arange(read) <= positions[..., None])[:, None]
+            stop = start + len(group.lengths)
+            steps.append(_GroupStep(group, start, stop, positions, mask, read))
+            start = stop
+        return steps
+
+    def _place(self, caches: Sequence[LayerCache], needed: int) -> _Row:
+        """Copy a row into a slot of a group that holds at least `needed` tokens."""
+        capacity = _capacity(needed)
+        group = next((group for group in self._groups if group.capacity == capacity), None)
+        if group is None:
+            group = SlotGroup(capacity)
+            self._groups.append(group)
+        group.append(caches)
+        return _Row(group, len(group.lengths) - 1)
+
+    def _move_up(self, row: _Row) -> None:
+        old = _Row(row.group, row.slot)
+        caches = row.group.view(row.slot)
+        moved = self._place(caches, row.group.capacity + 1)
+        row.group, row.slot = moved.group, moved.slot
+        del caches
+        self._vacate(old)
+
+    def _vacate(self, gone: _Row) -> None:
+        """Free a slot no row points to any more."""
+        last = len(gone.group.lengths) - 1
+        gone.group.remove(gone.slot)
+        for row in self._rows:
+            if row.group is gone.group and row.slot == last:
+                row.slot = gone.slot
+        if not gone.group.lengths:
+            self._groups.remove(gone.group)
+
+
+def can_slot(caches: Sequence[LayerCache]) -> bool:
+    """Whether all layers keep plain keys and values, the only kind slots are made for."""
+    return all(type(cache) is KVCache for cache in caches)
+
+
+def _capacity(num_tokens: int) -> int:
+    """The least of 256, 512, 768, 1024, 1536, 2048, 3072, 4096, … that holds so many tokens."""
+    size = 256
+    while size < num_tokens:
+        if size >= 512 and size + size // 2 >= num_tokens:
+            return size + size // 2
+        size *= 2
+    return size
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _empty(rows: int, capacity: int, like: mx.array) -> mx.array:
+    return mx.zeros((rows, like.shape[1], capacity, like.shape[3]), like.dtype)
+
+
+def _attention_modules(model: nn.Module) -> list[ModuleType]:
+    """The modules that define the model's layers and call mlx-lm's attention by its name."""
+    names = {type(module).__module__ for _, module in model.named_modules()}
+    return [sys.modules[name] for name in sorted(names) if hasattr(sys.modules[name], _ATTENTION)]
+
+
+@contextmanager
+def _routed(modules: Sequence[ModuleType]) -> Iterator[None]:
+    """Within, attention over a `SlotCache` is that cache's own."""
+    originals = [getattr(module, _ATTENTION) for module in modules]
+
+    def route(original: Any) -> Any:
+        def attend(
+            queries: mx.array,
+            keys: Any,
+            values: Any,
+            cache: LayerCache,
+            scale: float,
+            mask: mx.array | None,
+            sinks: mx.array | None = None,
+        ) -> mx.array:
+            if isinstance(cache, SlotCache):
+                return cache.attend(queries, scale, sinks)
+            return original(queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks)
+
+        return attend
+
+    for module, original in zip(modules, originals, strict=True):
+        setattr(module, _ATTENTION, route(original))
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, originals, strict=True):
+            setattr(module, _ATTENTION, original)

@@ -1,0 +1,83 @@
+"""Each kind of model gets the best way of decoding rows together that is right for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models import gemma2, llama, mamba
+from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
+from omlx.server.engine.layout_choice import choose_layout
+from omlx.server.engine.slot_layout import SlotLayout
+
+from .tiny_model import VOCABULARY, prompt_of, tiny_llama
+
+
+def batching_of(model: nn.Module) -> tuple[str, str]:
+    mx.random.seed(1)
+    choice = choose_layout(model, lambda: make_prompt_cache(model))
+    return choice.batching, choice.reason
+
+
+def test_plain_attention_gets_slots():
+    assert batching_of(tiny_llama()) == ("batched", "")
+
+
+def test_a_model_that_computes_attention_by_hand_is_decoded_row_by_row_and_the_reason_told():
+    """mlx-lm 0.32.2 lays the padding mask of a batch over gemma2's heads instead of its rows."""
+    shape = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": VOCABULARY}
+    batching, reason = batching_of(gemma2.Model(gemma2.ModelArgs(model_type="gemma2", **shape, **sizes)))
+    assert batching == "serial"
+    assert "differ" in reason
+
+
+def test_a_sliding_window_is_padded():
+    assert batching_of(tiny_llama(["full_attention", "sliding_attention"]))[0] == "padded"
+
+
+def test_a_recurrent_model_is_batched_with_its_states():
+    model = mamba.Model(
+        mamba.ModelArgs(
+            model_type="mamba",
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=32,
+            state_size=4,
+            num_hidden_layers=2,
+            conv_kernel=4,
+            use_bias=False,
+            use_conv_bias=True,
+            time_step_rank=2,
+        )
+    )
+    assert batching_of(model)[0] == "padded"
+
+
+def test_a_window_that_keeps_its_first_tokens_is_decoded_row_by_row():
+    model = tiny_llama()
+    choice = choose_layout(model, lambda: [RotatingKVCache(32, keep=4) for _ in range(2)])
+    assert choice.batching == "serial"
+    assert choice.reason
+
+
+def test_a_layout_whose_numbers_are_off_is_not_taken(monkeypatch):
+    class Shifted(SlotLayout):
+        def forward(self, token_ids: Sequence[int]) -> mx.array:
+            return super().forward(token_ids)[::-1]
+
+    monkeypatch.setattr("omlx.server.engine.layout_choice.SlotLayout", Shifted)
+    batching, reason = batching_of(tiny_llama())
+    assert batching == "padded"
+    assert "differ" in reason
+
+
+def test_attention_of_the_model_files_is_itself_again_after_a_step():
+    model, original = tiny_llama(), llama.scaled_dot_product_attention
+    layout = SlotLayout(model)
+    caches = make_prompt_cache(model)
+    model(mx.array([prompt_of(5)]), cache=caches)
+    layout.join(caches)
+    layout.forward([1])
+    assert llama.scaled_dot_product_attention is original
