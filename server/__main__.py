@@ -46,6 +46,34 @@ def serve(model_dirs: tuple[Path, ...], host: str, port: int, model: str | None)
     run(settings, model)
 
 
+@commands.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--name", default=None, help="Name of the model.  [default: from the file's]")
+@click.option(
+    "--type",
+    "type_name",
+    type=click.Choice(["auto", "keep", "float32", "bfloat16", "4bit", "8bit"]),
+    default="auto",
+    show_default=True,
+    help="How the weights are stored. auto: float32 where MLX has only a CPU, else as in the file.",
+)
+@click.option("--force", is_flag=True, help="Replace a model of the same name.")
+def import_model(file: Path, name: str | None, type_name: str, force: bool) -> None:
+    """Turn a GGUF file of the Llama family into a model under ~/.omlx/models."""
+    from .models.importing import ImportType, import_gguf
+
+    with click.progressbar(length=file.stat().st_size, label=f"Importing {file.name}", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        folder = import_gguf(
+            file, models_folder=_home() / "models", name=name, dtype=ImportType(type_name), force=force, progress=show
+        )
+    click.echo(f"Imported {folder.name} into {folder}")
+
+
 def _home() -> Path:
     return Path(os.environ.get("OMLX_HOME") or Path.home() / ".omlx")
 

@@ -34,7 +34,7 @@ class ClientLeft(Exception):
 
 async def answer(
     request: Request, dialect: Dialect, generator: Generator, request_id: str, heartbeat_seconds: float
-) -> Response | ASGIApp:
+) -> Response:
     """Decode the body, generate, and send what the client asked for.
 
     Errors before the first byte are raised; the exception handlers give them the dialect's shape.
@@ -50,16 +50,23 @@ async def answer(
         return Response(b"", status_code=_CLIENT_CLOSED_REQUEST)
 
 
-class EventStream:
-    """An ASGI response that streams one generation, and ends it whichever way the stream ends."""
+class EventStream(Response[None]):
+    """Streams one generation, and ends it whichever way the stream ends.
+
+    Litestar's own `Stream` leaves its iterator unclosed when the client has gone before the first byte.
+    """
 
     def __init__(self, generation: Generation, encoder: Encoder, request_id: str, heartbeat_seconds: float) -> None:
+        super().__init__(None)
         self._generation = generation
         self._encoder = encoder
         self._request_id = request_id
         self._heartbeat_seconds = heartbeat_seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def to_asgi_response(self, *_: object, **__: object) -> ASGIApp:
+        return self._respond
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
         with contextlib.closing(self._generation), contextlib.suppress(ClientLeft):
             await _unless_client_leaves(receive, self._send(send))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
 
 from ..dialects import openai_chat
 from .answers import answer
@@ -14,7 +13,7 @@ from .failures import new_request_id
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
     @post("/v1/chat/completions", status_code=200)
-    async def chat_completions(request: Request) -> Response | ASGIApp:
+    async def chat_completions(request: Request) -> Response:
         return await answer(request, openai_chat, context.generator, new_request_id(), context.heartbeat_seconds)
 
     return [chat_completions]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import msgspec
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp
 
 from ..dialects import anthropic_messages
 from .answers import answer
@@ -20,7 +19,7 @@ _PATHS = ["/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages"]
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
     @post(_PATHS, status_code=200)
-    async def messages(request: Request) -> Response | ASGIApp:
+    async def messages(request: Request) -> Response:
         return await answer(request, anthropic_messages, context.generator, new_request_id(), context.heartbeat_seconds)
 
     @post([f"{path}/count_tokens" for path in _PATHS], status_code=200)

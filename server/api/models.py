@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from ..models.catalog import ModelEntry
 from .context import Context
@@ -46,7 +47,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         return _json(ModelList([describe(entry) for entry in context.pool.entries]))
 
     @get("/v1/models/{model_id:path}")
-    async def get_model(model_id: str) -> Response[bytes]:
+    async def get_model(model_id: FromPath[str]) -> Response[bytes]:
         return _json(describe(context.pool.entry(model_id.removeprefix("/"))))
 
     return [list_models, get_model]
