@@ -27,7 +27,7 @@ def named_record(event: str, value: Any) -> bytes:
 
 
 def _one_line(json: bytes) -> bytes:
-    """Escape what JSON allows raw and `str.splitlines`, which Python clients cut streams with, takes for a line's end."""
+    """Escape what JSON allows raw, and `str.splitlines`, with which clients cut streams, takes for an end of line."""
     if b"\xe2\x80" not in json and b"\xc2\x85" not in json:
         return json
     return (

@@ -193,15 +193,14 @@ def test_the_sdk_reads_the_stream() -> None:
         model="local", max_tokens=10, messages=[{"role": "user", "content": "Go."}]
     ) as stream:
         message = stream.get_final_message()
-    thinking, text, call_1, call_2 = message.content
-    assert thinking.type == "thinking"
-    assert thinking.thinking == "Let me think."
-    assert thinking.signature
-    assert text.type == "text"
-    assert text.text == "I will do it."
-    assert call_1.type == call_2.type == "tool_use"
-    assert (call_1.id, call_1.name, call_1.input) == ("call_1", "Bash", {"command": "ls"})
-    assert call_2.input == {}
+    thinking, *others = [block.to_dict() for block in message.content]
+    assert (thinking["type"], thinking["thinking"]) == ("thinking", "Let me think.")
+    assert thinking["signature"]
+    assert others == [
+        {"type": "text", "text": "I will do it."},
+        {"type": "tool_use", "id": "call_1", "name": "Bash", "input": {"command": "ls"}},
+        {"type": "tool_use", "id": "call_2", "name": "Now", "input": {}},
+    ]
     assert message.stop_reason == "tool_use"
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (60, 40)
     assert message.usage.output_tokens == 9

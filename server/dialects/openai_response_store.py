@@ -1,0 +1,56 @@
+"""The responses a client may come back to: by `previous_response_id`, by `GET`, by an item's id."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from .wire import Object
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """`items` is the whole conversation up to and with this response; `body` the response as it was answered."""
+
+    response_id: str
+    items: tuple[Object, ...]
+    body: bytes
+    item_ids: tuple[str, ...]
+    """Of the items that this response itself put out."""
+
+
+class ResponseStore:
+    """Keeps the last `max_responses`, in memory, within `max_bytes` of bodies; the oldest go first."""
+
+    def __init__(self, max_responses: int = 1000, max_bytes: int = 256 * 2**20) -> None:
+        self._max_responses = max_responses
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
+        self._items: dict[str, Object] = {}
+
+    def get(self, response_id: str) -> StoredResponse | None:
+        return self._responses.get(response_id)
+
+    def item(self, item_id: str) -> Object | None:
+        """An item that a stored response put out."""
+        return self._items.get(item_id)
+
+    def put(self, stored: StoredResponse) -> None:
+        self.delete(stored.response_id)
+        self._responses[stored.response_id] = stored
+        self._num_bytes += len(stored.body)
+        own = stored.items[len(stored.items) - len(stored.item_ids) :]
+        self._items.update(zip(stored.item_ids, own, strict=True))
+        while len(self._responses) > self._max_responses or self._num_bytes > self._max_bytes:
+            self.delete(next(iter(self._responses)))
+
+    def delete(self, response_id: str) -> bool:
+        """Forget a response; whether there was one."""
+        stored = self._responses.pop(response_id, None)
+        if stored is None:
+            return False
+        self._num_bytes -= len(stored.body)
+        for item_id in stored.item_ids:
+            self._items.pop(item_id, None)
+        return True

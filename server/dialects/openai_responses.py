@@ -1,0 +1,256 @@
+"""The OpenAI Responses API: `POST /v1/responses`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from ..errors import OmlxError
+from ..events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from ..requests import (
+    GenerationRequest,
+    JsonObject,
+    Message,
+    OutputFormat,
+    ReasoningOptions,
+    Role,
+    SamplingParams,
+    Text,
+)
+from . import openai_errors, openai_options, wire
+from .base import Answer, Encoder
+from .openai_response_store import ResponseStore, StoredResponse
+from .openai_responses_input import InputReader
+from .openai_responses_stream import ResponsesEncoder
+from .openai_responses_tools import Toolbox, read_tool_choice, read_tools
+from .sse import encode, response_id
+from .wire import Ignored, InvalidRequest, Object
+
+
+class ReasoningFields(msgspec.Struct):
+    effort: str | None = None
+    summary: str | None = None
+
+
+class TextFormat(msgspec.Struct):
+    type: str
+    schema: Object | None = None
+
+
+class TextFields(msgspec.Struct):
+    format: TextFormat | None = None
+
+
+class Body(msgspec.Struct, kw_only=True):
+    model: str
+    input: str | Annotated[list[Object], msgspec.Meta(max_length=100_000)] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    tools: list[Object] | None = None
+    tool_choice: str | Object | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: ReasoningFields | None = None
+    text: TextFields | None = None
+    max_output_tokens: wire.TokenLimit | None = None
+    temperature: wire.Temperature | None = None
+    top_p: wire.Probability | None = None
+    top_k: wire.TopK | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] | None = None
+    background: bool | None = None
+    conversation: str | Object | None = None
+    prompt: Object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    request: GenerationRequest
+    stream: bool
+    head: Object
+    toolbox: Toolbox
+    has_summary: bool
+    on_finish: Callable[[Object], None]
+
+    def encoder(self) -> Encoder:
+        return ResponsesEncoder(self.head, self.toolbox, self.has_summary, self.on_finish)
+
+    def encode_answer(self, answer: Answer) -> bytes:
+        """The response that the stream of the same answer ends with."""
+        finished: list[Object] = []
+
+        def keep(response: Object) -> None:
+            self.on_finish(response)
+            finished.append(response)
+
+        encoder = ResponsesEncoder(self.head, self.toolbox, self.has_summary, keep)
+        for index, segment in enumerate(answer.segments):
+            if isinstance(segment, TextDelta | ReasoningDelta):
+                encoder.feed(segment)
+            else:
+                encoder.feed(ToolCallDelta(index, segment.call_id, segment.name, segment.arguments))
+        encoder.finish(Finished(answer.reason, answer.usage, answer.stop_sequence))
+        return encode(finished[0])
+
+
+class ResponsesDialect:
+    """The dialect with the memory that the API gives it: what is not stored is only answered."""
+
+    def __init__(self, store: ResponseStore) -> None:
+        self._store = store
+
+    def decode(self, body: bytes, request_id: str) -> Call:
+        """The call a `POST /v1/responses` body asks for."""
+        fields = wire.decode_body(body, Body)
+        ignored = Ignored()
+        ignored.add_unknown_fields(body, Body)
+        _refuse_unserved(fields)
+        toolbox = Toolbox()
+        items, messages = self._conversation(fields, InputReader(toolbox, ignored))
+        choice, tools = read_tool_choice(fields.tool_choice, fields.parallel_tool_calls, toolbox)
+        request = GenerationRequest(
+            request_id=request_id,
+            model=fields.model,
+            messages=tuple(messages),
+            tools=tools,
+            tool_choice=choice,
+            sampling=SamplingParams(
+                temperature=fields.temperature,
+                top_p=fields.top_p,
+                top_k=None if fields.top_k is None else max(fields.top_k, 0),
+            ),
+            max_tokens=fields.max_output_tokens,
+            reasoning=_reasoning(fields.reasoning),
+            session=fields.prompt_cache_key or "",
+            output_format=_output_format(fields.text),
+        )
+        ignored.log(request_id)
+        head = _head(fields, response_id("resp_", request_id))
+        has_summary = bool(fields.reasoning and fields.reasoning.summary)
+        return Call(request, bool(fields.stream), head, toolbox, has_summary, self._keeper(fields, items))
+
+    def encode_error(self, error: OmlxError, request_id: str) -> bytes:
+        return openai_errors.encode_error(error, request_id)
+
+    def _conversation(self, fields: Body, reader: InputReader) -> tuple[list[Object], list[Message]]:
+        """All items, those of the previous response first, and their messages after the instructions.
+
+        The instructions of previous responses are not carried over, as the API has it.
+        """
+        earlier = self._earlier(fields.previous_response_id)
+        given = fields.input or []
+        new = [{"role": "user", "content": given}] if isinstance(given, str) else self._resolved(given)
+        read_tools(reader.toolbox, fields.tools or [], "tools", reader.ignored)
+        reader.read_tools(earlier, "previous_response_id")
+        reader.read_tools(new, "input")
+        messages = [Message(Role.SYSTEM, (Text(fields.instructions),))] if fields.instructions else []
+        messages += reader.read_messages(earlier, "previous_response_id")
+        messages += reader.read_messages(new, "input")
+        if not messages:
+            raise InvalidRequest("holds nothing to answer", "input")
+        return [*earlier, *new], messages
+
+    def _earlier(self, previous: str | None) -> list[Object]:
+        if previous is None:
+            return []
+        stored = self._store.get(previous)
+        if stored is None:
+            message = f"no response {previous!r} is stored (any more); send the whole conversation as input"
+            raise InvalidRequest(message, "previous_response_id")
+        return list(stored.items)
+
+    def _resolved(self, items: list[Object]) -> list[Object]:
+        """The items, with references to items of stored responses replaced by those."""
+        return [
+            self._item(item, f"input.{index}") if item.get("type") == "item_reference" else item
+            for index, item in enumerate(items)
+        ]
+
+    def _item(self, reference: Object, path: str) -> Object:
+        item = self._store.item(str(reference.get("id")))
+        if item is None:
+            raise InvalidRequest(f"no item {reference.get('id')!r} is stored; send the item itself", f"{path}.id")
+        return item
+
+    def _keeper(self, fields: Body, items: list[Object]) -> Callable[[Object], None]:
+        """Stores a finished response, unless the client asked not to."""
+
+        def keep(response: Object) -> None:
+            if fields.store is False:
+                return
+            output: list[Object] = response["output"]
+            item_ids = tuple(item["id"] for item in output)
+            self._store.put(StoredResponse(response["id"], (*items, *output), encode(response), item_ids))
+
+        return keep
+
+
+def _refuse_unserved(fields: Body) -> None:
+    """Refuse what would change the answer were it ignored."""
+    if fields.background:
+        raise InvalidRequest("this server answers in the foreground only; leave it out", "background")
+    if fields.conversation is not None:
+        raise InvalidRequest("this server keeps no conversations; use previous_response_id or input", "conversation")
+    if fields.prompt is not None:
+        raise InvalidRequest("this server keeps no prompt templates; send the prompt as input", "prompt")
+    if fields.top_logprobs:
+        raise InvalidRequest("this server returns no log probabilities; leave it out", "top_logprobs")
+
+
+def _reasoning(fields: ReasoningFields | None) -> ReasoningOptions:
+    if fields is None or fields.effort is None:
+        return ReasoningOptions()
+    return openai_options.read_effort(fields.effort)
+
+
+def _output_format(fields: TextFields | None) -> OutputFormat | None:
+    if fields is None or fields.format is None:
+        return None
+    match fields.format.type:
+        case "text":
+            return None
+        case "json_object":
+            return JsonObject()
+        case "json_schema" if fields.format.schema is not None:
+            return openai_options.json_schema(fields.format.schema, "text.format.schema")
+        case "json_schema":
+            raise InvalidRequest("Field required", "text.format.schema")
+    raise InvalidRequest(f"{fields.format.type!r} is not one of text, json_object, json_schema", "text.format.type")
+
+
+def _head(fields: Body, identity: str) -> Object:
+    """The response object as far as the request fills it."""
+    return {
+        "id": identity,
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "model": fields.model,
+        "output": [],
+        "error": None,
+        "incomplete_details": None,
+        "instructions": fields.instructions,
+        "max_output_tokens": fields.max_output_tokens,
+        "metadata": fields.metadata or {},
+        "parallel_tool_calls": fields.parallel_tool_calls is not False,
+        "previous_response_id": fields.previous_response_id,
+        "prompt_cache_key": fields.prompt_cache_key,
+        "reasoning": {"effort": None, "summary": None} | (msgspec.to_builtins(fields.reasoning) or {}),
+        "store": fields.store is not False,
+        "temperature": fields.temperature,
+        "text": {"format": msgspec.to_builtins(fields.text.format) if fields.text and fields.text.format else _TEXT},
+        "tool_choice": fields.tool_choice or "auto",
+        "tools": fields.tools or [],
+        "top_p": fields.top_p,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+_TEXT = {"type": "text"}
