@@ -190,3 +190,5 @@ class GenerationRequest:
     """The client's `chat_template_kwargs`."""
     output_format: OutputFormat | None = None
     """What the answer's text must look like; `None` is free text."""
+    prompt: str | tuple[int, ...] | None = None
+    """A text or token ids to continue as they stand, with no template; `messages` is empty then."""
