@@ -1,0 +1,116 @@
+"""Round-trip edits of an agent's settings: text and changes in, text out, and nothing changed that was not asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Protocol, TypeAlias
+
+from ..errors import DocumentError, EditError
+from .json_plain import read_plain
+from .jsonc import JsonDocument
+from .model import ABSENT, Change, Delete, Path, Set, Steps, Value, Where, applied, first_missing, get, same, show
+from .model import steps_for as _steps_for
+from .yaml import YamlDocument, read_ruamel
+from .yaml_reader import read_pyyaml
+
+Dialect: TypeAlias = Literal["json", "jsonc", "json5", "yaml", "toml"]
+
+
+class Document(Protocol):
+    """A text that has been read strictly. `set` and `delete` make one single-node change and return the new text."""
+
+    value: Value
+
+    def set(self, path: Path, value: Value) -> str: ...
+
+    def delete(self, path: Path) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a dialect is edited, and the independent readers that must agree with every edit."""
+
+    open: Callable[[str], Document]
+    rereaders: tuple[Callable[[str], Value], ...]
+
+
+FORMATS: Mapping[Dialect, Format] = MappingProxyType(
+    {
+        "json": Format(lambda text: JsonDocument(text, "json"), (read_plain,)),
+        "jsonc": Format(lambda text: JsonDocument(text, "jsonc"), (read_plain,)),
+        "json5": Format(lambda text: JsonDocument(text, "json5"), (read_plain,)),
+        "yaml": Format(YamlDocument, (read_ruamel, read_pyyaml)),
+    }
+)
+
+
+def read(dialect: Dialect, text: str) -> Value:
+    """The text's value; an empty text is an empty mapping. Raises DocumentError with the line of what is wrong."""
+    return FORMATS[dialect].open(text).value
+
+
+def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
+    """The text with the changes made, in order; the same text when everything stands there already.
+
+    Raises DocumentError when the text is not valid, EditError when a change cannot be made without harm to the rest.
+    """
+    form = FORMATS[dialect]
+    document = form.open(text)
+    steps: list[Change] = []
+    new = text
+    for change in changes:
+        for step in _steps_for(document.value, change):
+            path: Path = tuple(key for key in step.path if not isinstance(key, Where))
+            new = document.set(path, step.value) if isinstance(step, Set) else document.delete(path)
+            document = _reopen(form, new, step)
+            steps.append(step)
+    if steps:
+        _check(form, text, new, steps)
+    return new
+
+
+def _reopen(form: Format, text: str, step: Change) -> Document:
+    try:
+        return form.open(text)
+    except DocumentError as error:
+        raise EditError(f"{show(step.path)} cannot be changed without breaking the file ({error})") from error
+
+
+def _check(form: Format, old: str, new: str, steps: Sequence[Change]) -> None:
+    """Old model plus the intended changes, nothing else, in the eyes of every reader."""
+    for reread in (lambda text: form.open(text).value, *form.rereaders):
+        try:
+            before, after = reread(old), reread(new)
+        except (ValueError, RecursionError) as error:
+            raise EditError(f"a second reader does not accept this file: {error}") from error
+        try:
+            wanted = applied(before, steps)
+        except (LookupError, TypeError) as error:
+            raise EditError(f"a second reader finds no {show(steps[0].path)} to change") from error
+        if not same(wanted, after):
+            raise EditError(f"{show(steps[0].path)} cannot be changed without changing other values")
+
+
+__all__ = [
+    "ABSENT",
+    "FORMATS",
+    "Change",
+    "Delete",
+    "Dialect",
+    "Document",
+    "Format",
+    "Path",
+    "Set",
+    "Steps",
+    "Value",
+    "Where",
+    "applied",
+    "edit",
+    "first_missing",
+    "get",
+    "read",
+    "same",
+    "show",
+]

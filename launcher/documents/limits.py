@@ -1,0 +1,19 @@
+"""What no document may exceed, and the error that names a place in one."""
+
+from __future__ import annotations
+
+from ..errors import DocumentError
+
+MAX_DEPTH = 200
+MAX_SIZE = 5_000_000
+
+
+def check_size(text: str) -> None:
+    if len(text) > MAX_SIZE:
+        raise DocumentError(f"longer than {MAX_SIZE:,} characters, which no agent's settings are", 1, 1)
+
+
+def document_error(fact: str, text: str, position: int) -> DocumentError:
+    """A DocumentError for this place; lines and columns count from 1."""
+    before = text[:position].replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    return DocumentError(fact, before.count("\n") + 1, len(before) - before.rfind("\n"))
