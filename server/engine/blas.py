@@ -79,8 +79,11 @@ def engine_environment(environ: Mapping[str, str]) -> dict[str, str]:
         return environment
     environment["LD_PRELOAD"] = " ".join(filter(None, (str(blas.path), environ.get("LD_PRELOAD", ""))))
     threads = environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    core = environment.setdefault("OPENBLAS_CORETYPE", better_core(blas, Path("/proc/cpuinfo")) or blas.core)
-    logger.info("MLX computes on the CPU with %s (%s, threads: %s), %s", blas.version, core, threads, blas.path)
+    core = environ.get("OPENBLAS_CORETYPE") or better_core(blas, Path("/proc/cpuinfo"))
+    if core is not None:
+        environment["OPENBLAS_CORETYPE"] = core
+    kernels = core or blas.core
+    logger.info("MLX computes on the CPU with %s (%s, threads: %s), %s", blas.version, kernels, threads, blas.path)
     return environment
 
 
