@@ -1,0 +1,76 @@
+"""The text and the reasoning between tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..events import Delta, ReasoningDelta, TextDelta
+from .source import Reading, Source
+
+
+class Prose:
+    """Reads text and reasoning into deltas.
+
+    White space is dropped around reasoning and before calls: templates write their own there, and what
+    comes back in the next turn must render as it was generated. `watch` sees all text that is passed on.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        emit: Callable[[Delta], None],
+        starts: Sequence[str] = (),
+        ends: Sequence[str] = (),
+        opens_reasoning: bool = False,
+        watch: Callable[[str], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._emit = emit
+        self._starts = tuple(starts)
+        self._ends = tuple(ends)
+        self._is_reasoning = opens_reasoning
+        self._drops_space = opens_reasoning
+        self._space = ""
+        self._watch = watch
+
+    def until(self, openers: Sequence[str], strays: Sequence[str] = ()) -> Reading[str]:
+        """Pass text on up to the first of `openers`; read that and return it, "" at the end of the answer.
+
+        `strays` are dropped where they stand. An opener inside reasoning ends the reasoning: models forget
+        to close it before they call.
+        """
+        while True:
+            markers = (*openers, *strays, *self._ends, *self._starts)
+            write = self.reason if self._is_reasoning else self.text
+            marker = yield from self._source.until(markers, write)
+            if marker in openers or not marker:
+                self._end_stretch(keep_space=not marker and not self._is_reasoning)
+                return marker
+            if marker in self._ends or marker in self._starts:
+                self._end_stretch(keep_space=False)
+                self._is_reasoning = marker in self._starts and not (marker in self._ends and self._is_reasoning)
+
+    def text(self, text: str) -> None:
+        """Write text; trailing white space waits for what follows it."""
+        self._write(text, TextDelta)
+        if self._watch is not None:
+            self._watch(text)
+
+    def reason(self, text: str) -> None:
+        self._write(text, ReasoningDelta)
+
+    def _write(self, text: str, delta: type[TextDelta] | type[ReasoningDelta]) -> None:
+        body = text.rstrip()
+        if not body:
+            self._space += text
+            return
+        if self._drops_space:
+            body, self._space, self._drops_space = body.lstrip(), "", False
+        self._emit(delta(self._space + body))
+        self._space = text[len(text.rstrip()) :]
+
+    def _end_stretch(self, keep_space: bool) -> None:
+        if keep_space and self._space and not self._drops_space:
+            self._emit(TextDelta(self._space))
+        self._space = ""
+        self._drops_space = True

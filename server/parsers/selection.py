@@ -1,0 +1,160 @@
+"""Which formats a model writes, and the parser for one answer of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..errors import SettingsError
+from ..events import Delta
+from ..requests import ToolChoice, ToolDefinition, ToolMode
+from . import hermes, reasoning
+from .base import OutputParser, Reader, ReasoningFormat, ToolFormat
+from .calls import CallWriter, new_call_id
+from .foreign import ForeignMarkers
+from .prose import Prose
+from .source import Reading, Source
+from .stop_strings import StopStrings
+
+logger = logging.getLogger(__name__)
+
+Format = TypeVar("Format", ToolFormat, ReasoningFormat)
+
+TOOL_FORMATS: tuple[ToolFormat, ...] = (hermes.FORMAT,)
+"""In the order they are asked whether a template is theirs: those that share a marker, the special one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """The names of a model's formats."""
+
+    tools: str
+    reasoning: str
+
+    @property
+    def visible_markers(self) -> frozenset[str]:
+        """What the detokenizer must leave in the text for the parser."""
+        think = _by_name(self.reasoning, reasoning.FORMATS)
+        return frozenset((*_by_name(self.tools, TOOL_FORMATS).markers, *think.starts, *think.ends))
+
+
+def choose_formats(template_text: str, overrides: Mapping[str, str] | None = None) -> Formats:
+    """Tell the formats from the chat template's text.
+
+    `overrides` may name `tool_format` and `reasoning_format`. Raises `SettingsError` for a name that is none.
+    A template that names no format gets `hermes`, the one the prompt's own tools section asks for.
+    """
+    chosen = {"tool_format": "", "reasoning_format": "", **(overrides or {})}
+    return Formats(
+        _choose(chosen["tool_format"], TOOL_FORMATS, template_text, hermes.FORMAT.name, "tool_format"),
+        _choose(chosen["reasoning_format"], reasoning.FORMATS, template_text, "none", "reasoning_format"),
+    )
+
+
+def make_parser(
+    formats: Formats,
+    tools: Sequence[ToolDefinition] = (),
+    opens_reasoning: bool = False,
+    *,
+    stop: Sequence[str] = (),
+    tool_choice: ToolChoice = ToolChoice(),  # noqa: B008  (frozen)
+    new_id: Callable[[], str] = new_call_id,
+    report: Callable[[str], None] = logger.warning,
+) -> OutputParser:
+    """A parser for one answer. `report` gets a line for each kind of output that did not parse."""
+    return AnswerParser(formats, tools, opens_reasoning, stop, tool_choice, new_id, report)
+
+
+class AnswerParser:
+    """Stop strings, then one grammar over text, reasoning and calls."""
+
+    def __init__(
+        self,
+        formats: Formats,
+        tools: Sequence[ToolDefinition],
+        opens_reasoning: bool,
+        stop: Sequence[str],
+        tool_choice: ToolChoice,
+        new_id: Callable[[], str],
+        report: Callable[[str], None],
+    ) -> None:
+        tool_format = _by_name(formats.tools, TOOL_FORMATS)
+        think = _by_name(formats.reasoning, reasoning.FORMATS)
+        self._report = report
+        self._format_name = tool_format.name
+        self._reported: set[str] = set()
+        self._deltas: list[Delta] = []
+        self._source = Source()
+        self._stops = StopStrings(stop)
+        foreign = ForeignMarkers(tool_format, TOOL_FORMATS, self._mismatch)
+        prose = Prose(
+            self._source,
+            self._deltas.append,
+            think.starts,
+            think.ends,
+            opens_reasoning,
+            watch=foreign.see if tools else None,
+        )
+        emit_call = self._discard if tool_choice.mode is ToolMode.NONE else self._deltas.append
+        calls = CallWriter(emit_call, new_id)
+        reader = Reader(self._source, prose, calls, {tool.name: tool for tool in tools}, self._malformed)
+        self._reading = (tool_format.grammar if tools or not tool_format.needs_tools else _no_calls)(reader)
+
+    @property
+    def stop_sequence(self) -> str:
+        return self._stops.found
+
+    def feed(self, text: str) -> list[Delta]:
+        passed = self._stops.feed(text)
+        if not passed:
+            return []
+        self._source.push(passed)
+        next(self._reading, None)
+        return self._drain()
+
+    def finish(self) -> list[Delta]:
+        self._source.push(self._stops.finish())
+        self._source.is_ended = True
+        for _ in self._reading:
+            raise AssertionError("a grammar waits for text after the end of the text")
+        return self._drain()
+
+    def _drain(self) -> list[Delta]:
+        deltas = list(self._deltas)
+        self._deltas.clear()
+        return deltas
+
+    def _discard(self, _: Delta) -> None:
+        self._log("the model called a tool though tool_choice is none; the call is dropped")
+
+    def _malformed(self, words: str) -> None:
+        self._log(f"malformed {self._format_name} output: {words}")
+
+    def _mismatch(self, other: str) -> None:
+        self._log(f"model wrote format {other}, parser is {self._format_name}")
+
+    def _log(self, line: str) -> None:
+        if line not in self._reported:
+            self._reported.add(line)
+            self._report(line)
+
+
+def _no_calls(reader: Reader) -> Reading[None]:
+    yield from reader.prose.until([])
+
+
+def _by_name(name: str, formats: Sequence[Format]) -> Format:
+    return next(each for each in formats if each.name == name)
+
+
+def _choose(
+    override: str, formats: Sequence[ToolFormat] | Sequence[ReasoningFormat], template: str, default: str, setting: str
+) -> str:
+    names = [each.name for each in formats]
+    if override:
+        if override not in names:
+            raise SettingsError(f"{setting} {override!r} is not known; choose one of {', '.join(sorted(names))}")
+        return override
+    return next((each.name for each in formats if each.is_written_by(template)), default)

@@ -1,0 +1,112 @@
+"""Text as it arrives, read by grammars.
+
+A grammar is a generator: it reads from a `Source` with `yield from` and is suspended where the text it
+needs has not come yet. So each format is written as if the whole answer were there, and there is one
+path for any way the answer is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
+
+Value = TypeVar("Value")
+Reading = Generator[None, None, Value]
+"""A piece of a grammar: gives a `Value` in the end, yields nothing while it waits for text."""
+
+_SPACE = " \t\r\n"
+
+
+class Source:
+    """The text that has come and is not read yet."""
+
+    def __init__(self) -> None:
+        self.buffer = ""
+        self.is_ended = False
+        self._recorded: list[str] | None = None
+
+    def push(self, text: str) -> None:
+        self.buffer += text
+
+    def take(self, count: int) -> str:
+        text, self.buffer = self.buffer[:count], self.buffer[count:]
+        if self._recorded is not None:
+            self._recorded.append(text)
+        return text
+
+    def record(self) -> None:
+        """From here on keep what is read, until `recorded`."""
+        self._recorded = []
+
+    def recorded(self) -> str:
+        """What was read since `record`, which ends here."""
+        text, self._recorded = "".join(self._recorded or ()), None
+        return text
+
+    def until(self, markers: Sequence[str], emit: Callable[[str], None]) -> Reading[str]:
+        """Give the text before the first of `markers` to `emit` as it comes; read the marker and return it.
+
+        Returns "" at the end of the text. Where two markers start at one place the longer one wins.
+        """
+        while True:
+            position, marker = _first(self.buffer, markers)
+            safe = len(self.buffer) if self.is_ended else len(self.buffer) - held_back(self.buffer, markers)
+            if marker and position < safe:
+                if position:
+                    emit(self.take(position))
+                return self.take(len(marker))
+            if safe:
+                emit(self.take(safe))
+            if self.is_ended:
+                return ""
+            yield
+
+    def text_until(self, markers: Sequence[str]) -> Reading[tuple[str, str]]:
+        """The text before the first of `markers`, and the marker ("" at the end of the text)."""
+        pieces: list[str] = []
+        marker = yield from self.until(markers, pieces.append)
+        return "".join(pieces), marker
+
+    def peek(self, count: int = 1) -> Reading[str]:
+        """The next `count` characters, left unread; fewer at the end of the text."""
+        while len(self.buffer) < count and not self.is_ended:
+            yield
+        return self.buffer[:count]
+
+    def skip_space(self) -> Reading[str]:
+        """Read white space and return it."""
+        space = ""
+        while True:
+            rest = self.buffer.lstrip(_SPACE)
+            space += self.take(len(self.buffer) - len(rest))
+            if rest or self.is_ended:
+                return space
+            yield
+
+    def accept(self, *words: str) -> Reading[str]:
+        """Read the longest of `words` that comes next and return it; "" when none does."""
+        while True:
+            fitting = [word for word in words if self.buffer.startswith(word)]
+            longer = [word for word in words if len(word) > len(self.buffer) and word.startswith(self.buffer)]
+            if self.is_ended or not longer:
+                word = max(fitting, key=len, default="")
+                self.take(len(word))
+                return word
+            yield
+
+
+def held_back(text: str, markers: Sequence[str]) -> int:
+    """How many characters at the end of `text` may be the beginning of one of `markers`."""
+    longest = max((len(marker) for marker in markers), default=0)
+    for count in range(min(longest - 1, len(text)), 0, -1):
+        tail = text[len(text) - count :]
+        if any(marker.startswith(tail) for marker in markers):
+            return count
+    return 0
+
+
+def _first(text: str, markers: Sequence[str]) -> tuple[int, str]:
+    """Where the first of `markers` stands, and which: the longest of those that begin there."""
+    found = [(at, -len(marker), marker) for marker in markers if (at := text.find(marker)) >= 0]
+    position, _, marker = min(found, default=(-1, 0, ""))
+    return position, marker
