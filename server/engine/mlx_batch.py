@@ -14,6 +14,7 @@ from ..cache.prefix_cache import PrefixCache
 from ..errors import InvalidRequest
 from .batch import BatchInfo, MemoryUse
 from .decode_layout import DecodeLayout
+from .last_row import LastRow
 from .messages import Submit
 from .sampling import RowSampler, sample
 
@@ -45,6 +46,7 @@ class MlxBatch:
         self._model = model
         self._info = info
         self._layout = layout
+        self._last_row = LastRow(model)
         self._codec = CacheCodec(make_cache)
         self._prefix_cache = prefix_cache
         self._vocabulary = vocabulary
@@ -81,9 +83,7 @@ class MlxBatch:
             self._compute(row, stop)
             self._remember(row, lambda: row.caches)
             return []
-        # The head is as dear as the rest of a small model, so only the last token passes through it.
-        self._compute(row, num_prompt - 1)
-        logits = self._model(mx.array([row.token_ids[-1:]]), cache=row.caches)[:, -1]
+        logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
         token_ids = sample(logits, [row.sampler])
         row.num_computed = num_prompt
         self._remember(row, lambda: row.caches)
@@ -118,10 +118,9 @@ class MlxBatch:
 
     def _compute(self, row: _Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""
-        if row.num_computed < stop:
-            self._model(mx.array([row.token_ids[row.num_computed : stop]]), cache=row.caches)
-            evaluate(row.caches)
-            row.num_computed = stop
+        self._model(mx.array([row.token_ids[row.num_computed : stop]]), cache=row.caches)
+        evaluate(row.caches)
+        row.num_computed = stop
 
     def _remember(self, row: _Row, caches: Callable[[], list[LayerCache]]) -> None:
         """Keep what the row has computed for later requests. `caches` finds it, where there is any news."""
