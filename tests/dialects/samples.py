@@ -141,3 +141,59 @@ def pi() -> Json:
             {"role": "tool", "tool_call_id": "call_1", "content": "README.md"},
         ],
     }
+
+
+def codex() -> Json:
+    """A second turn of Codex, with every kind of tool it sends."""
+    function = {"type": "function", "name": "exec_command", "strict": False, "parameters": {"type": "object"}}
+    return {
+        "model": "local",
+        "stream": True,
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "parallel_tool_calls": True,
+        "prompt_cache_key": "thread-1",
+        "client_metadata": {"x": "y"},
+        "reasoning": {"summary": "auto", "effort": "high"},
+        "text": {"verbosity": "low"},
+        "tool_choice": "auto",
+        "tools": [
+            function,
+            {
+                "type": "custom",
+                "name": "apply_patch",
+                "description": "Edit files.",
+                "format": {"type": "grammar", "syntax": "lark", "definition": "start: begin"},
+            },
+            {
+                "type": "namespace",
+                "name": "multi_agent_v1",
+                "description": "Agents.",
+                "tools": [{"type": "function", "name": "spawn", "parameters": {"type": "object"}}],
+            },
+            {"type": "web_search", "external_web_access": False},
+        ],
+        "input": [
+            {"type": "additional_tools", "role": "developer", "tools": [{"type": "custom", "name": "exec"}]},
+            {"type": "message", "role": "developer", "id": "msg_a", "content": [{"type": "input_text", "text": "Be."}]},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Go."}]},
+            {
+                "type": "reasoning",
+                "id": "rs_a",
+                "summary": [{"type": "summary_text", "text": "Hm."}],
+                "content": [{"type": "reasoning_text", "text": "Hm, hm."}],
+                "encrypted_content": None,
+            },
+            {
+                "type": "function_call",
+                "call_id": "c1",
+                "name": "spawn",
+                "namespace": "multi_agent_v1",
+                "arguments": "{}",
+            },
+            {"type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": "*** Begin"},
+            {"type": "function_call_output", "call_id": "c1", "output": "ok"},
+            {"type": "custom_tool_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "done"}]},
+            {"type": "web_search_call", "id": "ws_a", "status": "completed"},
+        ],
+    }

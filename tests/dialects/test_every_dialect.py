@@ -6,24 +6,31 @@ import contextlib
 import copy
 import json
 import logging
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omlx.server.dialects import anthropic_messages, openai_chat
+from omlx.server.dialects import anthropic_messages, openai_chat, openai_completions
+from omlx.server.dialects.base import Dialect
+from omlx.server.dialects.openai_response_store import ResponseStore
+from omlx.server.dialects.openai_responses import ResponsesDialect
 from omlx.server.errors import InvalidRequest, ModelNotFound
 from omlx.server.events import ReasoningDelta, TextDelta
 
-from .samples import ADMITTED, FINISHED, Json, body, claude_code, pi, play, records
+from .samples import ADMITTED, FINISHED, Json, body, claude_code, codex, pi, play, records
 
-DIALECTS: list[tuple[ModuleType, Json]] = [
+COMPLETION: Json = {"model": "local", "prompt": ["Once"], "stop": ["."], "stream": True}
+DIALECTS: list[tuple[Dialect, Json]] = [
     (anthropic_messages, claude_code()),
     (openai_chat, pi()),
+    (openai_completions, COMPLETION),
+    (ResponsesDialect(ResponseStore()), codex()),
 ]
-every_dialect = pytest.mark.parametrize(
-    ("dialect", "sample"), DIALECTS, ids=lambda value: getattr(value, "__name__", "")
+NAMES = ["messages", "chat", "completions", "responses"]
+every_dialect = pytest.mark.parametrize(("dialect", "sample"), DIALECTS, ids=NAMES)
+every_dialect_with_tools = pytest.mark.parametrize(
+    ("dialect", "sample"), [pair for pair in DIALECTS if "tools" in pair[1]], ids=["messages", "chat", "responses"]
 )
 
 JSON = st.recursive(
@@ -33,7 +40,7 @@ JSON = st.recursive(
 )
 
 
-def decode_or_refuse(dialect: ModuleType, raw: bytes) -> None:
+def decode_or_refuse(dialect: Dialect, raw: bytes) -> None:
     """Anything but a call or an `InvalidRequest` fails the test."""
     with contextlib.suppress(InvalidRequest):
         dialect.decode(raw, "req_1")
@@ -61,7 +68,7 @@ def planted(sample: Json, path: tuple[Any, ...], value: Any) -> Json:
 @settings(max_examples=300, deadline=None, database=None)
 @given(data=st.data())
 def test_a_request_with_anything_anywhere_is_decoded_or_refused(
-    dialect: ModuleType, sample: Json, data: st.DataObject
+    dialect: Dialect, sample: Json, data: st.DataObject
 ) -> None:
     path = data.draw(st.sampled_from(places(sample)))
     decode_or_refuse(dialect, body(planted(sample, path, data.draw(JSON))))
@@ -70,7 +77,7 @@ def test_a_request_with_anything_anywhere_is_decoded_or_refused(
 @every_dialect
 @settings(max_examples=200, deadline=None, database=None)
 @given(raw=st.binary(max_size=64) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_decoded_or_refused(dialect: ModuleType, sample: Json, raw: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(dialect: Dialect, sample: Json, raw: bytes) -> None:
     del sample
     decode_or_refuse(dialect, raw)
 
@@ -78,7 +85,7 @@ def test_any_bytes_are_decoded_or_refused(dialect: ModuleType, sample: Json, raw
 @every_dialect
 @settings(max_examples=100, deadline=None, database=None)
 @given(data=st.data())
-def test_a_cut_body_is_refused(dialect: ModuleType, sample: Json, data: st.DataObject) -> None:
+def test_a_cut_body_is_refused(dialect: Dialect, sample: Json, data: st.DataObject) -> None:
     raw = body(sample)
     with pytest.raises(InvalidRequest):
         dialect.decode(raw[: data.draw(st.integers(0, len(raw) - 1))], "req_1")
@@ -86,15 +93,15 @@ def test_a_cut_body_is_refused(dialect: ModuleType, sample: Json, data: st.DataO
 
 @every_dialect
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" + b"0" * 400])
-def test_a_number_out_of_range_is_refused(dialect: ModuleType, sample: Json, number: bytes) -> None:
+def test_a_number_out_of_range_is_refused(dialect: Dialect, sample: Json, number: bytes) -> None:
     raw = body(sample | {"temperature": "HERE"}).replace(b'"HERE"', number)
     with pytest.raises(InvalidRequest):
         dialect.decode(raw, "req_1")
 
 
-@every_dialect
+@every_dialect_with_tools
 @pytest.mark.parametrize("depth", [200, 100_000])
-def test_deep_nesting_is_refused(dialect: ModuleType, sample: Json, depth: int) -> None:
+def test_deep_nesting_is_refused(dialect: Dialect, sample: Json, depth: int) -> None:
     schema = next(path for path in places(sample) if path[0] == "tools" and path[-1] in ("parameters", "input_schema"))
     raw = body(planted(sample, schema, {"a": "HERE"})).replace(b'"HERE"', b"[" * depth + b"]" * depth)
     with pytest.raises(InvalidRequest, match="nested"):
@@ -102,7 +109,7 @@ def test_deep_nesting_is_refused(dialect: ModuleType, sample: Json, depth: int) 
 
 
 @every_dialect
-def test_half_a_character_does_not_end_a_session(dialect: ModuleType, sample: Json) -> None:
+def test_half_a_character_does_not_end_a_session(dialect: Dialect, sample: Json) -> None:
     raw = body(sample | {"model": "HERE"})
     cut = dialect.decode(raw.replace(b"HERE", rb"a\ud83d \\ud83d \ud83d\ude00"), "req_1")
     assert cut.request.model == "a\N{REPLACEMENT CHARACTER} \\ud83d \N{GRINNING FACE}"
@@ -110,7 +117,7 @@ def test_half_a_character_does_not_end_a_session(dialect: ModuleType, sample: Js
 
 @every_dialect
 def test_unknown_fields_are_ignored_with_one_line(
-    dialect: ModuleType, sample: Json, caplog: pytest.LogCaptureFixture
+    dialect: Dialect, sample: Json, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = dialect.decode(body(sample), "req_1").request
     caplog.set_level(logging.DEBUG)
@@ -121,7 +128,7 @@ def test_unknown_fields_are_ignored_with_one_line(
 
 
 @every_dialect
-def test_a_stream_is_whole_records_whatever_the_text(dialect: ModuleType, sample: Json) -> None:
+def test_a_stream_is_whole_records_whatever_the_text(dialect: Dialect, sample: Json) -> None:
     encoder = dialect.decode(body(sample), "req_1").encoder()
     text = 'a\n\nb\r\n"data: x"\u2028\u2029\x85\x00'
     stream = play(encoder, [ReasoningDelta(text), TextDelta(text)])
@@ -130,13 +137,13 @@ def test_a_stream_is_whole_records_whatever_the_text(dialect: ModuleType, sample
 
 
 @every_dialect
-def test_an_answer_without_a_delta_is_a_stream(dialect: ModuleType, sample: Json) -> None:
+def test_an_answer_without_a_delta_is_a_stream(dialect: Dialect, sample: Json) -> None:
     encoder = dialect.decode(body(sample), "req_1").encoder()
     assert records(encoder.start(ADMITTED) + encoder.finish(FINISHED))
 
 
 @every_dialect
-def test_an_error_tells_its_message(dialect: ModuleType, sample: Json) -> None:
+def test_an_error_tells_its_message(dialect: Dialect, sample: Json) -> None:
     del sample
     encoded = json.loads(dialect.encode_error(ModelNotFound("x", ["local"]), "req_1"))
     assert "Available models: local" in encoded["error"]["message"]
