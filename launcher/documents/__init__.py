@@ -1,4 +1,4 @@
-"""Round-trip edits of an agent's settings: text and changes in, text out, and nothing changed that was not asked for."""
+"""Round-trip edits of an agent's settings: text and changes in, text out, nothing changed that was not asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from .json_plain import read_plain
 from .jsonc import JsonDocument
 from .model import ABSENT, Change, Delete, Path, Set, Steps, Value, Where, applied, first_missing, get, same, show
 from .model import steps_for as _steps_for
+from .toml import TomlDocument
+from .toml_reader import read_tomlkit
 from .yaml import YamlDocument, read_ruamel
 from .yaml_reader import read_pyyaml
 
@@ -42,6 +44,7 @@ FORMATS: Mapping[Dialect, Format] = MappingProxyType(
         "jsonc": Format(lambda text: JsonDocument(text, "jsonc"), (read_plain,)),
         "json5": Format(lambda text: JsonDocument(text, "json5"), (read_plain,)),
         "yaml": Format(YamlDocument, (read_ruamel, read_pyyaml)),
+        "toml": Format(TomlDocument, (read_tomlkit,)),
     }
 )
 
