@@ -24,8 +24,12 @@ def commands() -> None:
     multiple=True,
     help="Folder with models; may be given more than once.  [default: ~/.omlx/models]",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than loopback need a key.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than loopback need a key."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one."
+)
 @click.option("--model", default=None, help="Load this model at once.  [default: the only one]")
 def serve(model_dirs: tuple[Path, ...], host: str, port: int, model: str | None) -> None:
     """Serve models over the OpenAI and Anthropic protocols.

@@ -18,7 +18,6 @@ from .engine.generation import Generator
 from .engine.model_text import ModelText
 from .engine.process import EngineProcess
 from .errors import OmlxError
-from .models.catalog import ModelEntry
 from .models.pool import ModelPool
 from .settings import ServeSettings
 

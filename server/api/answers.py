@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from litestar import Request, Response
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
 from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
@@ -63,7 +63,7 @@ class EventStream(Response[None]):
         self._request_id = request_id
         self._heartbeat_seconds = heartbeat_seconds
 
-    def to_asgi_response(self, *_: object, **__: object) -> ASGIApp:
+    def to_asgi_response(self, *_: object, **__: object) -> Any:
         return self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -29,7 +29,9 @@ class Generation:
     Whoever holds it calls `close`, early or late: that stops the engine's work within one step.
     """
 
-    def __init__(self, request: GenerationRequest, text: ModelText, prompt: Prompt, lease: Lease[EngineProcess]) -> None:
+    def __init__(
+        self, request: GenerationRequest, text: ModelText, prompt: Prompt, lease: Lease[EngineProcess]
+    ) -> None:
         self._request = request
         self._lease = lease
         self._started_at = perf_counter()

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import UnsupportedModel
-from ..events import Delta, TextDelta
+from ..errors import InvalidRequest, UnsupportedModel
+from ..events import Delta
 from ..models.capabilities import read_capabilities
 from ..models.catalog import ModelEntry
-from ..parsers.stop_strings import StopStrings
+from ..parsers.selection import Formats, choose_formats, make_parser
 from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
 from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, SamplingParams
+
+RAW_TEXT = Formats(tools="hermes", reasoning="none")
+"""A bare continuation: without tools nothing is looked for in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class ModelText:
     """
 
     renderer: Renderer
+    formats: Formats
     context_window: int
     stop_token_ids: tuple[int, ...]
     generation_defaults: SamplingParams
@@ -41,35 +45,44 @@ class ModelText:
         tokenizer = Tokenizer.from_folder(entry.path)
         return cls(
             renderer=Renderer(ChatTemplate(source, capabilities.special_tokens), tokenizer),
+            formats=choose_formats(source),
             context_window=entry.context_window,
             stop_token_ids=capabilities.stop_token_ids,
             generation_defaults=capabilities.sampling,
         )
 
     def render(self, request: GenerationRequest) -> Prompt:
-        return self.renderer.render(request)
+        """Raises `InvalidRequest` when the template refuses the conversation, or there is nothing to continue."""
+        if request.prompt is None:
+            return self.renderer.render(request)
+        token_ids = request.prompt
+        if isinstance(token_ids, str):
+            token_ids = self.renderer.tokenizer.encode(self.renderer.tokenizer.defuse(token_ids))
+        if not token_ids:
+            raise InvalidRequest("prompt is empty; send at least one token", "prompt")
+        return Prompt(list(token_ids), [len(token_ids)])
 
     def decoder(self, request: GenerationRequest, prompt: Prompt) -> AnswerDecoder:
-        return AnswerDecoder(self.renderer.tokenizer, request, prompt)
+        return AnswerDecoder(self, request, prompt)
 
 
 class AnswerDecoder:
     """Token ids of one answer in, deltas out; `stop_sequence` is set once one has ended the answer."""
 
-    def __init__(self, tokenizer: Tokenizer, request: GenerationRequest, prompt: Prompt) -> None:
-        self._detokenizer = Detokenizer(tokenizer, prompt_ids=prompt.token_ids)
-        self._stops = StopStrings(request.stop)
+    def __init__(self, text: ModelText, request: GenerationRequest, prompt: Prompt) -> None:
+        formats = text.formats if request.prompt is None else RAW_TEXT
+        self._detokenizer = Detokenizer(text.renderer.tokenizer, formats.visible_markers, prompt.token_ids)
+        self._parser = make_parser(
+            formats, request.tools, prompt.opens_reasoning, stop=request.stop, tool_choice=request.tool_choice
+        )
 
     @property
     def stop_sequence(self) -> str:
-        return self._stops.found
+        return self._parser.stop_sequence
 
     def feed(self, token_ids: list[int]) -> list[Delta]:
-        return self._parse(self._stops.feed(self._detokenizer.feed(token_ids)))
+        return self._parser.feed(self._detokenizer.feed(token_ids))
 
     def finish(self) -> list[Delta]:
         """What was held back in case more would come."""
-        return self._parse(self._stops.feed(self._detokenizer.finish()) + self._stops.finish())
-
-    def _parse(self, text: str) -> list[Delta]:
-        return [TextDelta(text)] if text else []
+        return self._parser.feed(self._detokenizer.finish()) + self._parser.finish()

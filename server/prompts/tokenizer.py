@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class Tokenizer:
         self._cut_points = _alternatives(clean) if self._encodes_in_pieces(clean) else None
         self._pieces: OrderedDict[str, tuple[list[int], list[int]]] = OrderedDict()
         self._cached_characters = 0
+        self._cache_lock = threading.Lock()
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
@@ -120,17 +122,20 @@ class Tokenizer:
         return pieces
 
     def _encode_piece(self, piece: str) -> tuple[list[int], list[int]]:
-        cached = self._pieces.get(piece)
-        if cached is not None:
-            self._pieces.move_to_end(piece)
-            return cached
+        with self._cache_lock:
+            cached = self._pieces.get(piece)
+            if cached is not None:
+                self._pieces.move_to_end(piece)
+                return cached
         encoding = self.backend.encode(piece, add_special_tokens=False)
         result = (encoding.ids, [start for start, _ in encoding.offsets])
-        self._pieces[piece] = result
-        self._cached_characters += len(piece)
-        while self._cached_characters > _CACHED_CHARACTERS:
-            old, _ = self._pieces.popitem(last=False)
-            self._cached_characters -= len(old)
+        with self._cache_lock:
+            if piece not in self._pieces:
+                self._pieces[piece] = result
+                self._cached_characters += len(piece)
+            while self._cached_characters > _CACHED_CHARACTERS:
+                old, _ = self._pieces.popitem(last=False)
+                self._cached_characters -= len(old)
         return result
 
     def _encodes_in_pieces(self, control: list[str]) -> bool:

@@ -29,7 +29,9 @@ def test_a_rebound_name_is_refused(host: str):
     assert isinstance(guard().check("GET", "/v1/models", {"host": host}), Forbidden)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://203.0.113.5", "http://evil.localhost.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://203.0.113.5", "http://evil.localhost.example"]
+)
 def test_a_foreign_origin_is_refused(origin: str):
     assert isinstance(guard().check("POST", "/v1/messages", {**JSON, "origin": origin}), Forbidden)
 
@@ -69,7 +71,13 @@ def test_the_key_opens_in_either_header(credentials: dict[str, str]):
 
 @pytest.mark.parametrize(
     "credentials",
-    [{}, {"authorization": "Bearer wrong"}, {"authorization": "Basic right"}, {"x-api-key": ""}, {"x-api-key": "right "}],
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Basic right"},
+        {"x-api-key": ""},
+        {"x-api-key": "right "},
+    ],
 )
 def test_any_other_key_is_refused(credentials: dict[str, str]):
     assert isinstance(guard("right").check("POST", "/v1/messages", {**JSON, **credentials}), Unauthorized)

@@ -139,7 +139,9 @@ async def test_an_unknown_model_is_404_and_names_the_others(tmp_path: Path, stre
 async def test_a_wrong_field_is_400_and_named(tmp_path: Path):
     async with serving(tmp_path, "Hi.") as server:
         chat = await server.client.post(CHAT, json={**CHAT_BODY, "temperature": "hot"})
-        message = await server.client.post(MESSAGES, json={**MESSAGES_BODY, "messages": [{"role": "user", "content": 7}]})
+        message = await server.client.post(
+            MESSAGES, json={**MESSAGES_BODY, "messages": [{"role": "user", "content": 7}]}
+        )
     assert chat.status_code == message.status_code == 400
     assert chat.json()["error"]["param"] == "temperature"
     assert "messages.0.content" in message.json()["error"]["message"]
