@@ -10,19 +10,23 @@ from .wire import Object
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """`items` is the whole conversation up to and with this response; `body` the response as it was answered."""
+    """`items` is the whole conversation up to and with this response; `body` the response as it was answered.
+
+    `num_bytes` is what the request and the response came to on the wire.
+    """
 
     response_id: str
     items: tuple[Object, ...]
     body: bytes
+    num_bytes: int
     item_ids: tuple[str, ...]
     """Of the items that this response itself put out."""
 
 
 class ResponseStore:
-    """Keeps the last `max_responses`, in memory, within `max_bytes` of bodies; the oldest go first."""
+    """Keeps the last `max_responses`, in memory, within `max_bytes`; the oldest go first."""
 
-    def __init__(self, max_responses: int = 1000, max_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, max_responses: int = 1000, max_bytes: int = 64 * 2**20) -> None:
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._num_bytes = 0
@@ -39,7 +43,7 @@ class ResponseStore:
     def put(self, stored: StoredResponse) -> None:
         self.delete(stored.response_id)
         self._responses[stored.response_id] = stored
-        self._num_bytes += len(stored.body)
+        self._num_bytes += stored.num_bytes
         own = stored.items[len(stored.items) - len(stored.item_ids) :]
         self._items.update(zip(stored.item_ids, own, strict=True))
         while len(self._responses) > self._max_responses or self._num_bytes > self._max_bytes:
@@ -50,7 +54,7 @@ class ResponseStore:
         stored = self._responses.pop(response_id, None)
         if stored is None:
             return False
-        self._num_bytes -= len(stored.body)
+        self._num_bytes -= stored.num_bytes
         for item_id in stored.item_ids:
             self._items.pop(item_id, None)
         return True

@@ -133,7 +133,7 @@ class ResponsesDialect:
         ignored.log(request_id)
         head = _head(fields, response_id("resp_", request_id))
         has_summary = bool(fields.reasoning and fields.reasoning.summary)
-        return Call(request, bool(fields.stream), head, toolbox, has_summary, self._keeper(fields, items))
+        return Call(request, bool(fields.stream), head, toolbox, has_summary, self._keeper(fields, items, len(body)))
 
     def encode_error(self, error: OmlxError, request_id: str) -> bytes:
         return openai_errors.encode_error(error, request_id)
@@ -178,7 +178,7 @@ class ResponsesDialect:
             raise InvalidRequest(f"no item {reference.get('id')!r} is stored; send the item itself", f"{path}.id")
         return item
 
-    def _keeper(self, fields: Body, items: list[Object]) -> Callable[[Object], None]:
+    def _keeper(self, fields: Body, items: list[Object], num_bytes: int) -> Callable[[Object], None]:
         """Stores a finished response, unless the client asked not to."""
 
         def keep(response: Object) -> None:
@@ -186,7 +186,9 @@ class ResponsesDialect:
                 return
             output: list[Object] = response["output"]
             item_ids = tuple(item["id"] for item in output)
-            self._store.put(StoredResponse(response["id"], (*items, *output), encode(response), item_ids))
+            encoded = encode(response)
+            size = num_bytes + len(encoded)
+            self._store.put(StoredResponse(response["id"], (*items, *output), encoded, size, item_ids))
 
         return keep
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import InvalidRequest
-from ..requests import Image, Json, ToolDefinition
+from ..requests import Image, ToolDefinition
 
 logger = logging.getLogger(__name__)
 
@@ -114,25 +114,19 @@ def _without_lone_surrogates(body: bytes) -> bytes:
     return _ESCAPE.sub(mend, body)
 
 
-def check_depth(value: Json, path: str) -> None:
+def check_depth(value: Object, path: str) -> None:
     """Raise for a value nested more than `MAX_DEPTH` deep."""
-    level: list[Any] = [value]
+    level: list[Object | list[Any]] = [value]
     for _ in range(MAX_DEPTH):
         level = [
             child
             for node in level
-            if isinstance(node, dict | list)
             for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
         ]
         if not level:
             return
     raise InvalidRequest(f"nested more than {MAX_DEPTH} deep", path)
-
-
-def refuse_empty(values: list[Kind], path: str) -> list[Kind]:
-    if not values:
-        raise InvalidRequest("must not be empty", path)
-    return values
 
 
 def unique_tools(tools: list[ToolDefinition], path: str) -> tuple[ToolDefinition, ...]:
