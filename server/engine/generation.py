@@ -12,7 +12,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from ..errors import ContextOverflow
-from ..events import Event, FinishReason, Finished, PrefillProgress, ReasoningDelta, ToolCallDelta, Usage
+from ..events import Event, Finished, FinishReason, PrefillProgress, ReasoningDelta, ToolCallDelta, Usage
 from ..models.pool import Lease, ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest

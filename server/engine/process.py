@@ -17,8 +17,18 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..errors import EngineFailure, EngineUnavailable, OmlxError
-from .messages import Cancel, Command, EngineFailed, EngineMessage, EngineReady, EngineStats, Shutdown, StepOutput
-from .messages import SequenceUpdate, Submit
+from .messages import (
+    Cancel,
+    Command,
+    EngineFailed,
+    EngineMessage,
+    EngineReady,
+    EngineStats,
+    SequenceUpdate,
+    Shutdown,
+    StepOutput,
+    Submit,
+)
 from .wire import frame, read_frame_async
 
 logger = logging.getLogger(__name__)
@@ -179,7 +189,8 @@ class EngineProcess:
 
     async def _closed(self) -> None:
         """The socket has closed: whoever waits learns why."""
-        assert self._writer is not None and self._ready is not None
+        assert self._writer is not None
+        assert self._ready is not None
         self._writer.close()
         status = await asyncio.to_thread(self._end_process)
         reason = self._failure or f"the engine process ended with status {status}; the log says why"
