@@ -103,6 +103,7 @@ class Bench:
             "HOME": str(self.home),
             "PATH": os.pathsep.join([str(COMMANDS), str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
+            "CLAUDE_CODE_MAX_RETRIES": "1",  # so that a failing server fails the test at once
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONPATH": str(_ROOT),  # for the scripted server; it holds `tests`, and omlx is installed
         }

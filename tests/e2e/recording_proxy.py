@@ -54,7 +54,7 @@ def recording_proxy(upstream: str) -> Iterator[RecordingProxy]:
             finally:
                 connection.close()
 
-        do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = _forward  # noqa: N815
+        do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = _forward
 
         def _pass_back(self, answer: http.client.HTTPResponse, exchange: Exchange) -> None:
             """The answer ends with the connection, whatever its framing was: the client needs no length."""
