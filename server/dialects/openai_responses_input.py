@@ -100,14 +100,16 @@ class InputReader:
         return Message(Role(item.role), self._parts(item.content, f"{path}.content"))
 
     def _reasoning(self, item: ReasoningItem, path: str) -> Message | None:
-        texts = [self._parts(item.content, f"{path}.content"), self._parts(item.summary, f"{path}.summary")]
-        full, summary = ("".join(part.text for part in parts if isinstance(part, Text)) for parts in texts)
-        text = full or decode_reasoning(item.encrypted_content or "") or summary
+        text = self._text(item.content, f"{path}.content")
+        text = text or decode_reasoning(item.encrypted_content or "") or self._text(item.summary, f"{path}.summary")
         return Message(Role.ASSISTANT, (Reasoning(text),)) if text else None
 
     def _call(self, call: FunctionCallItem | CustomCallItem, arguments: str) -> Message:
         name = self.toolbox.name_of(call.namespace or "", call.name)
         return Message(Role.ASSISTANT, (ToolCall(call.call_id, name, arguments),))
+
+    def _text(self, content: list[Object] | None, path: str) -> str:
+        return "".join(part.text for part in self._parts(content, path) if isinstance(part, Text))
 
     def _parts(self, content: str | list[Any] | None, path: str) -> tuple[Text | Image, ...]:
         return openai_content.read_content(content, path, self.ignored)

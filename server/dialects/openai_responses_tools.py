@@ -111,10 +111,13 @@ def read_tools(
 
 
 def _custom(tool: CustomTool) -> ToolDefinition:
-    """The function a freeform tool is to the model. Its grammar is told in words."""
-    description = tool.description or ""
+    """The function a freeform tool is to the model.
+
+    Its grammar is told in words, and where the text goes, for descriptions say "do not wrap it in JSON".
+    """
+    description = f"{tool.description or ''}\n\nThe text itself is the argument `input`."
     if tool.format is not None and tool.format.definition:
-        description += f"\n\n`input` must match this {tool.format.syntax} grammar:\n{tool.format.definition}"
+        description += f" It must match this {tool.format.syntax} grammar:\n{tool.format.definition}"
     parameters: dict[str, Any] = {
         "type": "object",
         "properties": {"input": {"type": "string", "description": "The whole input, as plain text."}},
