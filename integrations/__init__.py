@@ -9,7 +9,7 @@ from .spec import Integration
 
 
 def names() -> tuple[str, ...]:
-    """The agents' names, sorted: those of the modules here, but for `spec` and `_private` ones. Imports none of them."""
+    """The agents' names, sorted: the modules of this folder, but for `spec` and `_private` ones. Imports none."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name for name in modules if name != "spec" and not name.startswith("_")))
 

@@ -35,7 +35,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     if not own:
         return Wiring(("--settings", inline, *arguments), environment)
     # What the user keeps in a file of theirs must not become an argument, which everybody can read.
-    file = RunFile(surroundings.run_directory / "settings.json", inline)
+    file = RunFile.of(surroundings.run_directory, "settings.json", inline)
     return Wiring(("--settings", str(file.path), *arguments), environment, files=(file,))
 
 

@@ -19,7 +19,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "models": [_model(model) for model in target.models],
     }
     text = f"export default (pi) => pi.registerProvider({json.dumps(PROVIDER)}, {json.dumps(provider, indent=2)});\n"
-    extension = RunFile(surroundings.run_directory / "omlx.ts", text)
+    extension = RunFile.of(surroundings.run_directory, "omlx.ts", text)
     return Wiring(
         arguments=("-e", str(extension.path), "--model", f"{PROVIDER}/{target.model.name}", *surroundings.arguments),
         files=(extension,),

@@ -6,6 +6,7 @@ A module of this folder binds `INTEGRATION`; nothing else has to know it. Its fu
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,11 @@ class RunFile:
 
     path: Path
     text: str
+
+    @classmethod
+    def of(cls, directory: Path, name: str, text: str) -> RunFile:
+        """A file in a folder named for its contents: launches at once never share one with different contents."""
+        return cls(directory / hashlib.sha256(text.encode()).hexdigest()[:12] / name, text)
 
 
 @dataclass(frozen=True, slots=True)

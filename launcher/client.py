@@ -1,7 +1,7 @@
 """The launcher's view of a server: health and models, over HTTP and nothing else.
 
 Any OpenAI-compatible server will do. Of omlx's own the launcher reads, in each entry of `GET /v1/models`, the object
-`omlx` with `size_bytes`, `is_loaded`, `reasoning`, `vision` and `max_output_tokens`; each may be missing.
+`omlx` with `kind`, `size_bytes`, `is_loaded`, `reasoning`, `vision` and `max_output_tokens`; each may be missing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
 _DEFAULT_OUTPUT_CAP = 32_000
+_KINDS_THAT_WRITE = ("llm", "vlm")
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class _Details(msgspec.Struct, frozen=True):
+    kind: str = "llm"
     size_bytes: int | None = None
     is_loaded: bool = False
     reasoning: bool = False
@@ -84,7 +86,7 @@ class ServerClient:
     def models(self) -> tuple[Model, ...]:
         """The served models, in the server's order. Raises ServerDown, BadAnswer."""
         listed = self._decoded(self._get("/v1/models"), _ModelList).data
-        return tuple(_model(entry) for entry in listed)
+        return tuple(_model(entry) for entry in listed if entry.omlx.kind in _KINDS_THAT_WRITE)
 
     def _get(self, path: str) -> httpx.Response:
         import httpx

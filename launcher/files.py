@@ -18,7 +18,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -120,8 +120,9 @@ def replace(path: Path, data: bytes | None, expected: bytes | None, mode: int = 
     file cannot be replaced; in both cases the old file is intact and nothing is left over.
     """
     target = _target(path)
+    made = missing_folders(path)
     try:
-        if target.parent.is_dir():
+        if not made:
             sweep(target)
         if data is None:
             _compare(path, expected)
@@ -129,9 +130,25 @@ def replace(path: Path, data: bytes | None, expected: bytes | None, mode: int = 
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_beside(path, target, data, expected, mode)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise _file_error(path, "write", error) from error
+        if target.parent.is_dir():
+            _sync_folder(target.parent)
+    except BaseException as error:
+        remove_empty_folders(made)
+        if isinstance(error, OSError):
+            raise _file_error(path, "write", error) from error
+        raise
+
+
+def missing_folders(path: Path) -> tuple[Path, ...]:
+    """The folders that must be made before the file can be, the innermost first."""
+    return tuple(folder for folder in _target(path).parents if not folder.exists())
+
+
+def remove_empty_folders(folders: Sequence[Path]) -> None:
+    """Remove the folders, the innermost first, up to one that holds something."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def sweep(target: Path) -> None:
@@ -144,8 +161,9 @@ def sweep(target: Path) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder of omlx's own, with mode 0700."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Make a folder of omlx's own and those above it that are missing, with mode 0700."""
+    for missing in reversed(missing_folders(folder / "file")):
+        missing.mkdir(exist_ok=True, mode=0o700)
 
 
 def _write_beside(path: Path, target: Path, data: bytes, expected: bytes | None, mode: int) -> None:

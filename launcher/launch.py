@@ -43,25 +43,29 @@ def find_agent(name: str) -> Integration:
 def plan_launch(
     request: LaunchRequest, machine: Machine, pick: Picker | None, report: Callable[[str], None], *, may_start: bool
 ) -> LaunchPlan:
-    """Everything up to the plan. Touches nothing, but starts the server when it is down, unless not `may_start`."""
+    """Everything up to the plan; touches nothing.
+
+    With `may_start` a server that is down is started, and its loading of the models waited for.
+    """
     integration = find_agent(request.agent)
     home = machine.omlx_home
     client = reach_server(machine, request.url, report, may_start=may_start)
     try:
-        wait_until_loaded(client, report)
         models = client.models()
+        chosen = choose(models, request.wanted, read_last_models(home).get(integration.name), pick)
+        target = Target(
+            url=client.url,
+            model=chosen.model,
+            opus=chosen.opus,
+            sonnet=chosen.sonnet,
+            haiku=chosen.haiku,
+            models=models,
+            api_key=machine.environ.get(KEY_VARIABLE) or new_launch_key(),
+        )
+        if may_start:
+            wait_until_loaded(client, [tier.name for tier in target.tiers], report)
     finally:
         client.close()
-    chosen = choose(models, request.wanted, read_last_models(home).get(integration.name), pick)
-    target = Target(
-        url=client.url,
-        model=chosen.model,
-        opus=chosen.opus,
-        sonnet=chosen.sonnet,
-        haiku=chosen.haiku,
-        models=models,
-        api_key=machine.environ.get(KEY_VARIABLE) or new_launch_key(),
-    )
     surroundings = Surroundings(
         environ=machine.environ,
         home=machine.user_home,

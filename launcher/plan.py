@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ..integrations.spec import KEY_VARIABLE, Integration, Refusal, RunFile, Surroundings, Target
@@ -36,11 +35,9 @@ def make_plan(
 ) -> LaunchPlan:
     """The plan of one launch; the same input gives the same plan.
 
-    Raises WindowTooSmall unless `force`. The run directory gets a part that names the target and the arguments, so that
-    two launches at once never share a file with different contents.
+    Raises WindowTooSmall unless `force`, LauncherError where the integration refuses.
     """
     unknown = check_window(integration, target, force=force)
-    surroundings = replace(surroundings, run_directory=surroundings.run_directory / _fingerprint(target, surroundings))
     try:
         wiring = integration.wire(target, surroundings)
     except Refusal as refusal:
@@ -50,8 +47,6 @@ def make_plan(
         KEY_VARIABLE: target.api_key,
         **_proxy_bypass(target.url, surroundings.environ),
     }
-    assert not any(target.api_key in argument for argument in wiring.arguments), "a key never stands in an argument"
-    assert not any(target.api_key in file.text for file in wiring.files), "a key never stands in a file"
     return LaunchPlan(
         agent=integration.name,
         executable=integration.executable,
@@ -90,12 +85,6 @@ def _remedy(integration: Integration, target: Target) -> str:
         return "Serve a model with a longer window"
     best = max(large, key=lambda model: model.context_window or 0)
     return f"Use `omlx launch {integration.name} --model {best.name}`"
-
-
-def _fingerprint(target: Target, surroundings: Surroundings) -> str:
-    """A short name for all that the wiring depends on, but the key."""
-    described = repr((target.url, target.tiers, target.models, surroundings.directory, surroundings.arguments))
-    return hashlib.sha256(described.encode()).hexdigest()[:12]
 
 
 def _proxy_bypass(url: str, environ: Mapping[str, str]) -> dict[str, str]:

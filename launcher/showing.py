@@ -13,6 +13,7 @@ from .probing import Probed, Status
 from .terminal import columns
 
 MASK = "••••"
+_SHORTEST_MASKED_KEY = 8  # A key like `omlx` is no secret, and would blot out words.
 _OUTCOMES = {0: "ok", 3: "wrong", 4: "broken"}
 
 
@@ -170,7 +171,8 @@ def _shown_value(name: str, value: str, plan: LaunchPlan) -> str:
 
 
 def _masked(text: str, plan: LaunchPlan) -> str:
-    return text.replace(plan.environment[KEY_VARIABLE], MASK)
+    key = plan.environment[KEY_VARIABLE]
+    return text.replace(key, MASK) if len(key) >= _SHORTEST_MASKED_KEY else text
 
 
 def _figure(value: float | None, digits: int) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from .client import ServerClient
-from .errors import ServerDown, StartFailed
+from .errors import StartFailed
 from .state import OmlxHome, ServerState, read_server_state
 
 SERVE_COMMAND = (sys.executable, "-P", "-m", "omlx.server", "serve")
@@ -61,19 +61,23 @@ def start_server(
         time.sleep(_POLL_SECONDS)
 
 
-def wait_until_loaded(client: ServerClient, report: Report, timeout_seconds: float = 600.0) -> None:
-    """Wait for the models the server is loading. Raises StartFailed where one cannot be loaded, or time is up."""
+def wait_until_loaded(
+    client: ServerClient, names: Collection[str], report: Report, timeout_seconds: float = 600.0
+) -> None:
+    """Wait while the server loads any of these models. Raises StartFailed where it could not, or time is up."""
     began = time.monotonic()
     while True:
         health = client.health()
         waited = time.monotonic() - began
-        if health.failed:
-            raise StartFailed(f"the server could not load {', '.join(health.failed)}; its log says why")
-        if not health.loading:
+        failed = ", ".join(name for name in health.failed if name in names)
+        loading = ", ".join(name for name in health.loading if name in names)
+        if failed:
+            raise StartFailed(f"the server could not load {failed}; its log says why")
+        if not loading:
             return
         if waited > timeout_seconds:
-            raise ServerDown(f"{', '.join(health.loading)} did not load within {waited:.0f} s")
-        report(f"loading {', '.join(health.loading)}… {waited:.0f} s")
+            raise StartFailed(f"{loading} did not load within {waited:.0f} s; the server's log may say why")
+        report(f"loading {loading}… {waited:.0f} s")
         time.sleep(_POLL_SECONDS)
 
 

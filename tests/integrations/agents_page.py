@@ -1,0 +1,39 @@
+"""docs/agents.md, made from the folder: `python -m tests.integrations.agents_page > docs/agents.md`."""
+
+from __future__ import annotations
+
+import sys
+
+from omlx.integrations import find, names
+from omlx.integrations.spec import Integration
+
+_HEAD = """\
+# Agents
+
+`omlx launch AGENT` starts a coding agent wired to your server, for this run only: nothing of yours is changed.
+The wiring gives the agent the server's address, a key, a model for every tier it has, and the window and output cap
+that the server states. Approvals and sandboxes are never touched, and no model goes by a name that is not its own.
+
+The key stands in the agent's environment as `OMLX_API_KEY`, and the agent is told to read it there; no argument and no
+file holds it. It is your own `OMLX_API_KEY` where that is set, else a random one, since a server without a key asks for
+none. A proxy in the environment is bypassed for the way to the server.
+
+This page is made from the modules in `integrations/`, and a test keeps it so.
+"""
+
+
+def agents_page() -> str:
+    agents = [found for name in names() if (found := find(name)) is not None]
+    rows = [f"| `{agent.name}` | {agent.title} | {agent.minimum_context:,} | {agent.summary} |" for agent in agents]
+    table = ["| name | agent | smallest window | wired by |", "| --- | --- | --- | --- |", *rows]
+    return "\n".join([_HEAD, *table, "", *(_section(agent) for agent in agents)])
+
+
+def _section(agent: Integration) -> str:
+    words = sys.modules[agent.wire.__module__].__doc__
+    assert words is not None
+    return f"## {agent.title}\n\nInstall: `{agent.install}`\n\n{words.strip()}\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(agents_page())

@@ -1,0 +1,108 @@
+"""What holds for every integration; a new module is tested by standing in the folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omlx.integrations import find, names
+from omlx.integrations.spec import Integration, Model, Surroundings, Target
+
+from .agents_page import agents_page
+from .conftest import KEY
+
+every_agent = pytest.mark.parametrize("agent", [find(name) for name in names()], ids=names())
+
+
+def everything(agent: Integration, target: Target, surroundings: Surroundings) -> str:
+    """All that a launch sets, runs and writes, as text."""
+    wiring = agent.wire(target, surroundings)
+    files = [part for file in wiring.files for part in (str(file.path), file.text)]
+    return "\n".join([*wiring.arguments, *wiring.environment, *wiring.environment.values(), *files, *wiring.warnings])
+
+
+def test_the_folder_is_the_list(checkout: Path):
+    modules = {path.stem for path in (checkout / "integrations").glob("[!_]*.py")} - {"spec"}
+    assert set(names()) == modules
+    assert find("nobody") is None
+    assert find("spec") is None
+
+
+@every_agent
+def test_its_words_are_complete(agent: Integration):
+    assert all((agent.title, agent.executable, agent.install, agent.summary))
+    assert agent.minimum_context > 0
+    assert re.fullmatch(r"[a-z][a-z_]*", agent.name)
+
+
+@every_agent
+def test_the_same_target_gives_the_same_wiring(agent: Integration, target: Target, surroundings: Surroundings):
+    assert agent.wire(target, surroundings) == agent.wire(target, surroundings)
+
+
+@every_agent
+def test_the_key_stands_nowhere_in_the_wiring(agent: Integration, target: Target, surroundings: Surroundings):
+    assert KEY not in everything(agent, target, surroundings)
+
+
+@every_agent
+def test_server_and_model_reach_the_agent(agent: Integration, target: Target, surroundings: Surroundings):
+    text = everything(agent, target, surroundings)
+    assert "http://127.0.0.1:8123" in text
+    assert target.model.name in text
+
+
+@every_agent
+def test_the_window_and_the_output_cap_are_the_servers(agent: Integration, target: Target, surroundings: Surroundings):
+    """Never scaled, never rounded; an agent with one number a session gets the smallest tier's."""
+    text = everything(agent, target, surroundings)
+    assert re.search(r"\b(131072|65536)\b", text)
+    assert re.search(r"\b(32000|16384)\b", text)
+
+
+@every_agent
+def test_a_server_that_does_not_say_its_window_is_not_spoken_for(
+    agent: Integration, target: Target, surroundings: Surroundings
+):
+    model = Model("m", None, 32_000)
+    unknown = replace(target, model=model, opus=model, sonnet=model, haiku=model, models=(model,))
+    text = everything(agent, unknown, surroundings)
+    assert "None" not in text
+    assert "null" not in text
+
+
+@every_agent
+def test_the_users_own_arguments_come_last_and_whole(agent: Integration, target: Target, surroundings: Surroundings):
+    assert agent.wire(target, surroundings).arguments[-2:] == ("-p", "hi")
+
+
+@every_agent
+def test_files_stand_in_the_run_folder_only(agent: Integration, target: Target, surroundings: Surroundings):
+    for file in agent.wire(target, surroundings).files:
+        assert file.path.is_relative_to(surroundings.run_directory)
+
+
+@every_agent
+def test_no_model_is_called_by_a_name_that_is_not_its_own(
+    agent: Integration, target: Target, surroundings: Surroundings
+):
+    assert not re.search(r"\bclaude-(opus|sonnet|haiku|fable|\d)", everything(agent, target, surroundings))
+
+
+@every_agent
+def test_approvals_and_sandboxes_are_left_alone(agent: Integration, target: Target, surroundings: Surroundings):
+    text = everything(agent, target, surroundings).lower()
+    assert not re.search(r"approv|sandbox|dangerous|permission|yolo|auto.?accept|trust", text)
+
+
+def test_the_docs_are_made_from_the_folder(checkout: Path):
+    """To mend it: `python -m tests.integrations.agents_page > docs/agents.md`."""
+    assert (checkout / "docs" / "agents.md").read_text(encoding="utf-8") == agents_page()
+
+
+@every_agent
+def test_its_module_is_short(agent: Integration, checkout: Path):
+    lines = (checkout / "integrations" / f"{agent.name}.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 80

@@ -1,0 +1,168 @@
+"""The `omlx` command as a whole: real processes, a fake server, a fake agent on PATH, a throw-away home."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from omlx.launcher.cli import commands
+
+from .fake_server import FakeServer, text_reply
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def omlx(tmp_path: Path, server: FakeServer) -> Run:
+    """Runs `omlx` with a home, a PATH and a server of the test's own; keywords become variables."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environ = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin"), "OMLX_URL": server.url, **variables}
+        command = [sys.executable, "-c", "from omlx.launcher.cli import main; main()", *arguments]
+        return subprocess.run(
+            command, env=environ, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def files_under(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_launch_becomes_the_agent_and_touches_only_our_own_folder(
+    omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path], tmp_path: Path
+):
+    fake_agent("pi")
+    server.serve_models({"id": "m", "max_model_len": 8192})
+    done = omlx("launch", "pi", "--", "-p", "say hello")
+    assert done.returncode == 7, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] != ""
+    assert [line for line in lines if line.startswith("argument")][-2:] == ["argument -p", "argument say hello"]
+    assert [path for path in files_under(tmp_path) if not path.startswith(".omlx/")] == ["bin/pi"]
+
+
+def test_the_key_comes_from_the_environment_and_stands_in_no_argument(
+    omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path]
+):
+    fake_agent("claude")
+    server.serve_models({"id": "m", "max_model_len": 131_072})
+    done = omlx("launch", "claude", OMLX_API_KEY="the-servers-own-key")
+    assert "OMLX_API_KEY=the-servers-own-key" in done.stdout.splitlines()
+    assert not [line for line in done.stdout.splitlines() if line.startswith("argument") and "own-key" in line]
+    assert server.requests[-1].headers["authorization"] == "Bearer the-servers-own-key"
+
+
+def test_the_last_model_is_used_again(omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path]):
+    fake_agent("pi")
+    server.serve_models({"id": "m", "max_model_len": 8192}, {"id": "n", "max_model_len": 8192})
+    assert "choose one with --model" in omlx("launch", "pi").stderr
+    assert "argument omlx/n" in omlx("launch", "pi", "--model", "n").stdout
+    assert "argument omlx/n" in omlx("launch", "pi").stdout
+
+
+def test_a_dry_run_prints_the_plan_without_the_key_and_writes_nothing(omlx: Run, server: FakeServer, tmp_path: Path):
+    server.serve_models({"id": "m", "max_model_len": 131_072})
+    shown = omlx("launch", "claude", "--dry-run", OMLX_API_KEY="the-servers-own-key", ANTHROPIC_API_KEY="sk-real")
+    assert shown.returncode == 0, shown.stderr
+    assert "unset    ANTHROPIC_API_KEY" in shown.stdout
+    plan = json.loads(omlx("launch", "claude", "--dry-run", "--json", OMLX_API_KEY="the-servers-own-key").stdout)
+    assert (plan["model"], plan["command"][0]) == ("m", "claude")
+    env = omlx("launch", "claude", "--print-env", OMLX_API_KEY="the-servers-own-key").stdout
+    assert f"export ANTHROPIC_BASE_URL={server.url}" in env.splitlines()
+    assert "own-key" not in shown.stdout + json.dumps(plan) + env
+    assert "sk-real" not in shown.stdout
+    assert files_under(tmp_path) == []
+
+
+def test_a_small_window_is_refused_before_anything_is_written(
+    omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path], tmp_path: Path
+):
+    fake_agent("claude")
+    server.serve_models({"id": "m", "max_model_len": 8192})
+    refused = omlx("launch", "claude")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("omlx: Claude Code needs a window of 49,152 tokens; m has 8,192")
+    assert files_under(tmp_path) == ["bin/claude"]
+    assert omlx("launch", "claude", "--force").returncode == 7
+
+
+def test_what_is_missing_is_told_with_its_remedy(omlx: Run, server: FakeServer):
+    server.serve_models({"id": "m"})
+    assert "npm install -g @earendil-works/pi-coding-agent" in omlx("launch", "pi").stderr
+    assert "Did you mean 'claude'" in omlx("launch", "cloude").stderr
+    assert "name an agent: " in omlx("launch").stderr
+    assert server.requests == []
+
+
+def test_a_named_server_that_is_down_is_not_started(omlx: Run, fake_agent: Callable[[str], Path]):
+    fake_agent("pi")
+    done = omlx("launch", "pi", OMLX_URL="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "which OMLX_URL names" in done.stderr
+
+
+def test_the_list_names_every_agent(omlx: Run, fake_agent: Callable[[str], Path]):
+    fake_agent("pi")
+    agents = json.loads(omlx("launch", "--list", "--json").stdout)
+    assert {agent["name"]: agent["installed"] for agent in agents}["pi"] is True
+    assert {agent["name"]: agent["installed"] for agent in agents}["claude"] is False
+    assert "Claude Code" in omlx("launch", "--list").stdout
+
+
+def test_status_says_what_is_served(omlx: Run, server: FakeServer):
+    server.serve_models({"id": "m", "max_model_len": 8192, "omlx": {"size_bytes": 250_000_000, "is_loaded": True}})
+    assert "m      0.2 GB  8,192   yes" in omlx("status").stdout
+    status = json.loads(omlx("status", "--json").stdout)
+    assert (status["url"], status["status"], status["models"][0]["name"]) == (server.url, "ok", "m")
+    assert omlx("status", "--url", "http://127.0.0.1:9").returncode == 4
+
+
+def test_probe_prints_a_row_for_each_question_and_ends_with_its_verdict(omlx: Run, server: FakeServer):
+    server.serve_models({"id": "m", "max_model_len": 4096})
+    server.answers["/v1/chat/completions"] = lambda _: text_reply("Hello!", completion_tokens=3)
+    done = omlx("probe")
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 8
+    assert "✓ Hello!" in done.stdout
+    assert done.stderr == ""
+    probed = json.loads(omlx("probe", "--json").stdout)
+    assert probed["outcome"] == "wrong"
+    assert probed["probes"][0]["outcome"] == "ok"
+    del server.answers["/v1/chat/completions"]
+    assert omlx("probe").returncode == 4
+
+
+@pytest.mark.parametrize("command", ["serve", "import"])
+def test_the_servers_commands_show_their_own_help(omlx: Run, command: str):
+    done = omlx(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"Usage: omlx {command}" in done.stdout
+
+
+def test_help_loads_nothing_that_is_slow():
+    script = (
+        "import sys\nsys.argv = ['omlx', '--help']\nfrom omlx.launcher.cli import main\n"
+        "try: main()\nfinally: print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert loaded.isdisjoint({"httpx", "keyring", "rich", "msgspec", "mlx", "omlx.server", "litestar"})
+
+
+def test_every_command_and_option_is_in_the_docs(checkout: Path):
+    docs = (checkout / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name, command in commands.commands.items():
+        assert f"`omlx {name}" in docs
+        options = [
+            option for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts
+        ]
+        assert [option for option in options if f"`{option}" not in docs] == []

@@ -1,0 +1,40 @@
+"""What a person sees."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from omlx.integrations.spec import Model
+from omlx.launcher.terminal import Progress, columns, pick_model
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_overwrites_its_line_and_leaves_none():
+    terminal = Terminal()
+    with Progress(terminal) as report:
+        report("one")
+        report("two")
+    assert terminal.getvalue() == "\r\x1b[Kone\r\x1b[Ktwo\r\x1b[K"
+
+
+def test_progress_is_silent_in_a_pipe():
+    pipe = io.StringIO()
+    with Progress(pipe) as report:
+        report("one")
+    assert pipe.getvalue() == ""
+
+
+def test_columns_are_aligned_and_the_last_one_is_free():
+    assert columns([("A", "B"), ("long", "x y z")]) == "A     B\nlong  x y z"
+
+
+def test_the_picker_returns_the_numbered_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "2")
+    models = [Model("small", 8192, 1), Model("large", 131_072, 1)]
+    assert pick_model(models) is models[1]
+    assert "2  large  131,072 tokens" in capsys.readouterr().err
