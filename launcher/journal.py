@@ -20,6 +20,7 @@ from . import files, records
 from .documents import Change, Dialect, edit, read, show
 from .errors import DocumentError, EditError, FileError, ForeignEdit
 from .records import FileRecord, digest, leaves, merged
+from .review import secret_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,12 @@ Edit: TypeAlias = FileEdit | WholeFile
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file before and after; None where there is no file."""
+    """A file before and after (None where there is no file), and the values in it that must not be shown."""
 
     path: Path
     before: bytes | None = field(repr=False)
     after: bytes | None = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ def preview(home: Path, agent: str, edits: Sequence[Edit]) -> tuple[FileChange, 
     changes = []
     for wanted in edits:
         before = files.read(wanted.path)
-        changes.append(FileChange(wanted.path, before, _edited(wanted, before, _record_of(known, wanted.path))))
+        after = _edited(wanted, before, _record_of(known, wanted.path))
+        dialect = wanted.dialect if isinstance(wanted, FileEdit) else None
+        changes.append(FileChange(wanted.path, before, after, secrets_of(wanted.path, dialect, before, after)))
     return tuple(change for change in changes if change.before != change.after)
 
 
@@ -104,6 +108,13 @@ def wired(home: Path) -> tuple[Wired, ...]:
         for agent in records.agents(home)
         for record in records.load(home, agent)
     )
+
+
+def secrets_of(path: Path, dialect: Dialect | None, *texts: bytes | None) -> tuple[str, ...]:
+    """The values under names such as `apiKey` in these states of a file; none for a file that is no settings file."""
+    if dialect is None:
+        return ()
+    return tuple(secret for data in texts for secret in secret_values(read(dialect, files.text_of(path, data))))
 
 
 def in_file(path: Path, error: DocumentError | EditError) -> EditError:

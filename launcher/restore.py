@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import files, records
 from .documents import ABSENT, Delete, Set, Steps, Value, Where, edit, get, read, same, show
 from .errors import DocumentError, EditError
+from .journal import secrets_of
 from .records import FileRecord, ValueRecord, digest
 
 
@@ -20,11 +21,15 @@ class FileRestore:
     before: bytes | None = field(repr=False)
     after: bytes | None = field(repr=False)
     kept: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def plan_restore(home: Path, agent: str) -> tuple[FileRestore, ...]:
     """What `restore` would do now; empty when the agent is not wired. Touches nothing."""
-    return tuple(_restored(record, files.read(record.path)) for record in records.load(home, agent))
+    plans = [(record, _restored(record, files.read(record.path))) for record in records.load(home, agent)]
+    return tuple(
+        replace(plan, secrets=secrets_of(plan.path, record.dialect, plan.before, plan.after)) for record, plan in plans
+    )
 
 
 def restore(home: Path, agent: str) -> tuple[FileRestore, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 _MASK = "••••"
 _SHORTEST_SECRET = 6
@@ -15,6 +15,7 @@ _SECRET_LINE = re.compile(
     rf"""(?P<name>["']?[\w.-]*(?:{_SECRET_NAME})["']?\s*[:=]\s*)(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"'{{}}\[\]#][^,}}\]#]*)""",
     re.IGNORECASE,
 )
+_SECRET_KEY = re.compile(rf"(?:{_SECRET_NAME})$", re.IGNORECASE)
 _KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|hf|omlx)[-_][A-Za-z0-9_-]{8,}|(?<=Bearer )[^\s\"']+")
 # references to a key, not keys: `$VAR`, `${VAR}`, `{env:VAR}`, `{file:…}`, `!command`
 _REFERENCE = re.compile(r"""["']?(?:\$\{?\w+\}?|\{(?:env|file):[^}]*\}|!.*|)["']?""")
@@ -26,6 +27,9 @@ class Change(Protocol):
     """A file before and after, None where there is no file: a FileChange or a FileRestore."""
 
     @property
+    def secrets(self) -> tuple[str, ...]: ...
+
+    @property
     def path(self) -> Path: ...
 
     @property
@@ -33,6 +37,19 @@ class Change(Protocol):
 
     @property
     def after(self) -> bytes | None: ...
+
+
+def secret_values(value: Any, named: bool = False) -> Iterator[str]:
+    """The texts in a settings file's value that stand under a name such as `apiKey`, references excepted."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from secret_values(item, named or bool(_SECRET_KEY.search(str(key))))
+    elif isinstance(value, list):
+        for item in value:
+            yield from secret_values(item, named)
+    elif isinstance(value, str) and named and not _REFERENCE.fullmatch(value) and value.lower() not in _PLAIN_WORDS:
+        yield value
+        yield from (line.strip() for line in value.splitlines())
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
@@ -55,7 +72,7 @@ def _masked(found: re.Match[str]) -> str:
 def diff(changes: Iterable[Change], secrets: Iterable[str] = (), color: bool = False) -> str:
     """A unified diff of all files, secrets masked; empty when nothing changes. `color` is for terminals only."""
     known = tuple(secrets)
-    lines = [line for change in changes for line in _file_diff(change, known)]
+    lines = [line for change in changes for line in _file_diff(change, (*known, *change.secrets))]
     return "".join(f"{_colored(line) if color else line}\n" for line in lines)
 
 

@@ -138,27 +138,25 @@ def steps_for(model: Value, change: Change) -> list[Change]:
         return [] if get(model, path) is ABSENT else [Delete(path)]
     missing = first_missing(model, path)
     if missing is None:
-        return _merge(path, get(model, path), change.value)
+        return _merge(path, get(model, path), _with_key(change.path, change.value))
     parent = get(model, path[: missing - 1])
     step = path[missing - 1]
     fits = isinstance(parent, dict) if isinstance(step, str) else isinstance(parent, list) and step <= len(parent)
     if not fits and get(model, path[:missing]) is ABSENT:
         raise EditError(f"{show(path[: missing - 1])} holds {_kind(parent)}, so {show(path)} cannot be set")
-    value = change.value
-    for wanted in reversed(change.path[missing:]):
-        value = _wrap(wanted, value)
-    name = change.path[missing - 1]
-    if isinstance(name, Where) and isinstance(value, dict):
-        value = {name.key: name.value, **value}
+    value = _with_key(change.path, change.value)
+    for length in range(len(change.path) - 1, missing - 1, -1):
+        wanted = change.path[length]
+        value = {wanted: value} if isinstance(wanted, str) else [value]
+        value = _with_key(change.path[:length], value)
     return [Set(path[:missing], value)]
 
 
-def _wrap(step: Step, value: Value) -> Value:
-    if isinstance(step, str):
-        return {step: value}
-    if isinstance(step, Where) and isinstance(value, dict):
-        value = {step.key: step.value, **value}
-    return [value]
+def _with_key(path: Steps, value: Value) -> Value:
+    """A list item that is found by a key has that key."""
+    if path and isinstance(path[-1], Where) and isinstance(value, dict):
+        return {path[-1].key: path[-1].value, **value}
+    return value
 
 
 def _merge(path: Path, old: Value, new: Value) -> list[Change]:
