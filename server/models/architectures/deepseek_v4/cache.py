@@ -30,16 +30,23 @@ class LayerCache:
     def __init__(self, window: int, ratio: int, *, batch: int = 1, spare: int = 0) -> None:
         self.ratio, self.spare = ratio, spare
         self.offsets = (0,) * batch
-        self.pools = tuple(_pools(ratio, spare))
         self._kept = window - 1
+        # Plain attributes, lists and arrays: what copies a cache attribute by attribute finds every array.
         self._window: mx.array | None = None
+        self._pooled: list[list[mx.array | None]] = [[None, None, None] for _ in range(_num_pools(ratio))]
         self._expected: tuple[int, ...] | None = None
         self._trimmable = 0
 
     @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The compressor's pool, and the indexer's."""
+        overlap = self.ratio == OVERLAPPING_RATIO
+        return tuple(Pool(self.ratio, overlap, self.spare, arrays) for arrays in self._pooled)
+
+    @property
     def row_strides(self) -> tuple[int, ...]:
         """Tokens a row stands for, for each of the state's last arrays; those before them do not grow."""
-        return (self.ratio,) * len(self.pools)
+        return (self.ratio,) * len(self._pooled)
 
     @property
     def offset(self) -> int:
@@ -73,26 +80,20 @@ class LayerCache:
         """Everything but `meta_state`, the same whatever calls led here; empty before the first token."""
         if self._window is None:
             return ()
-        carried = [max(pool.num_carried(offset) for offset in self.offsets) for pool in self.pools]
-        pending = [
-            _last(array, count)
-            for pool, count in zip(self.pools, carried, strict=True)
-            for array in (pool.kv, pool.gate)
-        ]
+        pending: list[mx.array] = []
+        for pool in self.pools:
+            count = max(pool.num_carried(offset) for offset in self.offsets)
+            pending += [_last(pool.kv, count), _last(pool.gate, count)]
         return (_last(self._window, min(self._kept, self.offset)), *pending, *self._rows())
 
     @state.setter
     def state(self, state: Sequence[mx.array]) -> None:
-        self._trimmable, self._expected, self._window = 0, None, None
-        self.pools = tuple(_pools(self.ratio, self.spare))
-        if not state:
-            return
-        if len(state) != 1 + 3 * len(self.pools):
+        count = _num_pools(self.ratio)
+        if len(state) not in (0, 1 + 3 * count):
             raise ValueError(f"a state of {len(state)} arrays is none of a layer with ratio {self.ratio}")
-        self._window, *rest = state
-        for index, pool in enumerate(self.pools):
-            pool.kv, pool.gate = rest[2 * index : 2 * index + 2]
-            pool.rows = rest[2 * len(self.pools) + index]
+        self._trimmable, self._expected = 0, None
+        self._window, *rest = state or (None,) * (1 + 3 * count)
+        self._pooled = [[*rest[2 * index : 2 * index + 2], rest[2 * count + index]] for index in range(count)]
 
     @property
     def meta_state(self) -> tuple[str, ...]:
@@ -117,8 +118,7 @@ class LayerCache:
         other = LayerCache(self._kept + 1, self.ratio, spare=self.spare)
         other.offsets, other._window, other._expected = self.offsets, self._window, self._expected
         other._trimmable = self._trimmable
-        for pool, source in zip(other.pools, self.pools, strict=True):
-            pool.kv, pool.gate, pool.rows = source.kv, source.gate, source.rows
+        other._pooled = [list(arrays) for arrays in self._pooled]
         return other
 
     def trim(self, count: int) -> int:
@@ -127,10 +127,8 @@ class LayerCache:
         if count:
             assert self._window is not None
             self._window = self._window[:, :-count]
-            for pool in self.pools:
-                assert pool.kv is not None
-                assert pool.gate is not None
-                pool.kv, pool.gate = pool.kv[:, :-count], pool.gate[:, :-count]
+            for arrays in self._pooled:
+                arrays[:2] = (None if array is None else array[:, :-count] for array in arrays[:2])
             self.offsets = tuple(offset - count for offset in self.offsets)
             self._trimmable -= count
         return count
@@ -146,11 +144,10 @@ class LayerCache:
         merged.offsets = tuple(offset for cache in caches for offset in cache.offsets)
         sizes = [len(cache.offsets) for cache in caches]
         merged._window = _stacked([cache._window for cache in caches], sizes, newest_last=True)
-        for index, pool in enumerate(merged.pools):
-            pools = [cache.pools[index] for cache in caches]
-            pool.kv = _stacked([source.kv for source in pools], sizes, newest_last=True)
-            pool.gate = _stacked([source.gate for source in pools], sizes, newest_last=True)
-            pool.rows = _stacked([source.rows for source in pools], sizes, newest_last=False)
+        for index, arrays in enumerate(merged._pooled):
+            for kind in range(3):
+                sources = [cache._pooled[index][kind] for cache in caches]
+                arrays[kind] = _stacked(sources, sizes, newest_last=kind < 2)
         return merged
 
     def extend(self, other: LayerCache) -> None:
@@ -191,7 +188,7 @@ class LayerCache:
 
     @property
     def nbytes(self) -> int:
-        arrays = [self._window, *(array for pool in self.pools for array in (pool.kv, pool.gate, pool.rows))]
+        arrays = [self._window, *(array for arrays in self._pooled for array in arrays)]
         return sum(array.nbytes for array in arrays if array is not None)
 
     def _rows(self) -> list[mx.array]:
@@ -210,20 +207,16 @@ class LayerCache:
         picked.offsets = tuple(self.offsets[index] for index in indices)
         picked._expected = None if self._expected is None else tuple(self._expected[index] for index in indices)
         picked._window = None if self._window is None else self._window[rows]
-        for pool in picked.pools:
-            pool.kv, pool.gate, pool.rows = (
-                None if array is None else array[rows] for array in (pool.kv, pool.gate, pool.rows)
-            )
+        picked._pooled = [[None if array is None else array[rows] for array in arrays] for arrays in self._pooled]
         return picked
 
     def _become(self, other: LayerCache) -> None:
         self.__dict__.update(other.__dict__)
 
 
-def _pools(ratio: int, spare: int) -> list[Pool]:
-    if ratio == OVERLAPPING_RATIO:
-        return [Pool(ratio, overlap=True, spare=spare), Pool(ratio, overlap=True, spare=spare)]
-    return [Pool(ratio, overlap=False, spare=spare)] if ratio else []
+def _num_pools(ratio: int) -> int:
+    """One for the compressor, one for the indexer."""
+    return {0: 0, OVERLAPPING_RATIO: 2}.get(ratio, 1)
 
 
 def _last(array: mx.array | None, count: int) -> mx.array:

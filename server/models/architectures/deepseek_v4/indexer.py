@@ -50,10 +50,11 @@ class Indexer(nn.Module):
         batch, length, _ = x.shape
         queries = self.wq_b(q_low).reshape(batch, length, self._heads, self._dim).transpose(0, 2, 1, 3)
         queries = self.rotary(queries, span.first(shift=start)).astype(mx.float32)
-        flat = queries.reshape(batch, self._heads * length, self._dim)
-        scores = (flat @ keys.astype(mx.float32).swapaxes(-1, -2)).reshape(batch, self._heads, length, -1)
+        # Query by query with all its heads together, so that the sum over heads is a product too.
+        flat = queries.transpose(0, 2, 1, 3).reshape(batch, length * self._heads, self._dim)
+        scores = mx.maximum(flat @ keys.astype(mx.float32).swapaxes(-1, -2), 0)
         weights = self.weights_proj(x).astype(mx.float32) * (self._heads**-0.5 * self._dim**-0.5)
-        scores = (mx.maximum(scores, 0) * weights.swapaxes(-1, -2)[..., None]).sum(axis=1)
+        scores = (weights[:, :, None] @ scores.reshape(batch, length, self._heads, -1)).squeeze(2)
         visible = (span.positions(start, start + length) + 1) // OVERLAPPING_RATIO
         scores = mx.where(mx.arange(keys.shape[1]) < visible[..., None], scores, -mx.inf)
         return mx.argpartition(-scores, self._top_k - 1, axis=-1)[..., : self._top_k]

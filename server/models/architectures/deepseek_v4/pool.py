@@ -18,17 +18,28 @@ _GROWTH = 256
 
 @dataclass(slots=True)
 class Pool:
-    """`kv` and `gate` [B, C, width] end with the newest token; `rows` [B, capacity, D] start with the oldest.
+    """A layer cache's three arrays for one compressor; all are None before the first token.
 
-    The arrays are None before the first token. `spare` is the number of tokens `LayerCache.trim` may take back.
+    `kv` and `gate` [B, C, width] end with the newest token; `rows` [B, capacity, D] start with the oldest.
+    `spare` is the number of tokens `LayerCache.trim` may take back.
     """
 
     ratio: int
     overlap: bool
-    spare: int = 0
-    kv: mx.array | None = None
-    gate: mx.array | None = None
-    rows: mx.array | None = None
+    spare: int
+    _arrays: list[mx.array | None]
+
+    @property
+    def kv(self) -> mx.array | None:
+        return self._arrays[0]
+
+    @property
+    def gate(self) -> mx.array | None:
+        return self._arrays[1]
+
+    @property
+    def rows(self) -> mx.array | None:
+        return self._arrays[2]
 
     @property
     def lead(self) -> int:
@@ -44,15 +55,15 @@ class Pool:
 
         Both results are [B, lead + k * ratio, width] for the k windows that close in the row with most.
         """
-        if self.kv is None or self.gate is None:
-            start = mx.zeros((kv.shape[0], self.lead, kv.shape[2]), kv.dtype)
-            self.kv, self.gate = start, start.astype(gate.dtype)
-        carried = self.kv.shape[1]
-        kv, gate = mx.concatenate([self.kv, kv], axis=1), mx.concatenate([self.gate, gate], axis=1)
+        length = kv.shape[1]
+        start = mx.zeros((kv.shape[0], self.lead, kv.shape[2]), kv.dtype)
+        old_kv, old_gate = self.kv, self.gate
+        kv = mx.concatenate([start if old_kv is None else old_kv, kv], axis=1)
+        gate = mx.concatenate([start if old_gate is None else old_gate, gate], axis=1)
+        carried = kv.shape[1] - length
         ends = [carried + length for length in span.lengths]
         keep = min(max(self._num_kept(end) for end in span.ends), max(ends))
-        self.kv = take_rows(kv, [end - keep for end in ends], keep)
-        self.gate = take_rows(gate, [end - keep for end in ends], keep)
+        self._arrays[:2] = (take_rows(part, [end - keep for end in ends], keep) for part in (kv, gate))
         closing = self.num_closing(span)
         if closing == 0:
             return None
@@ -67,17 +78,17 @@ class Pool:
 
     def append(self, rows: mx.array, span: Span) -> None:
         """Store new rows [B, k, D]; in a batch row with fewer than k closing windows the first ones count."""
-        self._reserve(rows, max(end // self.ratio for end in span.ends))
-        assert self.rows is not None
-        # Not `self.rows[…] = rows`: that would change the array in place, for its copies in other caches too.
+        held = self._with_room(rows, max(end // self.ratio for end in span.ends))
+        # Not `held[…] = rows`: that would change the array in place, for its copies in other caches too.
         if span.is_even and len(set(span.lengths)) == 1:
-            self.rows = mx.slice_update(self.rows, rows, mx.array([span.offsets[0] // self.ratio]), axes=(1,))
+            self._arrays[2] = mx.slice_update(held, rows, mx.array([span.offsets[0] // self.ratio]), axes=(1,))
             return
         for index, (offset, end) in enumerate(zip(span.offsets, span.ends, strict=True)):
             first, last = offset // self.ratio, end // self.ratio
             if last > first:
                 own = rows[index : index + 1, : last - first]
-                self.rows = mx.slice_update(self.rows, own, mx.array([index, first]), axes=(0, 1))
+                held = mx.slice_update(held, own, mx.array([index, first]), axes=(0, 1))
+        self._arrays[2] = held
 
     def filled(self, ends: tuple[int, ...]) -> mx.array | None:
         """The rows of the first `ends` tokens, to the longest batch row; None where there are none."""
@@ -89,10 +100,11 @@ class Pool:
         over = max(self.spare - end % self.ratio, 0)
         return self.num_carried(end) + -(-over // self.ratio) * self.ratio
 
-    def _reserve(self, like: mx.array, count: int) -> None:
-        held = 0 if self.rows is None else self.rows.shape[1]
+    def _with_room(self, like: mx.array, count: int) -> mx.array:
+        """The rows, with place for `count` of them."""
+        rows = mx.zeros((like.shape[0], 0, like.shape[2]), like.dtype) if self.rows is None else self.rows
+        held = rows.shape[1]
         if count <= held:
-            return
+            return rows
         growth = max(count - held, held // 8, _GROWTH)
-        more = mx.zeros((like.shape[0], growth, like.shape[2]), like.dtype)
-        self.rows = more if self.rows is None else mx.concatenate([self.rows, more], axis=1)
+        return mx.concatenate([rows, mx.zeros((rows.shape[0], growth, rows.shape[2]), rows.dtype)], axis=1)
