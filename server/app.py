@@ -10,7 +10,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
-from .api import chat_completions, health, messages, models
+from .api import completions, health, messages, models, responses
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
@@ -21,7 +21,7 @@ from .errors import OmlxError
 from .models.pool import ModelPool
 from .settings import ServeSettings
 
-_ROOMS = (chat_completions, messages, models, health)
+_ROOMS = (completions, responses, messages, models, health)
 _MAX_TEXTS = 16
 
 

@@ -1,57 +1,63 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`; ids may hold slashes."""
+"""`GET /v1/models` and `GET /v1/models/{id}`; ids may hold slashes.
+
+One list in three shapes: Anthropic's for clients that send `anthropic-version`, Codex's catalog for those
+that send `client_version`, OpenAI's for all others.
+"""
 
 from __future__ import annotations
 
-import msgspec
-from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
+from importlib.resources import files
 
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+
+from ..dialects import model_lists
+from ..dialects.model_lists import ModelCard
 from ..models.catalog import ModelEntry
 from .context import Context
 
 
-class ModelDetails(msgspec.Struct, frozen=True):
-    """omlx's own words about a model; `size_bytes` is that of its weights."""
-
-    kind: str
-    architecture: str
-    size_bytes: int
-    is_loaded: bool
-
-
-class ModelObject(msgspec.Struct, frozen=True):
-    """OpenAI's model object; `max_model_len` (vLLM's name) is the window in tokens."""
-
-    id: str
-    created: int
-    max_model_len: int
-    omlx: ModelDetails
-    object: str = "model"
-    owned_by: str = "omlx"
-
-
-class ModelList(msgspec.Struct, frozen=True):
-    data: list[ModelObject]
-    object: str = "list"
-
-
 def routes(context: Context) -> list[HTTPRouteHandler]:
-    def describe(entry: ModelEntry) -> ModelObject:
+    def card(entry: ModelEntry) -> ModelCard:
         engine = context.pool.engines.get(entry.id)
-        details = ModelDetails(entry.kind, entry.architecture, entry.size_bytes, engine is not None and engine.is_alive)
-        return ModelObject(entry.id, int(entry.path.stat().st_mtime), entry.context_window, details)
+        details = {
+            "kind": entry.kind,
+            "architecture": entry.architecture,
+            "quantization": entry.quantization,
+            "size_bytes": entry.size_bytes,
+            "is_loaded": engine is not None and engine.is_alive and not engine.is_loading,
+        }
+        return ModelCard(entry.id, int(entry.path.stat().st_mtime), entry.context_window, details=details)
 
     @get("/v1/models")
-    async def list_models() -> Response[bytes]:
-        return _json(ModelList([describe(entry) for entry in context.pool.entries]))
+    async def list_models(
+        request: Request,
+        client_version: FromQuery[str | None] = None,
+        limit: FromQuery[int] = 20,
+        after_id: FromQuery[str | None] = None,
+        before_id: FromQuery[str | None] = None,
+    ) -> Response[bytes]:
+        cards = [card(entry) for entry in context.pool.entries]
+        if client_version is not None:
+            instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text()
+            return _json(model_lists.encode_codex_catalog(cards, instructions))
+        if _is_anthropic(request):
+            return _json(model_lists.encode_anthropic_list(cards, limit, after_id, before_id))
+        return _json(model_lists.encode_openai_list(cards))
 
     @get("/v1/models/{model_id:path}")
-    async def get_model(model_id: FromPath[str]) -> Response[bytes]:
-        return _json(describe(context.pool.entry(model_id.removeprefix("/"))))
+    async def get_model(request: Request, model_id: FromPath[str]) -> Response[bytes]:
+        found = card(context.pool.entry(model_id.removeprefix("/")))
+        encode = model_lists.encode_anthropic_model if _is_anthropic(request) else model_lists.encode_openai_model
+        return _json(encode(found))
 
     return [list_models, get_model]
 
 
-def _json(value: msgspec.Struct) -> Response[bytes]:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+def _is_anthropic(request: Request) -> bool:
+    return "anthropic-version" in request.headers
+
+
+def _json(body: bytes) -> Response[bytes]:
+    return Response(body, media_type="application/json")

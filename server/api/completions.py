@@ -1,11 +1,11 @@
-"""`POST /v1/chat/completions`."""
+"""`POST /v1/chat/completions` and `POST /v1/completions`."""
 
 from __future__ import annotations
 
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 
-from ..dialects import openai_chat
+from ..dialects import openai_chat, openai_completions
 from .answers import answer
 from .context import Context
 from .failures import new_request_id
@@ -16,4 +16,8 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     async def chat_completions(request: Request) -> Response:
         return await answer(request, openai_chat, context.generator, new_request_id(), context.heartbeat_seconds)
 
-    return [chat_completions]
+    @post("/v1/completions", status_code=200)
+    async def completions(request: Request) -> Response:
+        return await answer(request, openai_completions, context.generator, new_request_id(), context.heartbeat_seconds)
+
+    return [chat_completions, completions]
