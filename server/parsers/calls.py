@@ -28,12 +28,12 @@ class CallWriter:
 
     def begin(self, name: str) -> None:
         self._has_arguments = False
-        self._emit(ToolCallDelta(self._num_calls, self._new_id(), name))
+        self._emit(ToolCallDelta(self._num_calls, self._new_id(), _encodable(name)))
 
     def write(self, arguments: str) -> None:
         if arguments:
             self._has_arguments = True
-            self._emit(ToolCallDelta(self._num_calls, arguments=arguments))
+            self._emit(ToolCallDelta(self._num_calls, arguments=_encodable(arguments)))
 
     def end(self) -> None:
         """A call without arguments gets the empty object."""
@@ -45,6 +45,11 @@ class CallWriter:
         self.begin(name)
         self.write(arguments)
         self.end()
+
+
+def _encodable(text: str) -> str:
+    """`text` without the halves of characters that an escape sequence may have left."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class ObjectWriter:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .base import Reader, ToolFormat
-from .json_calls import json_call
+from .json_calls import json_calls
 from .source import Reading
 
+_LEFT_OVER = " \r\n\t[],}"
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
@@ -15,26 +16,11 @@ def grammar(reader: Reader) -> Reading[None]:
 
 
 def envelope(reader: Reader) -> Reading[None]:
-    """What stands between the marks: usually one call, sometimes several, or an array of them."""
-    source = reader.source
-    while True:
-        source.record()
-        yield from source.skip_space()
-        yield from source.accept("[", ",", "]")
-        yield from source.skip_space()
-        is_call = (yield from source.peek()) == "{" and (yield from json_call(reader, [CLOSE, OPEN]))
-        unread = source.recorded()
-        if not is_call:
-            break
-    yield from _rest(reader, unread.strip(" \r\n\t[],"))
-
-
-def _rest(reader: Reader, unread: str) -> Reading[None]:
-    """What was no call comes back as text, up to the closing mark or to the next call."""
-    source = reader.source
-    rest, marker = yield from source.text_until([CLOSE, OPEN])
+    """What stands between the marks; what is no call comes back as text."""
+    unread = yield from json_calls(reader, [CLOSE, OPEN])
+    rest, marker = yield from reader.source.text_until([CLOSE, OPEN])
     text = unread + rest
-    if text.strip(" \r\n\t[],}"):
+    if text.strip(_LEFT_OVER):
         reader.report("an envelope holds no call")
         reader.prose.text(text)
     if marker == OPEN:

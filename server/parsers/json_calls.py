@@ -11,6 +11,8 @@ from .source import Reading
 
 _NAME_KEYS = ("name", "tool_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
+_OTHER_KEYS = ("id", "type")
+_PUNCTUATION = " \r\n\t[]"
 _WRAPPERS = ("function", "tool", "tool_call")
 
 
@@ -18,18 +20,34 @@ _WRAPPERS = ("function", "tool", "tool_call")
 class _Call:
     """What is known so far: arguments that come before the name wait for it."""
 
+    only_known: bool
     has_begun: bool = False
     waiting: list[str] = field(default_factory=list)
     is_whole: bool = True
 
 
-def json_call(reader: Reader, ends: Sequence[str]) -> Reading[bool]:
+def json_calls(reader: Reader, ends: Sequence[str], separators: str = ",") -> Reading[str]:
+    """Read the calls that come next: one, several, or an array of them. What was read and is no call."""
+    source = reader.source
+    while True:
+        source.record()
+        yield from source.skip_space()
+        yield from source.accept("[", "]", *separators)
+        yield from source.skip_space()
+        is_call = (yield from source.peek()) == "{" and (yield from json_call(reader, ends))
+        unread = source.recorded()
+        if not is_call:
+            return unread.strip(_PUNCTUATION + separators)
+
+
+def json_call(reader: Reader, ends: Sequence[str], only_known: bool = False) -> Reading[bool]:
     """Read one call, `{` comes next. Whether a call was begun; if not, what was read is no call.
 
     The arguments stream as they are written once the name is known. Reads to the object's last brace where
-    there is one, and never over one of `ends` outside of a string.
+    there is one, and never over one of `ends` outside of a string. With `only_known` an object that names no
+    tool of the request, or has a member that no call has, is none.
     """
-    call = _Call()
+    call = _Call(only_known)
     yield from _members(reader, ends, call)
     if not call.has_begun:
         return False
@@ -69,13 +87,15 @@ def _member(reader: Reader, ends: Sequence[str], call: _Call, key: str) -> Readi
         return (yield from _members(reader, ends, call))
     if key in (*_NAME_KEYS, *_WRAPPERS) and first == '"' and not call.has_begun:
         name = yield from json_string(source, ends)
-        if not name:
+        if not name or (call.only_known and name not in reader.tools):
             return False
         call.has_begun = True
         reader.calls.begin(name)
         return True
     if key in _ARGUMENT_KEYS:
         return (yield from _arguments(reader, ends, call, first))
+    if call.only_known and key not in _OTHER_KEYS:
+        return False
     return (yield from json_value(source, lambda _: None, ends))
 
 

@@ -44,10 +44,10 @@ class Prose:
             write = self.reason if self._is_reasoning else self.text
             marker = yield from self._source.until(markers, write)
             if marker in openers or not marker:
-                self._end_stretch(keep_space=not marker and not self._is_reasoning)
+                self.end_stretch(keep_space=not marker and not self._is_reasoning)
                 return marker
             if marker in self._ends or marker in self._starts:
-                self._end_stretch(keep_space=False)
+                self.end_stretch(keep_space=False)
                 self._is_reasoning = marker in self._starts and not (marker in self._ends and self._is_reasoning)
 
     def text(self, text: str) -> None:
@@ -69,7 +69,8 @@ class Prose:
         self._emit(delta(self._space + body))
         self._space = text[len(text.rstrip()) :]
 
-    def _end_stretch(self, keep_space: bool) -> None:
+    def end_stretch(self, keep_space: bool = False) -> None:
+        """What follows is of another kind."""
         if keep_space and self._space and not self._drops_space:
             self._emit(TextDelta(self._space))
         self._space = ""

@@ -10,7 +10,22 @@ from typing import TypeVar
 from ..errors import SettingsError
 from ..events import Delta
 from ..requests import ToolChoice, ToolDefinition, ToolMode
-from . import hermes, reasoning
+from . import (
+    deepseek_v3,
+    dsml,
+    gemma,
+    glm,
+    harmony,
+    hermes,
+    kimi_k2,
+    llama_json,
+    longcat,
+    minimax_m2,
+    mistral,
+    pythonic,
+    qwen3_coder,
+    reasoning,
+)
 from .base import OutputParser, Reader, ReasoningFormat, ToolFormat
 from .calls import CallWriter, new_call_id
 from .foreign import ForeignMarkers
@@ -22,7 +37,22 @@ logger = logging.getLogger(__name__)
 
 Format = TypeVar("Format", ToolFormat, ReasoningFormat)
 
-TOOL_FORMATS: tuple[ToolFormat, ...] = (hermes.FORMAT,)
+TOOL_FORMATS: tuple[ToolFormat, ...] = (
+    harmony.FORMAT,
+    minimax_m2.FORMAT,
+    dsml.FORMAT,
+    gemma.FORMAT,
+    gemma.FUNCTION_GEMMA,
+    longcat.FORMAT,
+    glm.FORMAT,
+    pythonic.FORMAT,
+    qwen3_coder.FORMAT,
+    kimi_k2.FORMAT,
+    deepseek_v3.FORMAT,
+    mistral.FORMAT,
+    hermes.FORMAT,
+    llama_json.FORMAT,
+)
 """In the order they are asked whether a template is theirs: those that share a marker, the special one first."""
 
 

@@ -34,6 +34,10 @@ class Source:
             self._recorded.append(text)
         return text
 
+    def unread(self, text: str) -> None:
+        """Put back what was read last."""
+        self.buffer = text + self.buffer
+
     def record(self) -> None:
         """From here on keep what is read, until `recorded`."""
         self._recorded = []
@@ -49,7 +53,7 @@ class Source:
         Returns "" at the end of the text. Where two markers start at one place the longer one wins.
         """
         while True:
-            position, marker = _first(self.buffer, markers)
+            position, marker = first_of(self.buffer, markers)
             safe = len(self.buffer) if self.is_ended else len(self.buffer) - held_back(self.buffer, markers)
             if marker and position < safe:
                 if position:
@@ -83,6 +87,16 @@ class Source:
                 return space
             yield
 
+    def word(self, extra: str = "_.-") -> Reading[str]:
+        """Read letters, digits and the `extra` characters that come next."""
+        length = 0
+        while True:
+            while length < len(self.buffer) and (self.buffer[length].isalnum() or self.buffer[length] in extra):
+                length += 1
+            if length < len(self.buffer) or self.is_ended:
+                return self.take(length)
+            yield
+
     def accept(self, *words: str) -> Reading[str]:
         """Read the longest of `words` that comes next and return it; "" when none does."""
         while True:
@@ -105,7 +119,7 @@ def held_back(text: str, markers: Sequence[str]) -> int:
     return 0
 
 
-def _first(text: str, markers: Sequence[str]) -> tuple[int, str]:
+def first_of(text: str, markers: Sequence[str]) -> tuple[int, str]:
     """Where the first of `markers` stands, and which: the longest of those that begin there."""
     found = [(at, -len(marker), marker) for marker in markers if (at := text.find(marker)) >= 0]
     position, _, marker = min(found, default=(-1, 0, ""))

@@ -108,8 +108,7 @@ class _Rendering:
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
         encoded = self._tokenizer.encode_with_starts(marked)
         boundaries = {self._token_boundary(encoded, end) for end in ends} | {len(encoded.token_ids)}
-        tail = text[-64:] if self._continues else opening
-        return Prompt(encoded.token_ids, sorted(boundaries - {0}), bool(_OPEN_REASONING.search(tail)))
+        return Prompt(encoded.token_ids, sorted(boundaries - {0}), bool(_OPEN_REASONING.search(text[-64:])))
 
     def _text(self, messages: list[TemplateMessage], opens_answer: bool) -> str:
         return self._template.render(messages, self._tools, opens_answer, self._options)

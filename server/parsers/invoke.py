@@ -1,0 +1,125 @@
+"""Calls written as `<invoke name="NAME"><parameter name="KEY">value</parameter></invoke>`, under any prefix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .base import Grammar, Reader
+from .keyed import KeyedSyntax, keyed_arguments
+from .source import Reading, Source
+
+_NAME = re.compile(r"""name\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_STRING = re.compile(r"""string\s*=\s*["']?(true|false)""")
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeTags:
+    """`prefixes` are the ways the tags' prefix is written, `envelopes` the names of the outer tag.
+
+    `trims` takes one line break off each end of a value: there the format writes it on lines of its own.
+    """
+
+    prefixes: Sequence[str]
+    envelopes: Sequence[str]
+    trims: bool
+
+    def tags(self, form: str, names: Sequence[str]) -> list[str]:
+        return [form.format(prefix=prefix, name=name) for prefix in self.prefixes for name in names]
+
+    @property
+    def envelope_opens(self) -> list[str]:
+        return self.tags("<{prefix}{name}>", self.envelopes)
+
+    @property
+    def envelope_closes(self) -> list[str]:
+        return self.tags("</{prefix}{name}>", self.envelopes)
+
+    @property
+    def invokes(self) -> list[str]:
+        return self.tags("<{prefix}{name}", ["invoke"])
+
+    @property
+    def invoke_closes(self) -> list[str]:
+        return self.tags("</{prefix}{name}>", ["invoke"])
+
+    @property
+    def parameters(self) -> list[str]:
+        return self.tags("<{prefix}{name}", ["parameter"])
+
+    @property
+    def parameter_closes(self) -> list[str]:
+        return self.tags("</{prefix}{name}>", ["parameter"])
+
+    @property
+    def markers(self) -> list[str]:
+        opens = [*self.envelope_opens, *self.invokes, *self.parameters]
+        return [*opens, *self.envelope_closes, *self.invoke_closes, *self.parameter_closes]
+
+
+def invoke_grammar(tags: InvokeTags, bare_invoke: bool) -> Grammar:
+    """`bare_invoke`: a call may come without its envelope."""
+    syntax = _syntax(tags)
+    openers = [*tags.envelope_opens, *(tags.invokes if bare_invoke else ())]
+
+    def grammar(reader: Reader) -> Reading[None]:
+        strays = [marker for marker in tags.markers if marker not in openers and marker.endswith(">")]
+        while marker := (yield from reader.prose.until(openers, strays)):
+            while marker in (*tags.envelope_opens, *tags.invoke_closes, *tags.invokes):
+                if marker in tags.invokes:
+                    yield from _call(reader, syntax)
+                marker = yield from _next_call(reader, tags)
+
+    return grammar
+
+
+def _next_call(reader: Reader, tags: InvokeTags) -> Reading[str]:
+    """What comes after an envelope's beginning or after a call: another call, or the envelope's end."""
+    ends = [*tags.envelope_closes, *tags.invoke_closes, *tags.envelope_opens]
+    text, marker = yield from reader.source.text_until([*tags.invokes, *ends])
+    if text.strip():
+        reader.report("text between calls")
+        reader.prose.text(text)
+    return marker
+
+
+def _call(reader: Reader, syntax: KeyedSyntax) -> Reading[None]:
+    attributes, end = yield from reader.source.text_until([">", *syntax.closes])
+    name = attribute(_NAME, attributes)
+    if not name:
+        reader.report("a call has no name")
+        return
+    reader.calls.begin(name)
+    if end == ">":
+        marker = yield from keyed_arguments(reader, name, syntax)
+    else:
+        reader.calls.end()
+        marker = end
+    reader.source.unread(marker)
+
+
+def attribute(pattern: re.Pattern[str], attributes: str) -> str:
+    found = pattern.search(attributes)
+    return next((value for value in found.groups() if value), "") if found else ""
+
+
+def _syntax(tags: InvokeTags) -> KeyedSyntax:
+    closes = tags.parameter_closes
+    return KeyedSyntax(
+        opens=tags.parameters,
+        key=_key_reader(tags.trims),
+        ends=["\n" + close for close in closes] + closes if tags.trims else closes,
+        closes=[*tags.invoke_closes, *tags.envelope_closes],
+    )
+
+
+def _key_reader(trims: bool) -> Callable[[Source], Reading[tuple[str, bool | None]]]:
+    def key(source: Source) -> Reading[tuple[str, bool | None]]:
+        attributes, _ = yield from source.text_until([">"])
+        if trims:
+            yield from source.accept("\n")
+        is_string = attribute(_STRING, attributes)
+        return attribute(_NAME, attributes), {"true": True, "false": False}.get(is_string)
+
+    return key
