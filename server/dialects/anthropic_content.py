@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolReference, ToolResult
-from .wire import Ignored, InvalidRequest, Object, check_depth, convert, decode_image
+from .wire import Ignored, Object, check_depth, convert, decode_image
 
 
 class TextBlock(msgspec.Struct):

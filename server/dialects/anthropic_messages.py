@@ -13,6 +13,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import (
     GenerationRequest,
     JsonSchema,
@@ -28,7 +29,7 @@ from ..requests import (
 )
 from . import anthropic_content, anthropic_stream, wire
 from .base import Answer, Encoder
-from .wire import Ignored, InvalidRequest, Object
+from .wire import Ignored, Object
 
 encode_error = anthropic_stream.encode_error
 
@@ -39,7 +40,7 @@ _THINKING = {"enabled": True, "disabled": False, "adaptive": None, "between_tool
 BILLING_HEADER = "x-anthropic-billing-header:"
 """Begins a system block of Claude Code's that changes with each conversation and means nothing to a model."""
 
-_COUNTDOWN = re.compile(r"\s*<total_tokens>-?\d+ tokens left</total_tokens>")
+_COUNTDOWN = re.compile(r"\s{0,2}<total_tokens>-?\d{1,20} tokens left</total_tokens>")
 """Claude Code's own bookkeeping: another number at every turn, in texts of the system's."""
 
 

@@ -1,6 +1,7 @@
 """What every dialect gives: a body decoded into a request, events encoded back.
 
-A dialect is a module with the functions of `Dialect`. It sees bytes and values and does no I/O.
+A dialect is a module with the functions of `Dialect`, or an object where it has to remember something. It
+sees bytes and values and does no I/O.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Call(Protocol):
 
 
 class Dialect(Protocol):
-    """The functions a dialect's module has."""
+    """What reads a protocol's bodies and tells its errors."""
 
     def decode(self, body: bytes, request_id: str) -> Call:
         """Raises `InvalidRequest` with the field's path for a body the protocol does not allow."""

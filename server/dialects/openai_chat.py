@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import (
     GenerationRequest,
     Message,
@@ -24,7 +25,7 @@ from ..requests import (
 )
 from . import openai_chat_stream, openai_content, openai_errors, openai_options, wire
 from .base import Answer, Encoder
-from .wire import Ignored, InvalidRequest, Object
+from .wire import Ignored, Object
 
 encode_error = openai_errors.encode_error
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..errors import OmlxError
+from ..errors import InvalidRequest, OmlxError
 from ..events import Delta, Finished, PrefillProgress, ReasoningDelta, TextDelta, Usage
 from ..requests import GenerationRequest
 from . import openai_errors, openai_options, wire
 from .base import Answer, Encoder
 from .openai_chat_stream import Head, finish_fields, usage_object
 from .sse import DONE, data_record, encode
-from .wire import Ignored, InvalidRequest, Object
+from .wire import Ignored, Object
 
 encode_error = openai_errors.encode_error
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import Image, Text, ToolCall
-from .wire import Ignored, InvalidRequest, Object, check_depth, convert, decode_image_url
+from .wire import Ignored, Object, check_depth, convert, decode_image_url
 
 
 class TextPart(msgspec.Struct):

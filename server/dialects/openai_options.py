@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import (
     Choice,
     Grammar,
@@ -20,7 +21,7 @@ from ..requests import (
     ToolMode,
 )
 from . import wire
-from .wire import Ignored, InvalidRequest, Object
+from .wire import Ignored, Object
 
 
 class StreamOptions(msgspec.Struct):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from ..errors import OmlxError
+from ..errors import InvalidRequest, OmlxError
 from ..events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from ..requests import (
     GenerationRequest,
@@ -28,7 +28,7 @@ from .openai_responses_input import InputReader
 from .openai_responses_stream import ResponsesEncoder
 from .openai_responses_tools import Toolbox, read_tool_choice, read_tools
 from .sse import encode, response_id
-from .wire import Ignored, InvalidRequest, Object
+from .wire import Ignored, Object
 
 
 class ReasoningFields(msgspec.Struct):

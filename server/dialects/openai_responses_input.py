@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import Image, Message, Reasoning, Role, Text, ToolCall, ToolResult
 from . import openai_content
 from .openai_responses_tools import Toolbox, read_tools
-from .wire import Ignored, InvalidRequest, Object, convert
+from .wire import Ignored, Object, convert
 
 _ENCODED = "omlx1."
 _ROLES = ("user", "system", "developer", "assistant")

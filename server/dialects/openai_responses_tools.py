@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from ..errors import InvalidRequest
 from ..requests import ToolChoice, ToolDefinition
 from . import openai_options, wire
-from .wire import Ignored, InvalidRequest, Object
+from .wire import Ignored, Object
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,23 +48,24 @@ _ESCAPE = re.compile(
 
 
 class Ignored:
-    """What a request holds and this server leaves out, told in one debug line."""
+    """What a request holds and this server leaves out, told in one debug line, cut short where it is long."""
 
     def __init__(self) -> None:
         self._items: list[str] = []
 
     def add(self, path: str, what: object) -> None:
-        self._items.append(f"{path} ({what})")
+        self._items.append(f"{path} ({str(what)[:40]!r})")
 
     def add_unknown_fields(self, body: bytes, kind: type[msgspec.Struct]) -> None:
         """The body's unknown top-level fields; looked for only where the line is printed."""
         if logger.isEnabledFor(logging.DEBUG):
             unknown = decode_body(body, Object).keys() - {field.encode_name for field in msgspec.structs.fields(kind)}
-            self._items.extend(sorted(unknown))
+            self._items.extend(repr(name[:40]) for name in sorted(unknown))
 
     def log(self, request_id: str) -> None:
         if self._items:
-            logger.debug("%s: ignored %s", request_id, ", ".join(self._items))
+            rest = f" and {len(self._items) - 20} more" if len(self._items) > 20 else ""
+            logger.debug("%s: ignored %s%s", request_id, ", ".join(self._items[:20]), rest)
 
 
 def decode_body(body: bytes, kind: type[Kind]) -> Kind:

@@ -4,6 +4,7 @@ import base64
 
 import anthropic
 import pytest
+
 from omlx.server.dialects import anthropic_messages
 from omlx.server.dialects.base import collect
 from omlx.server.errors import (

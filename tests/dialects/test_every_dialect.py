@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from omlx.server.dialects import anthropic_messages, openai_chat, openai_completions
-from omlx.server.dialects.base import Dialect
+from omlx.server.dialects.base import Dialect, collect
 from omlx.server.dialects.openai_response_store import ResponseStore
 from omlx.server.dialects.openai_responses import ResponsesDialect
 from omlx.server.errors import InvalidRequest, ModelNotFound
-from omlx.server.events import ReasoningDelta, TextDelta
+from omlx.server.events import Delta, Finished, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 
 from .samples import ADMITTED, FINISHED, Json, body, claude_code, codex, pi, play, records
 
@@ -38,6 +39,26 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
+
+
+PIECES = st.lists(st.text(max_size=4), max_size=3)
+ARGUMENTS = st.lists(st.text('{"input":\\}ud83', max_size=6), max_size=3)
+SEGMENTS = st.lists(
+    st.tuples(st.sampled_from(["text", "reasoning"]), PIECES)
+    | st.tuples(st.sampled_from(["Bash", "apply_patch"]), ARGUMENTS),
+    max_size=5,
+)
+
+
+def deltas_of(segments: list[tuple[str, list[str]]]) -> list[Delta]:
+    found: list[Delta] = []
+    for index, (kind, pieces) in enumerate(segments):
+        if kind in ("text", "reasoning"):
+            found += map(TextDelta if kind == "text" else ReasoningDelta, pieces)
+        else:
+            found.append(ToolCallDelta(index, f"call_{index}", kind))
+            found += (ToolCallDelta(index, arguments=piece) for piece in pieces)
+    return found
 
 
 def decode_or_refuse(dialect: Dialect, raw: bytes) -> None:
@@ -65,7 +86,7 @@ def planted(sample: Json, path: tuple[Any, ...], value: Any) -> Json:
 
 
 @every_dialect
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(data=st.data())
 def test_a_request_with_anything_anywhere_is_decoded_or_refused(
     dialect: Dialect, sample: Json, data: st.DataObject
@@ -75,7 +96,7 @@ def test_a_request_with_anything_anywhere_is_decoded_or_refused(
 
 
 @every_dialect
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=60, deadline=None, database=None)
 @given(raw=st.binary(max_size=64) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_decoded_or_refused(dialect: Dialect, sample: Json, raw: bytes) -> None:
     del sample
@@ -83,7 +104,7 @@ def test_any_bytes_are_decoded_or_refused(dialect: Dialect, sample: Json, raw: b
 
 
 @every_dialect
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=40, deadline=None, database=None)
 @given(data=st.data())
 def test_a_cut_body_is_refused(dialect: Dialect, sample: Json, data: st.DataObject) -> None:
     raw = body(sample)
@@ -134,6 +155,22 @@ def test_a_stream_is_whole_records_whatever_the_text(dialect: Dialect, sample: J
     stream = play(encoder, [ReasoningDelta(text), TextDelta(text)])
     found = json.dumps([value for _, value in records(stream)], ensure_ascii=False)
     assert json.dumps(text, ensure_ascii=False) in found
+
+
+@every_dialect
+@settings(max_examples=60, deadline=None, database=None)
+@given(segments=SEGMENTS, reason=st.sampled_from(FinishReason))
+def test_any_answer_is_a_stream_and_a_body(
+    dialect: Dialect, sample: Json, segments: list[tuple[str, list[str]]], reason: FinishReason
+) -> None:
+    call = dialect.decode(body(sample), "req_1")
+    deltas, finished = deltas_of(segments), Finished(reason, ADMITTED, "END")
+    found = [value for _, value in records(play(call.encoder(), deltas, finished))]
+    numbers = [value["sequence_number"] for value in found if "sequence_number" in value]
+    assert numbers == list(range(len(numbers)))
+    opened = [value["type"] for value in found if str(value).startswith("{'type': 'content_block_")]
+    assert opened.count("content_block_start") == opened.count("content_block_stop")
+    assert json.loads(call.encode_answer(collect(deltas, finished)))
 
 
 @every_dialect

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from omlx.server.dialects.model_lists import (
     ModelCard,
     encode_anthropic_list,

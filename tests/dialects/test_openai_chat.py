@@ -4,6 +4,8 @@ from typing import Any
 
 import openai
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+
 from omlx.server.dialects import openai_chat
 from omlx.server.dialects.base import collect
 from omlx.server.errors import (
@@ -36,7 +38,6 @@ from omlx.server.requests import (
     ToolMode,
     ToolResult,
 )
-from openai.lib.streaming.chat import ChatCompletionStreamState
 
 from .samples import ADMITTED, DELTAS, FINISHED, Json, body, chat_tool, pi, play, records
 from .sdk import openai_client

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from omlx.server.dialects import openai_completions
 from omlx.server.dialects.base import collect
 from omlx.server.errors import InvalidRequest, Overloaded

@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from omlx.server.dialects.base import collect
 from omlx.server.dialects.openai_response_store import ResponseStore, StoredResponse
 from omlx.server.dialects.openai_responses import Call, ResponsesDialect
