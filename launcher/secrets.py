@@ -10,10 +10,10 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from . import files
 from .errors import SecretsError
@@ -158,7 +158,7 @@ def find_backend(environ: Mapping[str, str]) -> Backend | None:
     wanted = environ.get("PYTHON_KEYRING_BACKEND", "")
     if wanted.startswith(_SWITCHED_OFF):
         return None
-    found: Sequence[Any] = keyring.backend.get_all_keyring()
+    found = cast("list[Any]", keyring.backend.get_all_keyring())
     allowed = [backend for backend in found if type(backend).__module__ in _ALLOWED]
     chosen = [backend for backend in allowed if f"{type(backend).__module__}.{type(backend).__qualname__}" == wanted]
     return max(chosen or allowed, key=lambda backend: float(backend.priority), default=None)

@@ -19,14 +19,14 @@ from .toml_text import dotted, inline, list_item, sections
 class TomlDocument:
     """One text. `set` and `delete` want parents that exist, and return the new text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, newline: str | None = None) -> None:
         self._bom = "\ufeff" if text.startswith("\ufeff") else ""
         self.text = text.removeprefix("\ufeff")
         parsed = read(self.text)
         self.value: Value = parsed.value
         self._sections = parsed.sections
         self._pairs = parsed.pairs
-        self._newline = newline_of(self.text)
+        self._newline = newline or newline_of(self.text)
 
     def set(self, path: Path, value: Value) -> str:
         return self._bom + self._set(path, value)
@@ -41,7 +41,7 @@ class TomlDocument:
         if pair is not None:
             return self._set_inline(pair, path, value)
         if get(self.value, path) is not ABSENT:
-            return TomlDocument(self._delete(path))._set(path, value)
+            return TomlDocument(self._delete(path), self._newline)._set(path, value)
         parent, key = path[:-1], path[-1]
         if isinstance(key, int):
             if not isinstance(value, dict):
@@ -146,7 +146,7 @@ class TomlDocument:
 
     def _with_parent(self, text: str, path: Path) -> str:
         """The text with the (now empty) table or list around `path`, should it have gone with its last entry."""
-        document = TomlDocument(text)
+        document = TomlDocument(text, self._newline)
         missing = first_missing(document.value, path[:-1])
         if missing is None:
             return text
