@@ -85,10 +85,14 @@ def _subfolders(folder: Path) -> list[Path]:
     """The visible folders in `folder`, sorted; imports under way have hidden names."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except OSError as error:
         logger.warning("Skipped %s: cannot be listed (%s)", folder, error.strerror or error)
         return []
+    for name in names:
+        if not name.isprintable():
+            logger.warning("Skipped %r in %s: its name has characters that cannot be printed; rename it", name, folder)
+    return [folder / name for name in names if name.isprintable()]
 
 
 def read_entry(path: Path, model_id: str) -> ModelEntry:
