@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -13,7 +13,7 @@ from .calls import CallWriter
 from .prose import Prose
 from .source import Reading, Source
 
-logger = logging.getLogger(__name__)
+_NAME = re.compile(r"[\w.:/@-]{1,128}")
 
 
 class OutputParser(Protocol):
@@ -43,6 +43,10 @@ class Reader:
     tools: dict[str, ToolDefinition]
     report: Callable[[str], None]
     """Told what is wrong with output that does not parse: a few words, none of the output's own."""
+
+    def is_name(self, name: str) -> bool:
+        """Whether `name` may name a tool; a call whose name may not is none."""
+        return name in self.tools or _NAME.fullmatch(name) is not None
 
 
 Grammar: TypeAlias = Callable[[Reader], Reading[None]]

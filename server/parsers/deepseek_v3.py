@@ -20,14 +20,15 @@ def _token(words: str) -> str:
 SECTION, SECTION_END = _token("tool calls begin"), _token("tool calls end")
 CALL, SEPARATOR, CALL_END = _token("tool call begin"), _token("tool sep"), _token("tool call end")
 
+_ALL = [SECTION, SECTION_END, CALL, SEPARATOR, CALL_END]
+
 
 def grammar(reader: Reader) -> Reading[None]:
-    strays = [SECTION_END, SEPARATOR, CALL_END]
-    while marker := (yield from reader.prose.until([SECTION, CALL], strays)):
+    while marker := (yield from reader.prose.until([SECTION, CALL])):
         while marker in (SECTION, CALL):
             if marker == CALL:
                 yield from _call(reader)
-            text, marker = yield from reader.source.text_until([CALL, SECTION, *strays])
+            text, marker = yield from reader.source.text_until(_ALL)
             if marker in (CALL_END, SEPARATOR):
                 marker = SECTION
             if text.strip(" \r\n\t`"):
@@ -43,7 +44,7 @@ def _call(reader: Reader) -> Reading[None]:
         name, marker = yield from source.text_until(["\n", "```", "{", *ends])
         source.unread(marker.lstrip("\n"))
         marker = SEPARATOR if marker not in ends else marker
-    if marker != SEPARATOR or not name.strip():
+    if marker != SEPARATOR or not reader.is_name(name.strip()):
         reader.report("a call has no arguments")
         reader.prose.text(name)
         return
@@ -71,5 +72,5 @@ FORMAT = ToolFormat(
     grammar=grammar,
     is_written_by=lambda template: SECTION in template,
     openers=[SECTION, CALL],
-    markers=[SECTION, SECTION_END, CALL, SEPARATOR, CALL_END],
+    markers=_ALL,
 )

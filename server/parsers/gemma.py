@@ -5,19 +5,17 @@ Gemma 4 quotes with `<|"|>`, FunctionGemma with `<escape>`; nothing inside quote
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .base import Grammar, Reader, ToolFormat
 from .calls import ObjectWriter
 from .literals import LiteralSyntax, at_end, bare, literal
 from .source import Reading
 
 
-def call_grammar(opens: str, close: str, quote: str, strays: Sequence[str]) -> Grammar:
+def call_grammar(opens: str, close: str, quote: str) -> Grammar:
     syntax = LiteralSyntax(quotes=[quote], has_escapes=False, closes=[close], opens=[opens])
 
     def grammar(reader: Reader) -> Reading[None]:
-        while (yield from reader.prose.until([opens], [close, *strays])):
+        while (yield from reader.prose.until([opens])):
             yield from _calls(reader, syntax)
 
     return grammar
@@ -31,7 +29,7 @@ def _calls(reader: Reader, syntax: LiteralSyntax) -> Reading[None]:
             break
         name = yield from source.word()
         yield from source.skip_space()
-        if not name or not (yield from source.accept("{")):
+        if not reader.is_name(name) or not (yield from source.accept("{")):
             reader.report("a call has no arguments")
             reader.prose.text(name)
             break
@@ -75,15 +73,15 @@ def _key(reader: Reader, syntax: LiteralSyntax) -> Reading[str]:
     return text.strip()
 
 
-_GEMMA4 = ("<|tool_call>", "<tool_call|>", '<|"|>', ("<|tool_response>", "<tool_response|>"))
-_FUNCTION_GEMMA = ("<start_function_call>", "<end_function_call>", "<escape>", ("<start_function_response>",))
+_GEMMA4 = ("<|tool_call>", "<tool_call|>", '<|"|>')
+_FUNCTION_GEMMA = ("<start_function_call>", "<end_function_call>", "<escape>")
 
 FORMAT = ToolFormat(
     name="gemma4",
     grammar=call_grammar(*_GEMMA4),
     is_written_by=lambda template: _GEMMA4[0] in template and _GEMMA4[1] in template,
     openers=_GEMMA4[:1],
-    markers=[*_GEMMA4[:3], *_GEMMA4[3]],
+    markers=[*_GEMMA4, "<|tool_response>", "<tool_response|>"],
 )
 
 FUNCTION_GEMMA = ToolFormat(
@@ -91,5 +89,5 @@ FUNCTION_GEMMA = ToolFormat(
     grammar=call_grammar(*_FUNCTION_GEMMA),
     is_written_by=lambda template: _FUNCTION_GEMMA[0] in template,
     openers=_FUNCTION_GEMMA[:1],
-    markers=[*_FUNCTION_GEMMA[:3], *_FUNCTION_GEMMA[3]],
+    markers=[*_FUNCTION_GEMMA, "<start_function_response>"],
 )

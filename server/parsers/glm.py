@@ -50,8 +50,7 @@ def key_value_grammar(tags: KeyValueTags) -> Grammar:
     syntax = _syntax(tags)
 
     def grammar(reader: Reader) -> Reading[None]:
-        strays = [tags.close, tags.key_open, tags.value_open, *tags.ends]
-        while (yield from reader.prose.until([tags.open], strays)):
+        while (yield from reader.prose.until([tags.open])):
             yield from _call(reader, tags, syntax)
 
     return grammar
@@ -66,7 +65,7 @@ def _call(reader: Reader, tags: KeyValueTags, syntax: KeyedSyntax) -> Reading[No
         return
     text, marker = yield from source.text_until([tags.key_open, tags.close, tags.open])
     name, _, rest = text.strip().partition("\n")
-    if marker == tags.key_open and name:
+    if marker == tags.key_open and reader.is_name(name.strip()):
         reader.calls.begin(name.strip())
         source.unread(marker)
         yield from keyed_arguments(reader, name.strip(), syntax)
@@ -80,7 +79,7 @@ def _bare(reader: Reader, name: str, rest: str) -> None:
     """A call without tagged arguments: only a name, or a name with something that may be JSON."""
     if not rest and " " in name:
         name, _, rest = name.partition(" ")
-    if name in reader.tools or (name and not rest and name.isidentifier()):
+    if name in reader.tools or (not rest and reader.is_name(name)):
         if rest and not rest.startswith("{"):
             reader.report("a call's arguments are neither tagged nor JSON")
         reader.calls.whole(name, rest)

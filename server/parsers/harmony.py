@@ -35,8 +35,9 @@ def grammar(reader: Reader) -> Reading[None]:
             reader.prose.text(header if _is_prose(header) else "")
             continue
         recipient = _RECIPIENT.search(header)
-        if recipient and recipient[1].startswith("functions."):
-            yield from _call(reader, recipient[1].removeprefix("functions."))
+        name = recipient[1].removeprefix("functions.") if recipient else ""
+        if name != (recipient and recipient[1]) and reader.is_name(name):
+            yield from _call(reader, name)
         elif "analysis" in header or recipient:
             yield from source.until(_BODY_ENDS, reader.prose.reason)
             reader.prose.end_stretch()

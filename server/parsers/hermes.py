@@ -11,7 +11,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
 def grammar(reader: Reader) -> Reading[None]:
-    while (yield from reader.prose.until([OPEN], [CLOSE])):
+    while (yield from reader.prose.until([OPEN])):
         yield from envelope(reader)
 
 

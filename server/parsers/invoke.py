@@ -64,8 +64,7 @@ def invoke_grammar(tags: InvokeTags, bare_invoke: bool) -> Grammar:
     openers = [*tags.envelope_opens, *(tags.invokes if bare_invoke else ())]
 
     def grammar(reader: Reader) -> Reading[None]:
-        strays = [marker for marker in tags.markers if marker not in openers and marker.endswith(">")]
-        while marker := (yield from reader.prose.until(openers, strays)):
+        while marker := (yield from reader.prose.until(openers)):
             while marker in (*tags.envelope_opens, *tags.invoke_closes, *tags.invokes):
                 if marker in tags.invokes:
                     yield from _call(reader, syntax)
@@ -87,7 +86,7 @@ def _next_call(reader: Reader, tags: InvokeTags) -> Reading[str]:
 def _call(reader: Reader, syntax: KeyedSyntax) -> Reading[None]:
     attributes, end = yield from reader.source.text_until([">", *syntax.closes])
     name = attribute(_NAME, attributes)
-    if not name:
+    if not reader.is_name(name):
         reader.report("a call has no name")
         return
     reader.calls.begin(name)

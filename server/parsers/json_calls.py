@@ -87,7 +87,7 @@ def _member(reader: Reader, ends: Sequence[str], call: _Call, key: str) -> Readi
         return (yield from _members(reader, ends, call))
     if key in (*_NAME_KEYS, *_WRAPPERS) and first == '"' and not call.has_begun:
         name = yield from json_string(source, ends)
-        if not name or (call.only_known and name not in reader.tools):
+        if not name or not reader.is_name(name) or (call.only_known and name not in reader.tools):
             return False
         call.has_begun = True
         reader.calls.begin(name)

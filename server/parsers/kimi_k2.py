@@ -10,16 +10,16 @@ from .source import Reading
 
 SECTION, SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 CALL, ARGUMENTS, CALL_END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
+_ALL = [SECTION, SECTION_END, CALL, ARGUMENTS, CALL_END]
 _NUMBER = re.compile(r":\d+$")
 
 
 def grammar(reader: Reader) -> Reading[None]:
-    strays = [SECTION, SECTION_END, ARGUMENTS, CALL_END]
-    while marker := (yield from reader.prose.until([SECTION, CALL], strays[1:])):
+    while marker := (yield from reader.prose.until([SECTION, CALL])):
         while marker in (SECTION, CALL):
             if marker == CALL:
                 yield from _call(reader)
-            text, marker = yield from reader.source.text_until([CALL, *strays])
+            text, marker = yield from reader.source.text_until(_ALL)
             if marker in (CALL_END, ARGUMENTS):
                 marker = SECTION
             if text.strip():
@@ -31,7 +31,7 @@ def _call(reader: Reader) -> Reading[None]:
     source = reader.source
     call_id, marker = yield from source.text_until([ARGUMENTS, CALL_END, CALL, SECTION_END])
     name = _NUMBER.sub("", call_id.strip()).removeprefix("functions.")
-    if marker != ARGUMENTS or not name:
+    if marker != ARGUMENTS or not reader.is_name(name):
         reader.report("a call has no arguments")
         reader.prose.text(call_id)
         source.unread(marker)
@@ -53,5 +53,5 @@ FORMAT = ToolFormat(
     grammar=grammar,
     is_written_by=lambda template: SECTION in template,
     openers=[SECTION, CALL],
-    markers=[SECTION, SECTION_END, CALL, ARGUMENTS, CALL_END],
+    markers=_ALL,
 )

@@ -15,7 +15,7 @@ _MARKS = [OPEN, ARGUMENTS, CALL_ID]
 
 
 def grammar(reader: Reader) -> Reading[None]:
-    while (yield from reader.prose.until([OPEN], [ARGUMENTS, CALL_ID])):
+    while (yield from reader.prose.until([OPEN])):
         yield from reader.source.skip_space()
         if (yield from reader.source.peek()) in ("[", "{") and not (yield from _at_mark(reader)):
             unread = yield from json_calls(reader, [OPEN])
@@ -37,15 +37,16 @@ def _named_calls(reader: Reader) -> Reading[None]:
         name, marker = yield from source.text_until([*_MARKS, "{"])
         while marker == CALL_ID:
             _, marker = yield from source.text_until([*_MARKS, "{"])
-        is_call = bool(name.strip()) and (marker == ARGUMENTS or (marker == "{" and name.strip() in reader.tools))
+        name = name.strip()
+        is_call = reader.is_name(name) and (marker == ARGUMENTS or (marker == "{" and name in reader.tools))
         if not is_call:
-            if name.strip():
+            if name:
                 reader.report("a call has no arguments")
-            reader.prose.text(name.strip())
+            reader.prose.text(name)
             source.unread(marker if marker in (OPEN, "{") else "")
             return
         source.unread(marker.removeprefix(ARGUMENTS))
-        yield from _arguments(reader, name.strip())
+        yield from _arguments(reader, name)
         yield from source.skip_space()
         if (yield from source.accept(OPEN)):
             continue

@@ -33,14 +33,14 @@ class Prose:
         self._space = ""
         self._watch = watch
 
-    def until(self, openers: Sequence[str], strays: Sequence[str] = ()) -> Reading[str]:
+    def until(self, openers: Sequence[str]) -> Reading[str]:
         """Pass text on up to the first of `openers`; read that and return it, "" at the end of the answer.
 
-        `strays` are dropped where they stand. An opener inside reasoning ends the reasoning: models forget
+        An opener inside reasoning ends the reasoning: models forget
         to close it before they call.
         """
         while True:
-            markers = (*openers, *strays, *self._ends, *self._starts)
+            markers = (*openers, *self._ends, *self._starts)
             write = self.reason if self._is_reasoning else self.text
             marker = yield from self._source.until(markers, write)
             if marker in openers or not marker:

@@ -18,7 +18,7 @@ _SYNTAX = LiteralSyntax(quotes=['"', "'"], has_escapes=True, closes=CLOSES, open
 
 def grammar(reader: Reader) -> Reading[None]:
     yield from _bare_list(reader)
-    while (yield from reader.prose.until(OPENS, CLOSES)):
+    while (yield from reader.prose.until(OPENS)):
         yield from _marked_list(reader)
 
 

@@ -18,7 +18,7 @@ PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
 
 
 def grammar(reader: Reader) -> Reading[None]:
-    while marker := (yield from reader.prose.until([*OPENS, FUNCTION], [*CLOSES, FUNCTION_END, PARAMETER_END])):
+    while marker := (yield from reader.prose.until([*OPENS, FUNCTION])):
         if marker == FUNCTION:
             yield from _function(reader)
         else:
@@ -43,7 +43,7 @@ def _envelope(reader: Reader) -> Reading[None]:
 def _function(reader: Reader) -> Reading[None]:
     name, end = yield from reader.source.text_until([">", *CLOSES, FUNCTION_END])
     name = name.strip().strip("\"'")
-    if not name or end != ">":
+    if end != ">" or not reader.is_name(name):
         reader.report("a function has no name")
         reader.prose.text(name)
         return

@@ -30,6 +30,7 @@ from .base import OutputParser, Reader, ReasoningFormat, ToolFormat
 from .calls import CallWriter, new_call_id
 from .foreign import ForeignMarkers
 from .prose import Prose
+from .scrubber import Scrubber
 from .source import Reading, Source
 from .stop_strings import StopStrings
 
@@ -118,6 +119,8 @@ class AnswerParser:
         self._deltas: list[Delta] = []
         self._source = Source()
         self._stops = StopStrings(stop)
+        has_calls = bool(tools) or not tool_format.needs_tools
+        self._scrubber = Scrubber((*(tool_format.markers if has_calls else ()), *think.starts, *think.ends))
         foreign = ForeignMarkers(tool_format, TOOL_FORMATS, self._mismatch)
         prose = Prose(
             self._source,
@@ -130,7 +133,7 @@ class AnswerParser:
         emit_call = self._discard if tool_choice.mode is ToolMode.NONE else self._deltas.append
         calls = CallWriter(emit_call, new_id)
         reader = Reader(self._source, prose, calls, {tool.name: tool for tool in tools}, self._malformed)
-        self._reading = (tool_format.grammar if tools or not tool_format.needs_tools else _no_calls)(reader)
+        self._reading = (tool_format.grammar if has_calls else _no_calls)(reader)
 
     @property
     def stop_sequence(self) -> str:
@@ -149,10 +152,10 @@ class AnswerParser:
         self._source.is_ended = True
         for _ in self._reading:
             raise AssertionError("a grammar waits for text after the end of the text")
-        return self._drain()
+        return self._drain() + self._scrubber.finish()
 
     def _drain(self) -> list[Delta]:
-        deltas = list(self._deltas)
+        deltas = self._scrubber.feed(self._deltas)
         self._deltas.clear()
         return deltas
 

@@ -114,7 +114,7 @@ def held_back(text: str, markers: Sequence[str]) -> int:
     longest = max((len(marker) for marker in markers), default=0)
     for count in range(min(longest - 1, len(text)), 0, -1):
         tail = text[len(text) - count :]
-        if any(marker.startswith(tail) for marker in markers):
+        if any(len(marker) > count and marker.startswith(tail) for marker in markers):
             return count
     return 0
 

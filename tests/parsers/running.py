@@ -11,11 +11,11 @@ from pathlib import Path
 from omlx.server.dialects.base import Answer, collect
 from omlx.server.events import Finished, FinishReason, ReasoningDelta, TextDelta, Usage
 from omlx.server.parsers.selection import Formats, make_parser
-from omlx.server.requests import ToolCall, ToolChoice, ToolDefinition
+from omlx.server.requests import Json, ToolCall, ToolChoice, ToolDefinition
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
-STRING = {"type": "string"}
+STRING: Json = {"type": "string"}
 TOOLS = (
     ToolDefinition(
         "get_weather",

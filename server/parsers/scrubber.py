@@ -1,0 +1,56 @@
+"""The last step: no mark of the model's formats stands in text or reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..events import Delta, ReasoningDelta, TextDelta
+from .source import first_of, held_back
+
+
+class Scrubber:
+    """Takes marks out of prose, across deltas too, and where taking one out would make another.
+
+    Grammars read the marks that mean something; what is left over is a model's slip.
+    """
+
+    def __init__(self, markers: Iterable[str]) -> None:
+        self._markers = tuple(markers)
+        self._reach = max(map(len, self._markers), default=1) - 1
+        self._kind: type[TextDelta] | type[ReasoningDelta] = TextDelta
+        self._held = ""
+        self._tail = ""
+
+    def feed(self, deltas: Iterable[Delta]) -> list[Delta]:
+        scrubbed: list[Delta] = []
+        for delta in deltas:
+            if not isinstance(delta, self._kind):
+                scrubbed += self.finish()
+            if isinstance(delta, TextDelta | ReasoningDelta):
+                self._kind = type(delta)
+                text = self._scrub(delta.text)
+                scrubbed += [self._kind(text)] if text else []
+            else:
+                scrubbed.append(delta)
+        return scrubbed
+
+    def finish(self) -> list[Delta]:
+        """What was held back as the possible beginning of a mark."""
+        held = self._scrub("", is_ended=True)
+        self._tail = ""
+        return [self._kind(held)] if held else []
+
+    def _scrub(self, text: str, is_ended: bool = False) -> str:
+        passed: list[str] = []
+        self._held += text
+        while True:
+            window = self._tail + self._held
+            start, marker = first_of(window, self._markers)
+            sure = len(window) - (0 if is_ended else held_back(window, self._markers))
+            is_found = bool(marker) and start < sure
+            keep = window[len(self._tail) : start if is_found else sure]
+            self._held = window[start + len(marker) :] if is_found else window[max(sure, len(self._tail)) :]
+            passed.append(keep)
+            self._tail = (self._tail + keep)[-self._reach :] if self._reach else ""
+            if not is_found:
+                return "".join(passed)
