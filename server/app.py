@@ -18,6 +18,7 @@ from .engine.generation import Generator
 from .engine.model_text import ModelText
 from .engine.process import EngineProcess
 from .errors import OmlxError
+from .metrics import Metrics
 from .models.pool import ModelPool
 from .settings import ServeSettings
 
@@ -40,10 +41,12 @@ def create_app(settings: ServeSettings, pool: ModelPool[EngineProcess], instance
         finally:
             await pool.close()
 
+    metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
     context = Context(
         pool=pool,
         text_of=text_of,
-        generator=Generator(pool, text_of),
+        generator=Generator(pool, text_of, metrics),
+        metrics=metrics,
         instance_id=instance_id,
         heartbeat_seconds=settings.heartbeat_seconds,
     )

@@ -15,6 +15,7 @@ from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..errors import EngineFailure, OmlxError
 from ..events import Delta, Event, Finished, PrefillProgress
+from .failures import id_headers
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ async def answer(
             generation = await _unless_client_leaves(request.receive, generator.start(call.request))
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
         body = await _unless_client_leaves(request.receive, _whole_answer(call, generator))
-        return Response(body, media_type="application/json", headers={"request-id": request_id})
+        return Response(body, media_type="application/json", headers=id_headers(request_id))
     except ClientLeft:
         return Response(b"", status_code=_CLIENT_CLOSED_REQUEST)
 
@@ -72,8 +73,8 @@ class EventStream(Response[None]):
             await _unless_client_leaves(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
-        headers = [*_SSE_HEADERS, (b"request-id", self._request_id.encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        ids = [(name.encode(), value.encode()) for name, value in id_headers(self._request_id).items()]
+        await send({"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *ids]})
         async for records in self.records():
             await send({"type": "http.response.body", "body": records, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..engine.generation import Generator
 from ..engine.model_text import ModelText
 from ..engine.process import EngineProcess
+from ..metrics import Metrics
 from ..models.pool import ModelPool
 
 
@@ -18,5 +19,6 @@ class Context:
     pool: ModelPool[EngineProcess]
     text_of: Callable[[str], ModelText]
     generator: Generator
+    metrics: Metrics
     instance_id: str
     heartbeat_seconds: float

@@ -20,6 +20,11 @@ def new_request_id() -> str:
     return f"req_{uuid4().hex}"
 
 
+def id_headers(request_id: str) -> dict[str, str]:
+    """The request's id under the names the two SDKs read."""
+    return {"request-id": request_id, "x-request-id": request_id}
+
+
 def dialect_of(path: str) -> Dialect:
     """The dialect that errors on `path` are told in."""
     return anthropic_messages if path.removeprefix("/anthropic").startswith("/v1/messages") else openai_chat
@@ -68,7 +73,7 @@ def _status(error: OmlxError) -> int:
 
 
 def _headers(error: OmlxError, request_id: str) -> dict[str, str]:
-    headers = {"request-id": request_id}
+    headers = id_headers(request_id)
     if isinstance(error, ServiceError) and error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     return headers

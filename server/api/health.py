@@ -1,4 +1,5 @@
-"""`GET /health`: the process answers. `GET /ready`: the models asked for at start are loaded."""
+"""`GET /health`: the process answers. `GET /ready`: the models asked for at start are loaded.
+`GET /metrics`: Prometheus."""
 
 from __future__ import annotations
 
@@ -48,4 +49,8 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         status_code = 200 if now.status == "ok" else 503
         return Response(msgspec.json.encode(now), status_code=status_code, media_type="application/json")
 
-    return [get_health, get_ready]
+    @get("/metrics")
+    async def get_metrics() -> Response[bytes]:
+        return Response(context.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [get_health, get_ready, get_metrics]

@@ -6,21 +6,19 @@ This is the one pipeline that every dialect shares, streaming or not. It runs in
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import replace
-from time import perf_counter
 
 from ..errors import ContextOverflow
 from ..events import Event, Finished, FinishReason, PrefillProgress, ReasoningDelta, ToolCallDelta, Usage
+from ..metrics import Metrics
 from ..models.pool import Lease, ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
 from .messages import SequenceUpdate, Submit
 from .model_text import ModelText
 from .process import EngineProcess
-
-logger = logging.getLogger(__name__)
+from .record import RequestRecord
 
 
 class Generation:
@@ -30,12 +28,15 @@ class Generation:
     """
 
     def __init__(
-        self, request: GenerationRequest, text: ModelText, prompt: Prompt, lease: Lease[EngineProcess]
+        self,
+        request: GenerationRequest,
+        text: ModelText,
+        prompt: Prompt,
+        lease: Lease[EngineProcess],
+        record: RequestRecord,
     ) -> None:
-        self._request = request
         self._lease = lease
-        self._started_at = perf_counter()
-        self._first_token_at = 0.0
+        self._record = record
         self._decoder = text.decoder(request, prompt)
         self._num_computed_tokens = 0
         self._calls_tools = False
@@ -48,6 +49,7 @@ class Generation:
         """Wait until the engine has taken the request in; raises why it could not."""
         update = await self._stream.next()
         self.usage = replace(self.usage, num_cached_tokens=update.num_cached_tokens)
+        self._record.admitted(self.usage)
         self._pending = update
 
     async def next(self) -> list[Event]:
@@ -69,13 +71,13 @@ class Generation:
         """Stop the engine's work on this request and give the model back."""
         if not self.is_finished:
             self.is_finished = True
-            self._log("aborted")
+            self._record.ended(self.usage, "aborted")
         self._stream.close()
         self._lease.release()
 
     def _decode(self, update: SequenceUpdate) -> list[Event]:
-        if update.token_ids and not self._first_token_at:
-            self._first_token_at = perf_counter()
+        if update.token_ids:
+            self._record.generated(len(update.token_ids))
         deltas = self._decoder.feed(update.token_ids)
         stop_sequence = self._decoder.stop_sequence
         is_last = update.finish_reason is not None or bool(stop_sequence)
@@ -103,35 +105,17 @@ class Generation:
             reason = FinishReason.TOOL_CALLS
         assert reason is not None
         self.is_finished = True
-        self._log(reason.value)
+        self._record.ended(self.usage, reason.value)
         return Finished(reason, self.usage, stop_sequence)
-
-    def _log(self, outcome: str) -> None:
-        """One line a request; no text of the prompt or the answer."""
-        now = perf_counter()
-        first_token_at = self._first_token_at or now
-        decode_seconds = now - first_token_at
-        rate = (self.usage.num_output_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0
-        logger.info(
-            "request %s: model %s, %d prompt tokens (%d cached), %d output tokens, "
-            "first token after %.0f ms, %.1f tokens/s, %s",
-            self._request.request_id,
-            self._request.model,
-            self.usage.num_prompt_tokens,
-            self.usage.num_cached_tokens,
-            self.usage.num_output_tokens,
-            1000 * (first_token_at - self._started_at),
-            max(rate, 0.0),
-            outcome,
-        )
 
 
 class Generator:
     """Starts generations on the pool's models."""
 
-    def __init__(self, pool: ModelPool[EngineProcess], text_of: Callable[[str], ModelText]) -> None:
+    def __init__(self, pool: ModelPool[EngineProcess], text_of: Callable[[str], ModelText], metrics: Metrics) -> None:
         self._pool = pool
         self._text_of = text_of
+        self._metrics = metrics
 
     async def start(self, request: GenerationRequest) -> Generation:
         """Render, check the window, load the model, and wait for admission.
@@ -139,10 +123,11 @@ class Generator:
         Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
         promised to the client by then.
         """
+        record = RequestRecord(request.request_id, request.model, self._metrics)
         text, prompt = await self._render(request)
         lease = await self._pool.lease(request.model)
         try:
-            generation = Generation(request, text, prompt, lease)
+            generation = Generation(request, text, prompt, lease, record)
         except BaseException:
             lease.release()
             raise

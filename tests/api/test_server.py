@@ -317,3 +317,16 @@ async def test_the_model_list_comes_in_the_shape_the_client_reads(tmp_path: Path
     assert (codex["models"][0]["slug"], codex["models"][0]["context_window"]) == (MODEL, 4096)
     assert wrong.status_code == 400
     assert wrong.json()["error"]
+
+
+async def test_metrics_count_what_was_served(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        await server.client.post(CHAT, json=CHAT_BODY)
+        await server.client.post(CHAT, json=CHAT_BODY)
+        lines = (await server.client.get("/metrics")).text.splitlines()
+    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert figures['omlx:generation_tokens_total{model_name="tiny"}'] == "6.0"
+    assert figures['omlx:request_success_total{finished_reason="stop",model_name="tiny"}'] == "2.0"
+    assert figures['omlx:time_to_first_token_seconds_count{model_name="tiny"}'] == "2.0"
+    assert float(figures['omlx:prefix_cache_hits_total{model_name="tiny"}']) > 0
+    assert figures['omlx:num_requests_running{model_name="tiny"}'] == "0.0"

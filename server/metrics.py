@@ -1,0 +1,90 @@
+"""What the server counts, for Prometheus. Names and meanings are vLLM's, under `omlx:`.
+
+vLLM's list: https://docs.vllm.ai/en/latest/usage/metrics.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .engine.messages import EngineStats
+from .events import Usage
+
+_FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+_REQUEST_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_LABEL = "model_name"
+
+
+class Metrics:
+    """The counters of one server. `stats` gives each engine's state when it is asked for."""
+
+    def __init__(self, stats: Callable[[], Mapping[str, EngineStats]]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_EngineCollector(stats))
+        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of admitted requests")
+        self._cached_tokens = self._counter("prefix_cache_hits", "Prompt tokens found in the prefix cache")
+        self._queried_tokens = self._counter("prefix_cache_queries", "Prompt tokens looked for in the prefix cache")
+        self._generation_tokens = self._counter("generation_tokens", "Tokens generated")
+        self._finished = Counter(
+            "omlx:request_success", "Requests by how they ended", (_LABEL, "finished_reason"), registry=self._registry
+        )
+        self._queue = self._histogram("request_queue_time_seconds", "Arrival to admission", _FIRST_TOKEN_SECONDS)
+        self._first_token = self._histogram(
+            "time_to_first_token_seconds", "Arrival to the first token", _FIRST_TOKEN_SECONDS
+        )
+        self._token_gap = self._histogram("inter_token_latency_seconds", "Between two tokens", _TOKEN_SECONDS)
+        self._request = self._histogram("e2e_request_latency_seconds", "Arrival to the end", _REQUEST_SECONDS)
+
+    def admitted(self, model: str, usage: Usage, queue_seconds: float) -> None:
+        self._prompt_tokens.labels(model).inc(usage.num_prompt_tokens)
+        self._queried_tokens.labels(model).inc(usage.num_prompt_tokens)
+        self._cached_tokens.labels(model).inc(usage.num_cached_tokens)
+        self._queue.labels(model).observe(queue_seconds)
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self._first_token.labels(model).observe(seconds)
+
+    def next_tokens(self, model: str, count: int, seconds: float) -> None:
+        """`count` tokens came together, `seconds` after those before them."""
+        for _ in range(count):
+            self._token_gap.labels(model).observe(seconds / count)
+
+    def finished(self, model: str, usage: Usage, reason: str, seconds: float) -> None:
+        self._generation_tokens.labels(model).inc(usage.num_output_tokens)
+        self._finished.labels(model, reason).inc()
+        self._request.labels(model).observe(seconds)
+
+    def render(self) -> bytes:
+        """The text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, words: str) -> Counter:
+        return Counter(f"omlx:{name}", words, (_LABEL,), registry=self._registry)
+
+    def _histogram(self, name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"omlx:{name}", words, (_LABEL,), buckets=buckets, registry=self._registry)
+
+
+class _EngineCollector(Collector):
+    """The engines' own figures, read when they are asked for."""
+
+    def __init__(self, stats: Callable[[], Mapping[str, EngineStats]]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        gauges = (
+            ("num_requests_running", "Requests being computed", lambda stats: stats.num_running),
+            ("num_requests_waiting", "Requests waiting", lambda stats: stats.num_waiting),
+            ("prefix_cache_bytes", "Memory the prefix cache holds", lambda stats: stats.cache_bytes),
+            ("engine_memory_bytes", "Memory the engine holds", lambda stats: stats.memory_bytes),
+        )
+        for name, words, read in gauges:
+            family = GaugeMetricFamily(f"omlx:{name}", words, labels=(_LABEL,))
+            for model, stats in self._stats().items():
+                family.add_metric((model,), read(stats))
+            yield family
