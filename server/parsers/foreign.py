@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .base import ToolFormat
+from .marks import marks
 
 
 class ForeignMarkers:
@@ -14,13 +15,14 @@ class ForeignMarkers:
         self._names = {
             opener: each.name for each in formats for opener in each.openers if opener not in set(own.markers)
         }
-        self._overlap = max((len(opener) for opener in self._names), default=1) - 1
+        self._marks = marks(*self._names)
         self._found = found
         self._tail = ""
 
     def see(self, text: str) -> None:
         seen = self._tail + text
-        for opener, name in self._names.items():
-            if opener in seen:
-                self._found(name)
-        self._tail = seen[-self._overlap :] if self._overlap else ""
+        position, opener = self._marks.find(seen)
+        while opener:
+            self._found(self._names[opener])
+            position, opener = self._marks.find(seen, position + 1)
+        self._tail = seen[-self._marks.reach :]

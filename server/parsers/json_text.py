@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from .source import Reading, Source, held_back
+from .marks import marks
+from .source import Reading, Source
 
 _IN_STRING = re.compile(r'["\\]')
 _STRUCTURE = re.compile(r'["{}\[\]]')
@@ -69,15 +70,18 @@ def json_value(source: Source, emit: Callable[[str], None], ends: Sequence[str])
     the value comes to its end after all: from there on nothing is passed on until that is known.
     """
     scanner = JsonScanner()
+    searched = marks(*ends)
     scanned = 0
     doubtful = -1
     while True:
         text = source.buffer
         limit = len(text)
         if not source.is_ended:
-            limit -= held_back(text, ends)
+            limit -= searched.held_back(text)
         while scanned < limit:
-            stop, is_marker = _next_end(text, scanned, limit, ends)
+            end, _ = searched.find(text, scanned)
+            is_marker = 0 <= end < limit
+            stop = end if is_marker else limit
             count = scanner.feed(text[scanned:stop])
             if count >= 0:
                 emit(source.take(scanned + count))
@@ -111,9 +115,3 @@ def json_string(source: Source, ends: Sequence[str]) -> Reading[str | None]:
     except ValueError:
         return None
     return value if isinstance(value, str) else None
-
-
-def _next_end(text: str, start: int, limit: int, ends: Sequence[str]) -> tuple[int, bool]:
-    """Where the next of `ends` begins, or the limit."""
-    positions = [at for end in ends if 0 <= (at := text.find(end, start)) < limit]
-    return (min(positions), True) if positions else (limit, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..events import Delta, ReasoningDelta, TextDelta
-from .source import first_of, held_back
+from .marks import marks
 
 
 class Scrubber:
@@ -15,8 +15,8 @@ class Scrubber:
     """
 
     def __init__(self, markers: Iterable[str]) -> None:
-        self._markers = tuple(markers)
-        self._reach = max(map(len, self._markers), default=1) - 1
+        self._marks = marks(*markers)
+        self._reach = self._marks.reach
         self._kind: type[TextDelta] | type[ReasoningDelta] = TextDelta
         self._held = ""
         self._tail = ""
@@ -45,8 +45,8 @@ class Scrubber:
         self._held += text
         while True:
             window = self._tail + self._held
-            start, marker = first_of(window, self._markers)
-            sure = len(window) - (0 if is_ended else held_back(window, self._markers))
+            start, marker = self._marks.find(window)
+            sure = len(window) - (0 if is_ended else self._marks.held_back(window))
             is_found = bool(marker) and start < sure
             keep = window[len(self._tail) : start if is_found else sure]
             self._held = window[start + len(marker) :] if is_found else window[max(sure, len(self._tail)) :]

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
+from .marks import marks
+
 Value = TypeVar("Value")
 Reading = Generator[None, None, Value]
 """A piece of a grammar: gives a `Value` in the end, yields nothing while it waits for text."""
@@ -52,9 +54,10 @@ class Source:
 
         Returns "" at the end of the text. Where two markers start at one place the longer one wins.
         """
+        searched = marks(*markers)
         while True:
-            position, marker = first_of(self.buffer, markers)
-            safe = len(self.buffer) if self.is_ended else len(self.buffer) - held_back(self.buffer, markers)
+            position, marker = searched.find(self.buffer)
+            safe = len(self.buffer) if self.is_ended else len(self.buffer) - searched.held_back(self.buffer)
             if marker and position < safe:
                 if position:
                     emit(self.take(position))
@@ -107,20 +110,3 @@ class Source:
                 self.take(len(word))
                 return word
             yield
-
-
-def held_back(text: str, markers: Sequence[str]) -> int:
-    """How many characters at the end of `text` may be the beginning of one of `markers`."""
-    longest = max((len(marker) for marker in markers), default=0)
-    for count in range(min(longest - 1, len(text)), 0, -1):
-        tail = text[len(text) - count :]
-        if any(len(marker) > count and marker.startswith(tail) for marker in markers):
-            return count
-    return 0
-
-
-def first_of(text: str, markers: Sequence[str]) -> tuple[int, str]:
-    """Where the first of `markers` stands, and which: the longest of those that begin there."""
-    found = [(at, -len(marker), marker) for marker in markers if (at := text.find(marker)) >= 0]
-    position, _, marker = min(found, default=(-1, 0, ""))
-    return position, marker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .source import held_back
+from .marks import Marks
 
 
 class StopStrings:
@@ -15,6 +15,7 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
+        self._marks = Marks(self._stops)
         self._held = ""
         self.found = ""
 
@@ -30,7 +31,7 @@ class StopStrings:
             self.found = stop
             passed, self._held = self._held[:position], ""
             return passed
-        keep = held_back(self._held, self._stops)
+        keep = self._marks.held_back(self._held)
         passed = self._held[: len(self._held) - keep]
         self._held = self._held[len(passed) :]
         return passed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .source import Reading, Source, first_of, held_back
+from .marks import marks
+from .source import Reading, Source
 
 
 def value_text(
@@ -16,9 +17,10 @@ def value_text(
     sign that the value's end is missing. From there on nothing is passed on until an end comes, and then it
     was text, or one of `opens` or the answer's end, and then the value ended before it.
     """
+    searched = marks(*ends, *closes)
     while True:
-        position, marker = first_of(source.buffer, (*ends, *closes))
-        sure = len(source.buffer) - (0 if source.is_ended else held_back(source.buffer, (*ends, *closes)))
+        position, marker = searched.find(source.buffer)
+        sure = len(source.buffer) - (0 if source.is_ended else searched.held_back(source.buffer))
         if marker and position < sure:
             _pass(source, emit, position)
             if marker in ends:
@@ -33,14 +35,17 @@ def value_text(
 def _after_close(
     source: Source, emit: Callable[[str], None], ends: Sequence[str], opens: Sequence[str]
 ) -> Reading[str]:
+    searched = marks(*ends, *opens)
+    start = 0
     while True:
-        position, marker = first_of(source.buffer, (*ends, *opens))
-        sure = len(source.buffer) - (0 if source.is_ended else held_back(source.buffer, (*ends, *opens)))
+        position, marker = searched.find(source.buffer, start)
+        sure = len(source.buffer) - (0 if source.is_ended else searched.held_back(source.buffer))
         if marker in ends and position < sure:
             _pass(source, emit, position)
             return source.take(len(marker))
         if (marker and position < sure) or source.is_ended:
             return ""
+        start = max(start, sure - searched.reach)
         yield
 
 
