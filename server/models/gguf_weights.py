@@ -158,7 +158,7 @@ def _encode(path: Path, tensor: StoredTensor, raw: Raw) -> tuple[bytes, ...]:
     values = dequantize_rows(raw, source.type)
     _check_finite(path, source.name, values)
     if tensor.float_type == "F16" and np.abs(values).max() > np.finfo(np.float16).max:
-        raise UnsupportedModel(f"{path}: {source.name!r} has values float16 cannot hold; give --dtype bfloat16")
+        raise UnsupportedModel(f"{path}: {source.name!r} has values float16 cannot hold; give --type bfloat16")
     if tensor.bits is None:
         return (float_bytes(values, tensor.float_type),)
     return _quantize(values, tensor)

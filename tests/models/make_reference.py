@@ -13,6 +13,7 @@ import json
 import sys
 import urllib.request
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -57,16 +58,17 @@ TEXTS = (
 
 def load(gguf: Path) -> Any:
     """The model in float32, evaluated on the CPU."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    torch, transformers = import_module("torch"), import_module("transformers")
 
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    ).eval()
 
 
 def greedy(model: Any, token_ids: Sequence[int], count: int) -> tuple[list[int], list[float]]:
     """`count` greedy tokens after `token_ids`, stop tokens included, and all logits of the first of them."""
-    import torch
+    torch = import_module("torch")
 
     inputs, cache, written, first = torch.tensor([list(token_ids)]), None, list[int](), list[float]()
     with torch.inference_mode():
@@ -81,10 +83,8 @@ def greedy(model: Any, token_ids: Sequence[int], count: int) -> tuple[list[int],
 
 def answers(gguf: Path, num_prompts: int) -> list[dict[str, object]]:
     """What the model writes after each prompt, by transformers alone."""
-    from transformers import AutoTokenizer
-
     model = load(gguf)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = import_module("transformers").AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     found: list[dict[str, object]] = []
     for prompt in PROMPTS[:num_prompts]:
         token_ids = tokenizer.encode(prompt, add_special_tokens=False)
@@ -97,7 +97,7 @@ def answers(gguf: Path, num_prompts: int) -> list[dict[str, object]]:
 
 def llama_cpp_token_ids(gguf: Path) -> list[list[int]]:
     """llama.cpp's token ids for each of `TEXTS`."""
-    import xllamacpp
+    xllamacpp = import_module("xllamacpp")
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(gguf)

@@ -106,7 +106,7 @@ class SmallLlama:
             return random.standard_normal((rows, columns), dtype=np.float32) * np.float32(columns**-0.5)
 
         def vector(size: int) -> npt.NDArray[np.float32]:
-            return 1 + random.standard_normal(size, dtype=np.float32) / 8
+            return np.float32(1) + random.standard_normal(size, dtype=np.float32) / np.float32(8)
 
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         weights = {"token_embd.weight": ("model.embed_tokens.weight", matrix(len(self.tokens), self.hidden))}
@@ -126,7 +126,10 @@ class SmallLlama:
             if self.attention_biases:
                 for part, size in (("q", queries), ("k", keys), ("v", keys), ("o", self.hidden)):
                     name = "attn_output" if part == "o" else f"attn_{part}"
-                    weights[f"{block}.{name}.bias"] = (f"{target}.self_attn.{part}_proj.bias", vector(size) - 1)
+                    weights[f"{block}.{name}.bias"] = (
+                        f"{target}.self_attn.{part}_proj.bias",
+                        vector(size) - np.float32(1),
+                    )
         weights["output_norm.weight"] = ("model.norm.weight", vector(self.hidden))
         if not self.tied:
             weights["output.weight"] = ("lm_head.weight", matrix(len(self.tokens), self.hidden))

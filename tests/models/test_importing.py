@@ -233,7 +233,7 @@ def test_values_float16_cannot_hold_leave_nothing_behind(tmp_path: Path) -> None
     worth = small.write(tmp_path / "small.gguf")
     small.raw["output_norm.weight"] = (Type.F32, np.full(64, 1e9, np.float32))
     assert worth
-    with pytest.raises(UnsupportedModel, match="--dtype bfloat16"):
+    with pytest.raises(UnsupportedModel, match="--type bfloat16"):
         import_small(tmp_path, small, ImportType.KEEP)
     assert list((tmp_path / "models").iterdir()) == []
 
