@@ -84,6 +84,11 @@ wheel: setup ## Build the wheel into dist
 bench: setup ## Time the server beside mlx_lm.server on the embedded model
 	$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: torture
+torture: setup ## Abuse the editing of settings files: random edits, kills in the middle of writes
+	$(BIN)/python -m tests.torture.edits --json 20000 --yaml 5000 --toml 5000
+	$(BIN)/python -m tests.torture.kills
+
 .PHONY: lock
 lock: ## Write the hash-locked requirements anew (needs uv); UPGRADE=1 moves to newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
