@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ..requests import Json, ToolCall, ToolDefinition
 
 _INSTRUCTIONS = """# Tools
@@ -33,8 +35,8 @@ def canonical_json(value: object) -> str:
 def parsed_arguments(call: ToolCall) -> dict[str, Json]:
     """The call's arguments as an object; what is not one is kept under the key `raw`."""
     try:
-        value = json.loads(call.arguments or "{}")
-    except ValueError:
+        value = msgspec.json.decode(call.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):  # nesting deeper than any template could render
         value = call.arguments
     return value if isinstance(value, dict) else {"raw": value}
 
