@@ -13,7 +13,7 @@ _TOKEN = re.compile(
     r"(?P<blank>\s+|\ufeff|//[^\n\r\u2028\u2029]*|/\*.*?\*/)"
     r"|(?P<text>\"(?:[^\"\\]++|\\.)*+\"|'(?:[^'\\]++|\\.)*+')"
     r"|(?P<mark>[{}\[\]:,])"
-    r"|(?P<word>[^\s{}\[\]:,\"'/]+)",
+    r"|(?P<word>[^\s\ufeff{}\[\]:,\"'/]+)",
     re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(\r\n|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL)

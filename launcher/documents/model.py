@@ -162,7 +162,7 @@ def _with_key(path: Steps, value: Value) -> Value:
 def _merge(path: Path, old: Value, new: Value) -> list[Change]:
     if same(old, new):
         return []
-    if isinstance(old, dict) and isinstance(new, dict) and old and new:
+    if isinstance(old, dict) and isinstance(new, dict) and new:
         changes: list[Change] = []
         for key, value in new.items():
             changes += _merge((*path, key), old[key], value) if key in old else [Set((*path, key), value)]

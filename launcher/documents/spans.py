@@ -168,5 +168,5 @@ def _with_space(text: str, start: int, end: int, last: bool) -> tuple[int, int]:
         newline = left - 2 if text[left - 2 : left] == "\r\n" else left - 1
         return newline, right
     if last:
-        return (start, end) if alone else (left, end)
+        return (start, right) if alone else (left, end)
     return start, right
