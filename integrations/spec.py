@@ -107,7 +107,11 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One agent. `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere."""
+    """One agent.
+
+    `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables` get
+    the key beside KEY_VARIABLE, where the agent reads no other name. `other_places` of its program are below the home.
+    """
 
     name: str
     title: str
@@ -117,4 +121,5 @@ class Integration:
     summary: str
     wire: Callable[[Target, Surroundings], Wiring]
     unset: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
     other_places: tuple[str, ...] = ()

@@ -44,7 +44,7 @@ def make_plan(
         raise LauncherError(f"{integration.title} cannot be wired: {refusal}") from refusal
     environment = {
         **wiring.environment,
-        KEY_VARIABLE: target.api_key,
+        **dict.fromkeys((KEY_VARIABLE, *integration.key_variables), target.api_key),
         **_proxy_bypass(target.url, surroundings.environ),
     }
     return LaunchPlan(

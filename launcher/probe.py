@@ -15,7 +15,7 @@ from .errors import ANSWERS_WRONG, ENDPOINT_BROKEN, BadAnswer, ServerDown
 if TYPE_CHECKING:
     import httpx
 
-_LONG_PROMPT_ITEMS = 270
+_LONG_PROMPT_ITEMS = 236
 _LONG_PROMPT_WINDOW = 6500
 _SPEED_UP = 1.5
 

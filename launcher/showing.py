@@ -52,13 +52,14 @@ def plan_shell(plan: LaunchPlan, has_own_key: bool) -> str:
 
     The key isn't printed: it is in the user's environment already, or the server asks for none.
     """
-    key = [] if has_own_key else [f"export {KEY_VARIABLE}=none"]
-    others = {name: value for name, value in plan.environment.items() if name != KEY_VARIABLE}
+    keys = [name for name, value in plan.environment.items() if _is_key(value, plan) and name != KEY_VARIABLE]
+    others = {name: value for name, value in plan.environment.items() if not _is_key(value, plan)}
     return "\n".join(
         [
             *(f"unset {name}" for name in plan.unset),
             *(f"export {name}={shlex.quote(_masked(value, plan))}" for name, value in sorted(others.items())),
-            *key,
+            *([] if has_own_key else [f"export {KEY_VARIABLE}=none"]),
+            *(f'export {name}="${KEY_VARIABLE}"' for name in keys),
             f"# {_masked(shlex.join((plan.executable, *plan.arguments)), plan)}",
         ]
     )
@@ -167,7 +168,11 @@ def probe_json(probed: Probed) -> str:
 
 
 def _shown_value(name: str, value: str, plan: LaunchPlan) -> str:
-    return MASK if name == KEY_VARIABLE else _masked(value, plan)
+    return MASK if _is_key(value, plan) else _masked(value, plan)
+
+
+def _is_key(value: str, plan: LaunchPlan) -> bool:
+    return value == plan.environment[KEY_VARIABLE]
 
 
 def _masked(text: str, plan: LaunchPlan) -> str:

@@ -1,0 +1,70 @@
+"""Hermes (PyPI `hermes-agent`), checked with 0.19.0.
+
+Hermes lays a managed folder's config.yaml over the user's own, key by key, and a variable says where that folder is: so
+a file of this run wires it and the user's file, sessions and skills stay as they are. Every route is set, since each has
+its own provider and a way of falling back to a cloud: main, delegation, each auxiliary task, no fallback. `${…}` in it is
+expanded from the environment. Hermes refuses windows under 64,000 tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .spec import KEY_VARIABLE, PROVIDER, Integration, Refusal, RunFile, Surroundings, Target, Wiring
+
+_MANAGED = "HERMES_MANAGED_DIR"
+_TIMEOUT_SECONDS = 3600
+_TASKS = (
+    *("approval", "background_review", "compression", "curator", "goal_judge", "kanban_decomposer", "mcp"),
+    *("memory_query_rewrite", "moa_aggregator", "moa_reference", "monitor", "profile_describer", "skills_hub"),
+    *("title_generation", "triage_specifier", "tts_audio_tags", "vision", "web_extract"),
+)
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    managed = Path(surroundings.environ.get(_MANAGED) or "/etc/hermes")
+    if surroundings.read(managed / "config.yaml") is not None:
+        raise Refusal(f"{managed} already manages it, and a launch would displace that")
+    text = json.dumps(_config(target), indent=2) + "\n"  # JSON is YAML.
+    file = RunFile.of(surroundings.run_directory, "config.yaml", text)
+    return Wiring(surroundings.arguments, {_MANAGED: str(file.path.parent)}, files=(file,))
+
+
+def _config(target: Target) -> dict[str, object]:
+    route = {"provider": PROVIDER, "base_url": target.openai_url, "api_key": f"${{{KEY_VARIABLE}}}"}
+    small = {**route, "model": target.haiku.name, "timeout": _TIMEOUT_SECONDS}
+    limits: dict[str, object] = {"max_tokens": target.model.max_output_tokens}
+    if target.context_window is not None:
+        limits["context_length"] = target.context_window
+    models = {model.name: {"context_length": model.context_window} for model in target.models if model.context_window}
+    return {
+        "model": {**route, "default": target.model.name, **limits},
+        "providers": {
+            PROVIDER: {
+                "name": PROVIDER,
+                "base_url": target.openai_url,
+                "key_env": KEY_VARIABLE,
+                "models": models,
+                "request_timeout_seconds": _TIMEOUT_SECONDS,
+                "stale_timeout_seconds": _TIMEOUT_SECONDS,
+            }
+        },
+        "delegation": {**route, "model": target.sonnet.name},
+        "auxiliary": dict.fromkeys(_TASKS, small),
+        "fallback_providers": [],
+        "fallback_model": {},
+        "security": {"allow_lazy_installs": False},
+    }
+
+
+INTEGRATION = Integration(
+    name="hermes",
+    title="Hermes",
+    executable="hermes",
+    install="pipx install hermes-agent",
+    minimum_context=64_000,
+    summary="a managed folder of this run, laid over the user's config.yaml; every route and every served model",
+    wire=wire,
+    unset=("CUSTOM_BASE_URL", "HERMES_INFERENCE_MODEL", "HERMES_INFERENCE_PROVIDER", "OPENAI_BASE_URL"),
+)

@@ -1,0 +1,29 @@
+"""Kilo (npm `@kilocode/cli`), checked with 7.7.7.
+
+A fork of opencode with its configuration: `KILO_CONFIG_CONTENT` is merged over the user's own files.
+"""
+
+from __future__ import annotations
+
+from ._opencode_config import inline_config
+from .spec import Integration, Surroundings, Target, Wiring
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    environment = {
+        "KILO_CONFIG_CONTENT": inline_config(target, surroundings, "KILO_CONFIG_CONTENT"),
+        "KILO_DISABLE_AUTOUPDATE": "1",
+        "KILO_DISABLE_MODELS_FETCH": "1",
+    }
+    return Wiring(surroundings.arguments, environment)
+
+
+INTEGRATION = Integration(
+    name="kilo",
+    title="Kilo",
+    executable="kilo",
+    install="npm install -g @kilocode/cli",
+    minimum_context=16_384,
+    summary="inline configuration in `KILO_CONFIG_CONTENT`, merged over the user's; every served model is listed",
+    wire=wire,
+)

@@ -1,0 +1,32 @@
+"""opencode (npm `opencode-ai`), checked with 1.18.33.
+
+Opencode merges the JSON in `OPENCODE_CONFIG_CONTENT` over the user's own files, and expands `{env:…}` in it. A title is
+asked for beside the first turn, of `small_model`. Without `limit` it knows no window and compacts too late or for ever;
+`timeout: false` keeps it from giving up on a slow prefill and asking again.
+"""
+
+from __future__ import annotations
+
+from ._opencode_config import inline_config
+from .spec import Integration, Surroundings, Target, Wiring
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    environment = {
+        "OPENCODE_CONFIG_CONTENT": inline_config(target, surroundings, "OPENCODE_CONFIG_CONTENT"),
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    }
+    return Wiring(surroundings.arguments, environment)
+
+
+INTEGRATION = Integration(
+    name="opencode",
+    title="opencode",
+    executable="opencode",
+    install="npm install -g opencode-ai",
+    minimum_context=16_384,
+    summary="inline configuration in `OPENCODE_CONFIG_CONTENT`, merged over the user's; every served model is listed",
+    wire=wire,
+    other_places=(".opencode/bin/opencode",),
+)

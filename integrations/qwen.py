@@ -1,0 +1,57 @@
+"""Qwen Code (npm `@qwen-code/qwen-code`), checked with 0.24.4.
+
+Its system settings rank above the user's and are found by a variable, so a file of this run stands in for them and
+takes the real ones in. They name every served model, its window, and the variable that holds the key. `--auth-type` and
+`--model` rank above a choice saved by `/auth` or `/model`. Usage statistics would be sent to the outside.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ._options import json_object, object_at
+from .spec import KEY_VARIABLE, Integration, Model, RunFile, Surroundings, Target, Wiring
+
+_SYSTEM_SETTINGS = "QWEN_CODE_SYSTEM_SETTINGS_PATH"
+_TIMEOUT_MILLISECONDS = 3_600_000
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    old_path = surroundings.environ.get(_SYSTEM_SETTINGS, "/etc/qwen-code/settings.json")
+    old = json_object(old_path if surroundings.read(Path(old_path)) is not None else None, surroundings)
+    settings = {
+        **old,
+        "modelProviders": {"openai": [_model(model, target.openai_url) for model in target.models]},
+        "fastModel": target.haiku.name,
+        "privacy": {**object_at(old, "privacy"), "usageStatisticsEnabled": False},
+    }
+    file = RunFile.of(surroundings.run_directory, "settings.json", json.dumps(settings, indent=2) + "\n")
+    return Wiring(
+        ("--auth-type", "openai", "--model", target.model.name, *surroundings.arguments),
+        {_SYSTEM_SETTINGS: str(file.path), "QWEN_STREAM_IDLE_TIMEOUT_MS": str(_TIMEOUT_MILLISECONDS)},
+        files=(file,),
+    )
+
+
+def _model(model: Model, url: str) -> dict[str, object]:
+    generation: dict[str, object] = {
+        "timeout": _TIMEOUT_MILLISECONDS,
+        "samplingParams": {"max_tokens": model.max_output_tokens},
+    }
+    if model.context_window is not None:
+        generation["contextWindowSize"] = model.context_window
+    entry = {"id": model.name, "name": model.name, "baseUrl": url, "envKey": KEY_VARIABLE}
+    return {**entry, "generationConfig": generation}
+
+
+INTEGRATION = Integration(
+    name="qwen",
+    title="Qwen Code",
+    executable="qwen",
+    install="npm install -g @qwen-code/qwen-code",
+    minimum_context=32_768,
+    summary="a settings file of this run in the system settings' place; every served model is listed",
+    wire=wire,
+    unset=("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "QWEN_MODEL"),
+)
