@@ -33,15 +33,18 @@ def plan_restore(home: Path, agent: str) -> tuple[FileRestore, ...]:
 
 
 def restore(home: Path, agent: str) -> tuple[FileRestore, ...]:
-    """Undo the agent's wiring and forget it, file by file; what could not be undone stays wired."""
+    """Undo the agent's wiring and forget it, file by file, the last one first: the first one's folders must be empty.
+
+    What could not be undone stays wired.
+    """
     done: list[FileRestore] = []
     with files.locked(home, records.journal_file(home, agent)):
         remaining = records.load(home, agent)
         while remaining:
-            done.append(_restore_one(home, remaining[0]))
-            remaining = remaining[1:]
+            done.append(_restore_one(home, remaining[-1]))
+            remaining = remaining[:-1]
             records.save(home, agent, remaining)
-    return tuple(done)
+    return tuple(reversed(done))
 
 
 def _restore_one(home: Path, record: FileRecord) -> FileRestore:

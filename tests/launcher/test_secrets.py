@@ -21,10 +21,10 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.items: dict[tuple[str, str], str] = {}
 
-    def get_password(self, service: str, username: str) -> str | None:
+    def get_password(self, service: str, username: str, /) -> str | None:
         return self.items.get((service, username))
 
-    def set_password(self, service: str, username: str, password: str) -> None:
+    def set_password(self, service: str, username: str, password: str, /) -> None:
         self.items[service, username] = password
 
 

@@ -104,11 +104,11 @@ def _at(model: Any, path: Path) -> Any:
 
 def _with(model: Any, path: Path, new: Any) -> Any:
     model = copy.deepcopy(model)
-    parent = _at(model, path[:-1])
+    parent: Any = _at(model, path[:-1])
     if isinstance(parent, list) and path[-1] == len(parent):
         parent.append(new)
     else:
-        parent[path[-1]] = new
+        parent[path[-1]] = new  # pyright: ignore[reportCallIssue, reportArgumentType]
     return model
 
 
