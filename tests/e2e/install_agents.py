@@ -96,7 +96,16 @@ def _install_package(name: str, node: Node) -> Path:
     for file in ("package.json", "package-lock.json"):
         shutil.copyfile(_PINS / name / file, folder / file)
     print(f"installing {name} from npm into {folder.relative_to(_ROOT)}", file=sys.stderr, flush=True)
-    command = [node.program, node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [
+        node.program,
+        node.npm,
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--loglevel=error",
+    ]
     environment = {
         **os.environ,
         "PATH": f"{CACHE / 'bin'}{os.pathsep}{os.environ['PATH']}",
