@@ -5,9 +5,7 @@ Everything that can be refused is refused before a byte is written; the folder a
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -23,6 +21,7 @@ from .gguf import GgufFile, read_gguf
 from .gguf_llama import convert_config, plan_tensors, read_shape
 from .gguf_tokenizer import convert_tokenizer
 from .gguf_weights import FLOAT_NAMES, WeightPlan, plan_weights, write_weights
+from .placing import new_folder, write_synced
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes of weights written so far and in all."""
@@ -67,20 +66,14 @@ def import_gguf(
     if target.exists() and not (target / "config.json").is_file():
         raise ModelError(f"{target} is there and no model folder; choose another --name")
     plan, documents = _plan(read_gguf(path), resolve_type(dtype))
-    models_folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(models_folder).free
-    if plan.size_bytes + _SPARE_BYTES > free:
-        raise ModelError(f"{models_folder} has {free >> 20} MiB free, the model takes {plan.size_bytes >> 20} MiB")
-    work = models_folder / f".{target.name}.{secrets.token_hex(4)}.importing"
-    work.mkdir()
     try:
-        write_weights(plan, work / "model.safetensors", progress or _ignore)
-        for file_name, document in documents.items():
-            _write_synced(work / file_name, msgspec.json.format(msgspec.json.encode(document), indent=2))
-        _sync_folder(work)
-        _put_in_place(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with new_folder(target) as work:
+            _check_space(models_folder, plan.size_bytes)
+            write_weights(plan, work / "model.safetensors", progress or _ignore)
+            for file_name, document in documents.items():
+                write_synced(work / file_name, msgspec.json.format(msgspec.json.encode(document), indent=2))
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
     return target
 
 
@@ -125,34 +118,10 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _put_in_place(work: Path, target: Path) -> None:
-    """Rename `work` to `target`; a model that stood there is moved aside first and removed last."""
-    replaced = work.with_suffix(".replaced")
-    if target.exists():
-        target.rename(replaced)
-    try:
-        work.rename(target)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(target)
-        raise
-    _sync_folder(target.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check_space(folder: Path, size_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size_bytes + _SPARE_BYTES > free:
+        raise ModelError(f"{folder} has {free >> 20} MiB free, the model takes {size_bytes >> 20} MiB; make room")
 
 
 def _ignore(done: int, total: int) -> None:

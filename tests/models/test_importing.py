@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -255,6 +257,30 @@ def test_a_name_that_is_taken_is_refused_and_force_replaces_it(tmp_path: Path) -
     import_gguf(tmp_path / "small.gguf", models_folder=tmp_path / "models", force=True)
     assert not (folder / "mark").exists()
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["small"]
+
+
+def test_an_import_that_is_killed_is_cleared_up_by_the_next_one(tmp_path: Path) -> None:
+    SmallLlama().write(tmp_path / "small.gguf")
+    code = (
+        "import os, sys; from pathlib import Path; from omlx.server.models.importing import import_gguf;"
+        "import_gguf(Path(sys.argv[1]), models_folder=Path(sys.argv[2]), progress=lambda *_: os.kill(os.getpid(), 9))"
+    )
+    models = tmp_path / "models"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "small.gguf"), str(models)], check=False)
+    (leftover,) = models.iterdir()
+    assert leftover.name.startswith(".small.")
+    assert discover([models]) == ()
+    (models / "other").mkdir()
+    (models / "other").rename(models / leftover.name.replace("small", "other").replace("importing", "replaced"))
+    import_gguf(tmp_path / "small.gguf", models_folder=models)
+    assert sorted(path.name for path in models.iterdir()) == ["other", "small"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    SmallLlama().write(tmp_path / "small.gguf")
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match="cannot be written"):
+        import_gguf(tmp_path / "small.gguf", models_folder=tmp_path / "file" / "models")
 
 
 def test_force_never_replaces_what_is_no_model(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""A folder that appears whole or not at all, whatever happens on the way.
+
+It is made beside its place under a hidden name with our process id, synced, and renamed. What a killed process
+left behind is put right the next time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(importing|replaced)", re.ASCII)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of `target` when the block ends without an error.
+
+    A folder that stood there is replaced. Raises `OSError` where the disk does not let it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_up(target.parent)
+    work = target.parent / f".{target.name}.{os.getpid()}.importing"
+    work.mkdir()
+    try:
+        yield work
+        _sync_folder(work)
+        _put_in_place(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the disk has it."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _put_in_place(work: Path, target: Path) -> None:
+    """Rename `work` to `target`; what stood there is moved aside first and removed last."""
+    replaced = work.with_suffix(".replaced")
+    if target.exists():
+        target.rename(replaced)
+    try:
+        work.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise
+    _sync_folder(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _clear_up(parent: Path) -> None:
+    """Remove what dead processes left, and bring back a folder that one had only moved aside."""
+    for path in parent.iterdir():
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or _is_alive(int(match[2])):
+            continue
+        place = parent / match[1]
+        if match[3] == "replaced" and not place.exists():
+            path.rename(place)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
