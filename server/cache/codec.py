@@ -1,75 +1,85 @@
-"""Blocks out of, and back into, mlx-lm's per-layer cache objects of one sequence (batch size 1).
-
-Two kinds of layer state:
-- rows: one row a token along axis -2 (full attention's keys and values, MLA latents). A block holds the
-  rows of its tokens, and the first n rows of it serve n tokens.
-- the rest (rotating windows, recurrent states): only the whole state at a position can be kept, so a
-  block of such a model can be resumed from only where a snapshot was taken.
-"""
+"""Blocks out of, and back into, a model's cache objects of one sequence; and blocks as bytes."""
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_map
-from mlx_lm.models.cache import CacheList, KVCache
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import CacheList
 
-LayerCache = Any
-"""One of mlx-lm's cache objects; they share no base worth typing against."""
+from .layer_kinds import LayerCache, LayerKind, Snapshot, kind_of
+from .tensor_file import DamagedFile, Tensor, pack, unpack
+
+__all__ = ["BlockPayload", "CacheCodec", "LayerCache", "evaluate"]
+
+_DTYPES = {
+    "F32": mx.float32,
+    "F16": mx.float16,
+    "BF16": mx.bfloat16,
+    "U8": mx.uint8,
+    "U16": mx.uint16,
+    "U32": mx.uint32,
+    "I8": mx.int8,
+    "I32": mx.int32,
+    "I64": mx.int64,
+    "BOOL": mx.bool_,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPayload:
-    """`rows[i]` are the arrays of the i-th row layer, `state` the snapshot of all other layers, if taken."""
+    """The cached values of one block: `rows[i]` are those of the i-th layer, `snapshots[i]` the rest of its
+    state at the block's end, where it was taken."""
 
-    rows: tuple[tuple[mx.array, mx.array], ...]
-    state: tuple[LayerCache, ...] | None
-    nbytes: int
+    rows: tuple[tuple[mx.array, ...], ...]
+    snapshots: tuple[Snapshot, ...]
     divisible: bool
 
     @property
     def resumable(self) -> bool:
-        return self.divisible or self.state is not None
+        return self.divisible or bool(self.snapshots)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        kept = [array for layer in self.rows for array in layer]
+        return kept + [array for snapshot in self.snapshots for array in snapshot.arrays.values()]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
 
 
 class CacheCodec:
-    """Knows which layers of a model keep rows. `make_cache` makes the model's empty per-layer caches."""
+    """Knows the kinds of a model's layers. `make_cache` makes the model's empty per-layer caches."""
 
     def __init__(self, make_cache: Callable[[], list[LayerCache]]) -> None:
         self._make_cache = make_cache
-        self._divisible = all(_keeps_rows(layer) for layer in _leaves(make_cache()))
-
-    @property
-    def divisible(self) -> bool:
-        """Whether a cached prefix can be cut at any token."""
-        return self._divisible
+        self._kinds: list[LayerKind] = [kind_of(leaf) for leaf in _leaves(make_cache())]
+        self._kind_names = " ".join(type(kind).__name__ for kind in self._kinds)
+        self.divisible = all(kind.divisible for kind in self._kinds)
 
     def cut(
         self, caches: Sequence[LayerCache], blocks: Sequence[tuple[int, int]], snapshot: bool
     ) -> list[BlockPayload]:
         """The payloads of token ranges the caches hold, evaluated and sharing nothing with them.
 
-        With `snapshot` the last block also gets the state of the layers without rows; the caches must
-        then stand exactly at its end.
+        With `snapshot` the last block can be resumed from; the caches must then stand exactly at its end.
         """
-        leaves = _leaves(caches)
+        leaves = list(zip(self._kinds, _leaves(caches), strict=True))
         payloads = []
         for index, (start, stop) in enumerate(blocks):
-            rows = tuple(
-                (mx.contiguous(leaf.keys[..., start:stop, :]), mx.contiguous(leaf.values[..., start:stop, :]))
-                for leaf in leaves
-                if _keeps_rows(leaf)
-            )
-            state = None
-            if snapshot and index == len(blocks) - 1 and not self._divisible:
-                state = tuple(_copy(leaf) for leaf in leaves if not _keeps_rows(leaf))
-            arrays = [array for pair in rows for array in pair] + [a for leaf in state or () for a in _arrays(leaf)]
-            mx.eval(arrays)
-            payloads.append(BlockPayload(rows, state, sum(array.nbytes for array in arrays), self._divisible))
+            rows = tuple(tuple(map(mx.contiguous, kind.rows(leaf, start, stop))) for kind, leaf in leaves)
+            snapshots: tuple[Snapshot, ...] = ()
+            if snapshot and index == len(blocks) - 1 and not self.divisible:
+                snapshots = tuple(_own(kind.snapshot(leaf)) for kind, leaf in leaves)
+            payload = BlockPayload(rows, snapshots, self.divisible)
+            mx.eval(payload.arrays)
+            payloads.append(payload)
         return payloads
 
     def restore(self, payloads: Sequence[BlockPayload], num_tokens: int, capacity: int) -> list[LayerCache]:
@@ -80,59 +90,90 @@ class CacheCodec:
         caches = self._make_cache()
         if num_tokens == 0:
             return caches
-        states = iter(payloads[-1].state or ())
-        row_layers = iter(range(len(payloads[-1].rows)))
+        layers = iter(range(len(self._kinds)))
 
-        def rebuild(layer: LayerCache) -> LayerCache:
-            if isinstance(layer, CacheList):
-                layer.caches = tuple(rebuild(inner) for inner in layer.caches)
-                return layer
-            if not _keeps_rows(layer):
-                return _copy(next(states))
-            index = next(row_layers)
-            layer.keys = _join([payload.rows[index][0] for payload in payloads], num_tokens, capacity)
-            layer.values = _join([payload.rows[index][1] for payload in payloads], num_tokens, capacity)
-            layer.offset = num_tokens
-            return layer
+        def rebuild(cache: LayerCache) -> LayerCache:
+            if isinstance(cache, CacheList):
+                cache.caches = tuple(rebuild(inner) for inner in cache.caches)
+                return cache
+            layer = next(layers)
+            snapshot = payloads[-1].snapshots[layer] if payloads[-1].snapshots else Snapshot()
+            rows = [payload.rows[layer] for payload in payloads]
+            return self._kinds[layer].restore(cache, rows, snapshot, num_tokens, capacity)
 
-        return [rebuild(layer) for layer in caches]
+        return [rebuild(cache) for cache in caches]
+
+    def encode(self, payload: BlockPayload) -> bytes | None:
+        """The payload as a safetensors file; `None` where it holds something no file can."""
+        arrays = {f"rows.{i}.{j}": array for i, layer in enumerate(payload.rows) for j, array in enumerate(layer)}
+        for layer, snapshot in enumerate(payload.snapshots):
+            arrays |= {f"snapshot.{layer}.{name}": array for name, array in snapshot.arrays.items()}
+        if any(array.dtype not in _NAMES for array in arrays.values()):
+            return None
+        try:
+            scalars = json.dumps([dict(snapshot.scalars) for snapshot in payload.snapshots])
+        except TypeError:
+            return None
+        flat = {name: array.reshape(-1).view(mx.uint8) for name, array in arrays.items() if array.size}
+        mx.eval(list(flat.values()))
+        tensors = {
+            name: Tensor(_NAMES[array.dtype], array.shape, _bytes_of(flat[name]) if array.size else b"")
+            for name, array in arrays.items()
+        }
+        return pack(tensors, {"kinds": self._kind_names, "scalars": scalars})
+
+    def decode(self, raw: bytes) -> BlockPayload:
+        """The payload of `encode`'s bytes. Raises `DamagedFile`."""
+        tensors, metadata = unpack(raw)
+        rows: list[list[mx.array]] = [[] for _ in self._kinds]
+        if metadata.get("kinds") != self._kind_names:
+            raise DamagedFile("not a block of this model: its layers are of other kinds")
+        try:
+            scalars = json.loads(metadata["scalars"])
+            snapshots: list[dict[str, mx.array]] = [{} for _ in scalars]
+            for name, tensor in tensors.items():
+                part, layer, rest = name.split(".", 2)
+                if part == "rows":
+                    rows[int(layer)].append(_array_of(tensor))
+                else:
+                    snapshots[int(layer)][rest] = _array_of(tensor)
+        except (KeyError, IndexError, ValueError) as error:
+            raise DamagedFile(f"not a block of this model: {error}") from error
+        payload = BlockPayload(
+            tuple(map(tuple, rows)),
+            tuple(Snapshot(arrays, values) for arrays, values in zip(snapshots, scalars, strict=True)),
+            self.divisible,
+        )
+        mx.eval(payload.arrays)
+        return payload
 
 
 def evaluate(caches: Sequence[LayerCache]) -> None:
     """Compute everything pending in the caches."""
-    mx.eval([array for leaf in _leaves(caches) for array in _arrays(leaf)])
-
-
-def _join(pieces: list[mx.array], num_tokens: int, capacity: int) -> mx.array:
-    """The first `num_tokens` rows of the pieces, then zeros up to a capacity KVCache would grow to."""
-    room = -(-max(capacity, num_tokens) // KVCache.step) * KVCache.step
-    surplus = sum(piece.shape[-2] for piece in pieces) - num_tokens
-    if surplus:
-        pieces = [*pieces[:-1], pieces[-1][..., : pieces[-1].shape[-2] - surplus, :]]
-    shape = list(pieces[0].shape)
-    shape[-2] = room - num_tokens
-    return mx.concatenate([*pieces, mx.zeros(shape, pieces[0].dtype)], axis=-2)
+    leaves = [value for leaf in _leaves(caches) for _, value in tree_flatten(vars(leaf))]
+    mx.eval([value for value in leaves if isinstance(value, mx.array)])
 
 
 def _leaves(caches: Sequence[LayerCache]) -> list[LayerCache]:
     """The caches with every list of caches replaced by its members."""
     flat: list[LayerCache] = []
-    for layer in caches:
-        flat += _leaves(layer.caches) if isinstance(layer, CacheList) else [layer]
+    for cache in caches:
+        flat += _leaves(cache.caches) if isinstance(cache, CacheList) else [cache]
     return flat
 
 
-def _keeps_rows(leaf: LayerCache) -> bool:
-    return type(leaf) is KVCache
-
-
-def _arrays(leaf: LayerCache) -> list[mx.array]:
-    return [array for _, array in tree_flatten(vars(leaf)) if isinstance(array, mx.array)]
-
-
-def _copy(leaf: LayerCache) -> LayerCache:
+def _own(snapshot: Snapshot) -> Snapshot:
     """An independent copy: MLX writes into arrays in place, so two caches must never share one."""
-    twin = copy.copy(leaf)
-    for name, value in vars(leaf).items():
-        setattr(twin, name, tree_map(lambda x: mx.contiguous(x) if isinstance(x, mx.array) else x, value))
-    return twin
+    return Snapshot({name: mx.contiguous(array) for name, array in snapshot.arrays.items()}, snapshot.scalars)
+
+
+def _bytes_of(array: mx.array) -> memoryview:
+    buffer: Any = array
+    return memoryview(buffer)
+
+
+def _array_of(tensor: Tensor) -> mx.array:
+    if not tensor.data:
+        return mx.zeros(tensor.shape, _DTYPES[tensor.dtype])
+    raw: Any = memoryview(tensor.data)
+    return mx.array(raw, dtype=mx.uint8).view(_DTYPES[tensor.dtype]).reshape(tensor.shape)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash, block_hash, root_hash, spans
+from .tier import LowerTier
 
 
 class Payload(Protocol):
@@ -37,6 +38,8 @@ class _Node(Generic[P]):
     parent: _Node[P] | None
     token_ids: tuple[int, ...] = ()
     payload: P | None = None
+    saved: bool = False
+    """Offered to the lower tier, or come from it."""
     children: dict[BlockHash, _Node[P]] = field(default_factory=dict)
 
     @property
@@ -53,10 +56,15 @@ class Match(Generic[P]):
 
 
 class PrefixCache(Generic[P]):
-    """`identity` names what the payloads depend on besides tokens and salt; `max_bytes` is never exceeded."""
+    """`identity` names what the payloads depend on besides tokens and salt; `max_bytes` is never exceeded.
 
-    def __init__(self, identity: str, max_bytes: int) -> None:
+    Blocks go down to `lower` when a second request uses them, when memory has no more room for them, and
+    when there is nothing else to do; they come back up when a prompt wants them.
+    """
+
+    def __init__(self, identity: str, max_bytes: int, lower: LowerTier[P] | None = None) -> None:
         self._identity = identity
+        self._lower = lower
         self._max_bytes = max_bytes
         self._nbytes = 0
         self._roots: dict[str, _Node[P]] = {}
@@ -68,36 +76,115 @@ class PrefixCache(Generic[P]):
         return self._nbytes
 
     def peek(self, token_ids: Sequence[int], salt: str = "") -> int:
-        """How many leading tokens `match` would find."""
-        return self._find(token_ids, salt)[0]
+        """How many leading tokens `match` would find, short of a lower tier that fails."""
+        below = sum(len(tokens) for _, tokens in self._path_below(token_ids, salt))
+        start = len(self._full_path(token_ids[: len(token_ids) - 1], salt)) * BLOCK_TOKENS
+        return max(self._find(token_ids, salt)[0], min(start + below, len(token_ids) - 1) if below else 0)
 
     def match(self, token_ids: Sequence[int], salt: str = "") -> Match[P]:
         """The longest cached prefix that leaves at least one token to compute."""
+        self._bring_up(token_ids, salt)
         num_tokens, path = self._find(token_ids, salt)
         if path:
             self._touch(path[-1])
+        if self._lower is not None:
+            for node in path:
+                self._save(node)
+            self._lower.used([node.name for node in reversed(path)])
         return Match(num_tokens, tuple(node.payload for node in path if node.payload is not None))
 
-    def missing(self, token_ids: Sequence[int], salt: str = "") -> list[tuple[int, int]]:
-        """The blocks of `token_ids` to cut and `insert`, in order; the last one may be partial."""
+    def save_one(self) -> bool:
+        """Give the lower tier the most recent block it lacks; whether there may be more."""
+        if self._lower is None:
+            return False
+        node = next((node for node in reversed(self._recent) if not node.saved), None)
+        return node is not None and self._save(node, wait=True)
+
+    def close(self) -> None:
+        if self._lower is not None:
+            self._lower.close()
+
+    def missing(self, token_ids: Sequence[int], salt: str = "", resumable: bool = False) -> list[tuple[int, int]]:
+        """The blocks of `token_ids` to cut and `insert`, in order; the last one may be partial.
+
+        With `resumable`, a last block that is here but cannot be resumed from is to be cut again.
+        """
         path = self._full_path(token_ids, salt)
         wanted = list(spans(len(token_ids), len(path) * BLOCK_TOKENS))
-        if wanted and wanted[-1][1] % BLOCK_TOKENS and self._holds_tail(path, wanted, token_ids, salt):
-            wanted.pop()
+        if not wanted and path and resumable and not _payload(path[-1]).resumable:
+            return [(len(token_ids) - BLOCK_TOKENS, len(token_ids))]
+        if len(wanted) == 1 and wanted[0][1] % BLOCK_TOKENS:
+            tail = token_ids[wanted[0][0] :]
+            siblings = self._children(path, salt)
+            if any(_usable(sibling, tail) == len(tail) for sibling in siblings):
+                wanted.pop()
         return wanted
 
-    def insert(self, token_ids: Sequence[int], payloads: Sequence[P], salt: str = "") -> None:
-        """Keep `payloads`, one for each of the blocks `missing` just named for the same tokens."""
-        path = self._full_path(token_ids, salt)
+    def insert(
+        self, token_ids: Sequence[int], blocks: Sequence[tuple[int, int]], payloads: Sequence[P], salt: str = ""
+    ) -> None:
+        """Keep the payloads of the `blocks` that `missing` has just named for the same tokens."""
+        if not blocks:
+            return
+        path = self._full_path(token_ids[: blocks[0][0]], salt)
         parent = path[-1] if path else self._root(salt)
-        for (start, stop), payload in zip(spans(len(token_ids), len(path) * BLOCK_TOKENS), payloads, strict=False):
+        for (start, stop), payload in zip(blocks, payloads, strict=True):
             tokens = tuple(token_ids[start:stop])
-            node = _Node(block_hash(parent.name, tokens), parent, tokens, payload)
-            self._add(node)
-            parent = node
-        self._touch(parent)
-        while self._nbytes > self._max_bytes:
-            self._remove(next(iter(self._recent)))
+            parent = self._add(parent, block_hash(parent.name, tokens), tokens, payload)
+        self._settle(parent)
+
+    def _bring_up(self, token_ids: Sequence[int], salt: str) -> None:
+        """Read into memory what the lower tier has of the prompt beyond what is here."""
+        below = self._path_below(token_ids, salt)
+        if not below or self._lower is None:
+            return
+        path = self._full_path(token_ids[: len(token_ids) - 1], salt)
+        parent = path[-1] if path else self._root(salt)
+        for name, tokens in below:
+            payload = self._lower.read(name)
+            if payload is None:
+                break
+            parent = self._add(parent, name, tokens, payload)
+            parent.saved = True
+        self._settle(parent)
+
+    def _path_below(self, token_ids: Sequence[int], salt: str) -> list[tuple[BlockHash, tuple[int, ...]]]:
+        """The blocks of the prompt, after those in memory, that the lower tier has and that are of use."""
+        if self._lower is None:
+            return []
+        limit = len(token_ids) - 1
+        path = self._full_path(token_ids[:limit], salt)
+        parent = path[-1].name if path else root_hash(self._identity, salt)
+        found: list[tuple[BlockHash, tuple[int, ...]]] = []
+        for start, stop in spans(len(token_ids), len(path) * BLOCK_TOKENS):
+            lengths = [BLOCK_TOKENS] if stop - start == BLOCK_TOKENS else []
+            lengths += [length for length in self._lower.tails(parent) if length <= stop - start]
+            candidates = (tuple(token_ids[start : start + length]) for length in lengths)
+            named = ((block_hash(parent, tokens), tokens) for tokens in candidates)
+            child = next((block for block in named if self._lower.holds(block[0])), None)
+            if child is None:
+                break
+            found.append(child)
+            parent = child[0]
+            if len(child[1]) < BLOCK_TOKENS:
+                break
+        end = len(path) * BLOCK_TOKENS + sum(len(tokens) for _, tokens in found)
+        while found and not self._serves(found[-1][0], whole=end <= limit):
+            end -= len(found.pop()[1])
+        return found
+
+    def _serves(self, name: BlockHash, whole: bool) -> bool:
+        """Whether a prompt can go on from the end of this block below, or, if not `whole`, from within it."""
+        assert self._lower is not None
+        return self._lower.is_resumable(name) if whole else self._lower.is_divisible(name)
+
+    def _save(self, node: _Node[P], wait: bool = False) -> bool:
+        """Offer the node to the lower tier; whether that has it now."""
+        assert node.parent is not None
+        if self._lower is None or node.saved:
+            return True
+        node.saved = self._lower.write(node.name, node.parent.name, len(node.token_ids), _payload(node), wait)
+        return node.saved
 
     def _find(self, token_ids: Sequence[int], salt: str) -> tuple[int, list[_Node[P]]]:
         """The usable prefix's length and its nodes, the last of which may be used in part."""
@@ -105,14 +192,13 @@ class PrefixCache(Generic[P]):
         path = self._full_path(token_ids[:limit], salt)
         best, best_path = 0, []
         for depth, node in enumerate(path, start=1):
-            if node.payload is not None and node.payload.resumable:
+            if _payload(node).resumable:
                 best, best_path = depth * BLOCK_TOKENS, path[:depth]
         for depth in range(len(path), -1, -1):
             start = depth * BLOCK_TOKENS
             if start + BLOCK_TOKENS <= best:
                 break
-            parent = path[depth - 1] if depth else self._roots.get(salt)
-            for child in parent.children.values() if parent else ():
+            for child in self._children(path[:depth], salt):
                 usable = _usable(child, token_ids[start : min(start + BLOCK_TOKENS, limit)])
                 if start + usable > best and usable:
                     best, best_path = start + usable, [*path[:depth], child]
@@ -130,40 +216,45 @@ class PrefixCache(Generic[P]):
                 path.append(node)
         return path
 
-    def _holds_tail(
-        self, path: list[_Node[P]], wanted: list[tuple[int, int]], token_ids: Sequence[int], salt: str
-    ) -> bool:
-        """Whether the partial block at the end is here already, or part of a longer divisible one."""
-        if len(wanted) > 1:
-            return False
+    def _children(self, path: Sequence[_Node[P]], salt: str) -> list[_Node[P]]:
         parent = path[-1] if path else self._roots.get(salt)
-        start, stop = wanted[0]
-        tail = token_ids[start:stop]
-        children = parent.children.values() if parent else ()
-        return any(_usable(child, tail) == len(tail) for child in children)
+        return list(parent.children.values()) if parent else []
 
     def _root(self, salt: str) -> _Node[P]:
         if salt not in self._roots:
             self._roots[salt] = _Node(root_hash(self._identity, salt), None)
         return self._roots[salt]
 
-    def _add(self, node: _Node[P]) -> None:
-        assert node.parent is not None
-        assert node.payload is not None
-        for sibling in list(node.parent.children.values()):
-            if sibling.name == node.name or _replaces(node, sibling):
+    def _add(self, parent: _Node[P], name: BlockHash, tokens: tuple[int, ...], payload: P) -> _Node[P]:
+        node = parent.children.get(name)
+        if node is None:
+            node = _Node(name, parent, tokens)
+            self._recent[node] = None
+        else:
+            self._nbytes -= _payload(node).nbytes
+            node.saved = False
+        node.payload = payload
+        self._nbytes += payload.nbytes
+        for sibling in list(parent.children.values()):
+            if _replaces(node, sibling):
                 self._remove(sibling)
-        node.parent.children[node.name] = node
-        self._nbytes += node.payload.nbytes
-        self._recent[node] = None
+        parent.children[name] = node
+        return node
+
+    def _settle(self, node: _Node[P]) -> None:
+        """After insertions down to `node`: mark it used, and let the oldest go until the rest fits."""
+        self._touch(node)
+        while self._nbytes > self._max_bytes:
+            oldest = next(iter(self._recent))
+            self._save(oldest)
+            self._remove(oldest)
 
     def _remove(self, node: _Node[P]) -> None:
         assert node.parent is not None
-        assert node.payload is not None
         assert not node.children
         del node.parent.children[node.name]
         del self._recent[node]
-        self._nbytes -= node.payload.nbytes
+        self._nbytes -= _payload(node).nbytes
 
     def _touch(self, node: _Node[P]) -> None:
         """Mark the node and then its ancestors as the most recently used."""
@@ -171,6 +262,11 @@ class PrefixCache(Generic[P]):
             self._recent.pop(node)
             self._recent[node] = None
             node = node.parent
+
+
+def _payload(node: _Node[P]) -> P:
+    assert node.payload is not None
+    return node.payload
 
 
 def _usable(node: _Node[Any], token_ids: Sequence[int]) -> int:

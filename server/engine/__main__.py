@@ -20,14 +20,21 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m omlx.server.engine", description="Serve one model over a socket.")
     parser.add_argument("--model", type=Path, required=True, help="the model's folder")
     parser.add_argument("--fd", type=int, required=True, help="the number of the inherited socket")
+    parser.add_argument("--cache-dir", type=Path, help="keep prompt prefixes here across restarts")
+    parser.add_argument("--cache-bytes", type=int, help="the most all models' prefixes may take on disk")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
     ignore_interrupts()
 
     def load() -> BatchEngine:
-        from .loaded_batch import load_batch  # MLX takes a while to import; the socket is read meanwhile.
+        # MLX takes a while to import; the socket is read meanwhile.
+        from ..cache.disk_tier import DiskLimits
+        from .loaded_batch import DiskCache, load_batch
 
-        return load_batch(options.model)
+        if options.cache_dir is None:
+            return load_batch(options.model)
+        limits = DiskLimits() if options.cache_bytes is None else DiskLimits(max_bytes=options.cache_bytes)
+        return load_batch(options.model, DiskCache(options.cache_dir, limits))
 
     with socket.socket(fileno=options.fd) as connection:
         connection.setblocking(True)

@@ -10,12 +10,18 @@ from .messages import Submit
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """Facts about a loaded model. `batching` and its reason are as in `EngineReady`."""
+    """Facts about a loaded model. `batching` and its reason are as in `EngineReady`.
+
+    `checkpointed` models can be resumed only where a snapshot of their state was taken: prefill has to stop
+    at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says.
+    """
 
     device: str
     weight_bytes: int
     batching: str = "batched"
     batching_reason: str = ""
+    checkpointed: bool = False
+    checkpoint_tokens: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +67,11 @@ class BatchEngine(Protocol):
         ...
 
     def memory(self) -> MemoryUse: ...
+
+    def idle(self) -> bool:
+        """Do a small piece of work that can wait; whether there is more of it."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is written in the background. Nothing is called afterwards."""
+        ...

@@ -80,7 +80,8 @@ class Engine:
                 self._updates[sequence.request_id] = refusal(sequence.request_id, error)
                 return
             started = self._clock()
-        count = self._scheduler.chunk(sequence, decoding)
+        info = self._batch.info
+        count = self._scheduler.chunk(sequence, decoding, info.checkpoint_tokens if info.checkpointed else 0)
         token_ids = self._batch.prefill(sequence.request_id, count)
         self._scheduler.observe_prefill(count, self._clock() - started)
         sequence.num_computed_tokens += count

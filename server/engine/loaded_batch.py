@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
+from ..cache.codec import BlockPayload, CacheCodec
+from ..cache.disk_tier import DiskLimits, DiskTier
+from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
 from ..models.loading import load_model
 from . import memory
@@ -16,7 +21,15 @@ from .layout_choice import choose_layout
 from .mlx_batch import MlxBatch
 
 
-def load_batch(path: Path) -> MlxBatch:
+@dataclass(frozen=True, slots=True)
+class DiskCache:
+    """Where prefixes outlive the process. One folder serves all models."""
+
+    folder: Path
+    limits: DiskLimits
+
+
+def load_batch(path: Path, disk_cache: DiskCache | None = None) -> MlxBatch:
     """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
 
     Raises `ModelError`.
@@ -28,17 +41,18 @@ def load_batch(path: Path) -> MlxBatch:
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     choice = choose_layout(model, lambda: make_prompt_cache(model))
+    codec = CacheCodec(lambda: make_prompt_cache(model))
+    device = str(mx.default_device())
+    identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device)
+    lower: DiskTier[BlockPayload] | None = None
+    if disk_cache is not None:
+        lower = DiskTier(disk_cache.folder, identity, codec, disk_cache.limits)
     info = BatchInfo(
-        device=str(mx.default_device()),
+        device=device,
         weight_bytes=loaded.weight_bytes,
         batching=choice.batching,
         batching_reason=choice.reason,
+        checkpointed=not codec.divisible,
     )
-    return MlxBatch(
-        model,
-        info,
-        choice.layout,
-        lambda: make_prompt_cache(model),
-        PrefixCache(str(path), budget.prefix_cache),
-        vocabulary,
-    )
+    prefix_cache = PrefixCache(identity, budget.prefix_cache, lower)
+    return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary)

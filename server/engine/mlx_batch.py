@@ -17,6 +17,7 @@ from .decode_layout import DecodeLayout
 from .last_row import LastRow
 from .messages import Submit
 from .sampling import RowSampler, sample
+from .sequence import checkpoints
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +40,7 @@ class MlxBatch:
         model: nn.Module,
         info: BatchInfo,
         layout: DecodeLayout,
-        make_cache: Callable[[], list[LayerCache]],
+        codec: CacheCodec,
         prefix_cache: PrefixCache[BlockPayload],
         vocabulary: int,
     ) -> None:
@@ -47,7 +48,7 @@ class MlxBatch:
         self._info = info
         self._layout = layout
         self._last_row = LastRow(model)
-        self._codec = CacheCodec(make_cache)
+        self._codec = codec
         self._prefix_cache = prefix_cache
         self._vocabulary = vocabulary
         self._rows: dict[str, _Row] = {}
@@ -106,15 +107,21 @@ class MlxBatch:
         if row is None:
             return
         if row not in self._decoding:
-            self._remember(row, lambda: row.caches)
+            self._remember(row, lambda: row.caches, ended=True)
             return
         index = self._decoding.index(row)
-        self._remember(row, lambda: self._layout.extract(index))
+        self._remember(row, lambda: self._layout.extract(index), ended=True)
         self._layout.leave(index)
         del self._decoding[index]
 
     def memory(self) -> MemoryUse:
         return MemoryUse(self._prefix_cache.nbytes, mx.get_active_memory())
+
+    def idle(self) -> bool:
+        return self._prefix_cache.save_one()
+
+    def close(self) -> None:
+        self._prefix_cache.close()
 
     def _compute(self, row: _Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""
@@ -122,10 +129,15 @@ class MlxBatch:
         evaluate(row.caches)
         row.num_computed = stop
 
-    def _remember(self, row: _Row, caches: Callable[[], list[LayerCache]]) -> None:
-        """Keep what the row has computed for later requests. `caches` finds it, where there is any news."""
-        token_ids = row.token_ids[: row.num_computed]
-        salt = row.request.cache_salt
-        blocks = self._prefix_cache.missing(token_ids, salt)
+    def _remember(self, row: _Row, caches: Callable[[], list[LayerCache]], ended: bool = False) -> None:
+        """Keep what the row has computed for later requests. `caches` finds it, where there is any news.
+
+        States that exist at one position only are dear, so they are taken where the next request is
+        likely to part from this one.
+        """
+        resumable = ended or row.num_computed in checkpoints(row.request, self._info.checkpoint_tokens)
+        token_ids, salt = row.token_ids[: row.num_computed], row.request.cache_salt
+        blocks = self._prefix_cache.missing(token_ids, salt, resumable)
         if blocks:
-            self._prefix_cache.insert(token_ids, self._codec.cut(caches(), blocks, snapshot=True), salt)
+            payloads = self._codec.cut(caches(), blocks, snapshot=resumable)
+            self._prefix_cache.insert(token_ids, blocks, payloads, salt)

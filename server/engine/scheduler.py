@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .messages import Submit
-from .sequence import Sequence, SequenceStatus
+from .sequence import Sequence, SequenceStatus, checkpoints
 
 _SMOOTHING = 0.3
 """Weight of the newest measurement in the running means."""
@@ -90,8 +90,11 @@ class Scheduler:
         sequence.status = SequenceStatus.RUNNING
         sequence.num_cached_tokens = sequence.num_computed_tokens = num_cached_tokens
 
-    def chunk(self, sequence: Sequence, decoding: bool) -> int:
-        """How many prompt tokens of the sequence to compute next, at least 1."""
+    def chunk(self, sequence: Sequence, decoding: bool, checkpoint_tokens: int = 0) -> int:
+        """How many prompt tokens of the sequence to compute next, at least 1.
+
+        With `checkpoint_tokens` no chunk passes one of the prompt's `checkpoints`.
+        """
         limits = self._limits
         smallest = limits.min_chunk if decoding else limits.grid
         budget = limits.idle_seconds
@@ -101,8 +104,11 @@ class Scheduler:
         if self._prefill_seconds_per_token > 0:
             while size * 2 <= limits.max_chunk and size * 2 * self._prefill_seconds_per_token <= budget:
                 size *= 2
-        end = (sequence.num_computed_tokens // size + 1) * size
-        return min(end, sequence.num_prompt_tokens) - sequence.num_computed_tokens
+        done = sequence.num_computed_tokens
+        ends = [(done // size + 1) * size, sequence.num_prompt_tokens]
+        if checkpoint_tokens:
+            ends += [end for end in checkpoints(sequence.request, checkpoint_tokens) if end > done]
+        return min(ends) - done
 
     def observe_decode(self, seconds: float) -> None:
         self._decode_seconds = _mean(self._decode_seconds, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..cache.blocks import BLOCK_TOKENS
 from .messages import Submit
 
 
@@ -61,6 +62,17 @@ class Sequence:
             known = common_prefix(self.request.token_ids, other.request.token_ids) if same_salt else 0
             self._shared[other.request_id] = known
         return known
+
+
+def checkpoints(request: Submit, every: int) -> set[int]:
+    """Positions in the prompt where the next request is likely to part from this one, and its end.
+
+    Besides the request's own boundaries these are the multiples of `every`, and the last block's start: the
+    same prompt again has to stop short of its end.
+    """
+    length = len(request.token_ids)
+    last_block = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    return {*request.boundaries, *range(every, length, every), last_block, length}
 
 
 def common_prefix(left: list[int], right: list[int]) -> int:

@@ -41,7 +41,11 @@ def run(connection: socket.socket, make_batch: Callable[[], BatchEngine], limits
             connection,
             EngineReady(info.device, info.weight_bytes, load_seconds, info.batching, info.batching_reason),
         )
-        _serve(connection, commands, Engine(Scheduler(limits or SchedulerLimits()), batch, time.perf_counter))
+        engine = Engine(Scheduler(limits or SchedulerLimits()), batch, time.perf_counter)
+        try:
+            _serve(connection, commands, engine, batch)
+        finally:
+            batch.close()
     except ConnectionError:
         logger.info("the server has gone; the engine ends")
     except OmlxError as error:
@@ -61,10 +65,15 @@ def ignore_interrupts() -> None:
 
 
 def _serve(
-    connection: socket.socket, commands: queue.SimpleQueue[Command | BaseException | None], engine: Engine
+    connection: socket.socket,
+    commands: queue.SimpleQueue[Command | BaseException | None],
+    engine: Engine,
+    batch: BatchEngine,
 ) -> None:
     while True:
         wait = not engine.has_work
+        while wait and commands.empty() and batch.idle():
+            pass
         while wait or not commands.empty():
             command = commands.get()
             wait = False

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 import pytest
+
 from omlx.server.cache.prefix_cache import PrefixCache
 
 
@@ -20,8 +21,8 @@ class Block:
 
 
 def remember(cache: PrefixCache[Block], token_ids: list[int], salt: str = "", **kind) -> None:
-    blocks = [Block(tuple(token_ids[start:stop]), **kind) for start, stop in cache.missing(token_ids, salt)]
-    cache.insert(token_ids, blocks, salt)
+    spans = cache.missing(token_ids, salt, resumable=True)
+    cache.insert(token_ids, spans, [Block(tuple(token_ids[start:stop]), **kind) for start, stop in spans], salt)
 
 
 def found(cache: PrefixCache[Block], token_ids: list[int], salt: str = "") -> int:
@@ -64,6 +65,9 @@ def test_a_block_without_a_state_is_passed_through_but_not_resumed_from():
     assert found(cache, list(range(600))) == 0
     remember(cache, list(range(550)), divisible=False)
     assert found(cache, list(range(600))) == 550
+    assert found(cache, list(range(540))) == 0
+    remember(cache, list(range(512)), divisible=False)
+    assert found(cache, list(range(540))) == 512
 
 
 def test_salts_and_identities_share_nothing():

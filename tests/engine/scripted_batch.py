@@ -24,6 +24,7 @@ class ScriptedBatch:
         self._history: list[tuple[str, list[int]]] = []
         self.opened: list[str] = []
         self.released: list[str] = []
+        self.closed = False
         self.chunks: list[tuple[str, int]] = []
 
     @property
@@ -59,6 +60,12 @@ class ScriptedBatch:
 
     def memory(self) -> MemoryUse:
         return MemoryUse()
+
+    def idle(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
 
     def _ready(self, request_id: str) -> bool:
         return self._positions[request_id] == len(self._requests[request_id].token_ids)

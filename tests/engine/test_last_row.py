@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
+
 from omlx.server.engine.last_row import LastRow
 
 from .tiny_model import prompt_of, tiny_llama

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import gemma2, llama, mamba
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
+
 from omlx.server.engine.layout_choice import choose_layout
 from omlx.server.engine.slot_layout import SlotLayout
 

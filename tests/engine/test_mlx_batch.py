@@ -6,6 +6,7 @@ import random
 
 import mlx.core as mx
 import pytest
+
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.scheduler import SchedulerLimits

@@ -15,6 +15,7 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx.utils import tree_flatten
+
 from omlx.server.engine.messages import EngineFailed, EngineMessage, EngineReady, StepOutput
 from omlx.server.engine.wire import frame, read_frame
 
@@ -44,12 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+def process(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
     with theirs:
         argv = [sys.executable, "-m", "omlx.server.engine", "--model", str(folder), "--fd", str(theirs.fileno())]
-        child = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
+        child = subprocess.Popen([*argv, *options], pass_fds=[theirs.fileno()])
     with ours:
         try:
             yield child, ours
@@ -81,6 +82,22 @@ def test_it_answers_like_the_model_survives_ctrl_c_and_ends_with_its_parent(fold
             finished = message.updates[0].finish_reason
         assert token_ids == greedy_solo(tiny_llama(), prompt_of(20), 8)
     assert child.returncode == 0
+
+
+def test_a_prompt_is_warm_after_a_restart(folder: Path, tmp_path: Path):
+    cached = []
+    for _ in range(2):
+        with process(folder, "--cache-dir", str(tmp_path), "--cache-bytes", "100000000") as (_, connection):
+            receive(connection)
+            connection.sendall(frame(submit("a", prompt_of(600), 1)))
+            message = receive(connection)
+            while not (isinstance(message, StepOutput) and message.updates and message.updates[0].finish_reason):
+                message = receive(connection)
+            cached.append(message.updates[0].num_cached_tokens)
+            connection.sendall(frame(submit("b", prompt_of(600), 1)))
+            while not (isinstance(message, StepOutput) and message.updates and message.updates[0].request_id == "b"):
+                message = receive(connection)
+    assert cached == [0, 599]
 
 
 def test_a_folder_without_a_model_is_reported(tmp_path: Path):

@@ -7,6 +7,7 @@ from collections import Counter
 
 import mlx.core as mx
 import pytest
+
 from omlx.server.engine.sampling import RowSampler, sample
 from omlx.server.requests import SamplingParams
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
 from omlx.server.engine.sequence import Sequence

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+
 from omlx.server.engine.batch import BatchEngine
 from omlx.server.engine.messages import (
     Cancel,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import llama
 from mlx_lm.models.cache import make_prompt_cache
+
+from omlx.server.cache.codec import CacheCodec
+from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 from omlx.server.cache.prefix_cache import PrefixCache
 from omlx.server.engine.batch import BatchInfo
 from omlx.server.engine.decode_layout import DecodeLayout
@@ -51,15 +56,19 @@ def greedy_solo(model: nn.Module, prompt: list[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
-def make_batch(model: nn.Module, layout: DecodeLayout | None = None, max_bytes: int = 1 << 26) -> MlxBatch:
-    return MlxBatch(
-        model,
-        BatchInfo("test", 0),
-        layout or SlotLayout(model),
-        lambda: make_prompt_cache(model),
-        PrefixCache("test", max_bytes),
-        VOCABULARY,
-    )
+def make_batch(
+    model: nn.Module,
+    layout: DecodeLayout | None = None,
+    max_bytes: int = 1 << 26,
+    disk: Path | None = None,
+    identity: str = "test",
+) -> MlxBatch:
+    """A batch on the model; with `disk`, its prefix cache has a tier there."""
+    codec = CacheCodec(lambda: make_prompt_cache(model))
+    lower = None if disk is None else DiskTier(disk, identity, codec, DiskLimits(free_share=1.0))
+    info = BatchInfo("test", 0, checkpointed=not codec.divisible)
+    prefix_cache = PrefixCache(identity, max_bytes, lower)
+    return MlxBatch(model, info, layout or SlotLayout(model), codec, prefix_cache, VOCABULARY)
 
 
 def submit(request_id: str, prompt: list[int], max_tokens: int = 8, sampling: SamplingParams = GREEDY) -> Submit:

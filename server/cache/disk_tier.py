@@ -1,0 +1,278 @@
+"""The prefix cache on disk: one safetensors file a block, in one folder a model.
+
+The folder is its own manifest: a file's name says which block it holds, whose child it is, how many tokens
+it has, where a sequence can go on from it, and the checksum of all this and its contents. So
+nothing is opened at start, and a file that was cut, changed or renamed is found out, deleted and missed.
+Files appear under their name only when they are whole. Recency is the file's modification time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import shutil
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from .blocks import BLOCK_TOKENS, BlockHash
+from .tensor_file import DamagedFile
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".safetensors"
+_DIVISIBLE, _RESUMABLE, _PASSABLE = _USES = "drp"
+"""A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
+_QUEUED_BLOCKS = 4
+_RESCAN_WRITES = 64
+"""Other engines write to the same root, so its files are counted anew from time to time."""
+
+
+class Payload(Protocol):
+    @property
+    def resumable(self) -> bool: ...
+    @property
+    def divisible(self) -> bool: ...
+
+
+P = TypeVar("P", bound=Payload)
+
+
+class PayloadCodec(Protocol[P]):
+    """Payloads as bytes. `encode` gives `None` for one it cannot write; `decode` raises `DamagedFile`."""
+
+    def encode(self, payload: P) -> bytes | None: ...
+    def decode(self, raw: bytes) -> P: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLimits:
+    """Bytes. All models' files together never pass `max_bytes`, nor `free_share` of what the disk would have
+    free without them."""
+
+    max_bytes: int = 50 << 30
+    max_bytes_per_day: int = 100 << 30
+    free_share: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    nbytes: int
+    parent: str = ""
+    num_tokens: int = 0
+    use: str = ""
+    checksum: str = ""
+
+    @classmethod
+    def parse(cls, path: Path, nbytes: int) -> _File:
+        """The file, with what its name says; a name of another make leaves that empty."""
+        parts = path.name.removesuffix(_SUFFIX).split(".")
+        if len(parts) != 4 or parts[2][-1:] not in _USES or not parts[2][:-1].isdigit():
+            return cls(path, nbytes)
+        return cls(path, nbytes, parts[1], int(parts[2][:-1]), parts[2][-1], parts[3])
+
+
+class DiskTier(Generic[P]):
+    """Implements `LowerTier` under `root`/`identity`. One thread calls; another writes."""
+
+    def __init__(
+        self,
+        root: Path,
+        identity: str,
+        codec: PayloadCodec[P],
+        limits: DiskLimits,
+        today: Callable[[], date] = date.today,
+    ) -> None:
+        self._root = root
+        self._folder = root / identity
+        self._codec = codec
+        self._limits = limits
+        self._today = today
+        self._files: dict[str, _File] = {}
+        """Every block of every model by path, the least recently used first."""
+        self._paths: dict[str, str] = {}
+        """Our blocks' paths by name."""
+        self._tails: dict[str, set[int]] = {}
+        self._queued: dict[str, int] = {}
+        """Names and sizes on their way to the disk."""
+        self._queue: queue.Queue[tuple[_File, bytes] | None] = queue.Queue(_QUEUED_BLOCKS)
+        self._written: queue.SimpleQueue[tuple[_File, OSError | None]] = queue.SimpleQueue()
+        self._num_written = 0
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._scan()
+        self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
+        self._writer.start()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(file.nbytes for file in self._files.values())
+
+    def holds(self, name: BlockHash) -> bool:
+        self._collect()
+        return name.hex() in self._paths
+
+    def is_resumable(self, name: BlockHash) -> bool:
+        return self._files[self._paths[name.hex()]].use in (_DIVISIBLE, _RESUMABLE)
+
+    def is_divisible(self, name: BlockHash) -> bool:
+        return self._files[self._paths[name.hex()]].use == _DIVISIBLE
+
+    def tails(self, parent: BlockHash) -> Sequence[int]:
+        return sorted(self._tails.get(_short(parent), ()), reverse=True)
+
+    def read(self, name: BlockHash) -> P | None:
+        self._collect()
+        path = self._paths.get(name.hex())
+        if path is None:
+            return None
+        file = self._files[path]
+        try:
+            raw = file.path.read_bytes()
+            if _checksum(file.path.name, raw) != file.checksum:
+                raise DamagedFile("its checksum is wrong")
+            return self._codec.decode(raw)
+        except FileNotFoundError:
+            self._forget(file)
+        except (DamagedFile, OSError) as error:
+            logger.warning("cache file %s is not used and removed: %s", path, error)
+            self._delete(file)
+        return None
+
+    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P, wait: bool = False) -> bool:
+        self._collect()
+        if name.hex() in self._paths or name.hex() in self._queued:
+            return True
+        if self._queue.full() and not wait:
+            return False
+        raw = self._codec.encode(payload)
+        if raw is None or not self._make_room(len(raw)) or not self._spend(len(raw)):
+            return False
+        use = _DIVISIBLE if payload.divisible else _RESUMABLE if payload.resumable else _PASSABLE
+        stem = f"{name.hex()}.{_short(parent)}.{num_tokens}{use}"
+        path = self._folder / f"{stem}.{_checksum(stem + '.', raw)}{_SUFFIX}"
+        self._queued[name.hex()] = len(raw)
+        self._queue.put((_File.parse(path, len(raw)), raw))
+        return True
+
+    def used(self, names: Sequence[BlockHash]) -> None:
+        for name in names:
+            path = self._paths.get(name.hex())
+            if path is not None:
+                self._files[path] = self._files.pop(path)
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+    def close(self) -> None:
+        if self._writer.is_alive():
+            self._queue.put(None)
+            self._writer.join()
+        self._collect()
+
+    def _scan(self) -> None:
+        """Read the folders: names, sizes, times. Removes what an ended writer left unfinished in ours."""
+        found: list[tuple[float, _File]] = []
+        for folder in (entry for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)):
+            for entry in os.scandir(folder.path):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.name.endswith(_SUFFIX):
+                        status = entry.stat(follow_symlinks=False)
+                        found.append((status.st_mtime, _File.parse(Path(entry.path), status.st_size)))
+                    elif entry.name.endswith(".part") and folder.name == self._folder.name and not self._queued:
+                        os.unlink(entry.path)
+        self._files, self._paths, self._tails = {}, {}, {}
+        for _, file in sorted(found, key=lambda item: item[0]):
+            self._add(file)
+
+    def _add(self, file: _File) -> None:
+        self._files[str(file.path)] = file
+        if file.path.parent == self._folder and file.checksum:
+            self._paths[_name(file)] = str(file.path)
+            if file.num_tokens < BLOCK_TOKENS:
+                self._tails.setdefault(file.parent, set()).add(file.num_tokens)
+
+    def _forget(self, file: _File) -> None:
+        self._files.pop(str(file.path), None)
+        if self._paths.get(_name(file)) == str(file.path):
+            del self._paths[_name(file)]
+
+    def _delete(self, file: _File) -> None:
+        self._forget(file)
+        with contextlib.suppress(OSError):
+            file.path.unlink()
+
+    def _make_room(self, nbytes: int) -> bool:
+        """Remove the least recently used files until so many bytes fit; whether they can."""
+        self._num_written += 1
+        if self._num_written % _RESCAN_WRITES == 0:
+            self._scan()
+        held = self.nbytes + sum(self._queued.values())
+        free = shutil.disk_usage(self._folder).free
+        room = min(self._limits.max_bytes, int((free + held) * self._limits.free_share))
+        if nbytes > room:
+            return False
+        for file in list(self._files.values()):
+            if held + nbytes <= room:
+                break
+            held -= file.nbytes
+            self._delete(file)
+        return True
+
+    def _spend(self, nbytes: int) -> bool:
+        """Count against today's budget, which outlives the process; whether it allows so much."""
+        ledger = self._root / "written"
+        today = self._today().isoformat()
+        try:
+            day, _, spent = ledger.read_text().partition(" ")
+            total = nbytes + (int(spent) if day == today else 0)
+        except (OSError, ValueError):
+            total = nbytes
+        if total > self._limits.max_bytes_per_day:
+            return False
+        with contextlib.suppress(OSError):
+            ledger.write_text(f"{today} {total}")
+        return True
+
+    def _collect(self) -> None:
+        """Take note of what the writer has finished."""
+        while not self._written.empty():
+            file, error = self._written.get()
+            self._queued.pop(_name(file), None)
+            if error is None:
+                self._add(file)
+            else:
+                logger.warning("cache file %s was not written: %s", file.path, error)
+
+    def _write_queued(self) -> None:
+        while (item := self._queue.get()) is not None:
+            file, raw = item
+            part = file.path.with_name(f"{_name(file)}.{os.getpid()}.part")
+            error = None
+            try:
+                part.write_bytes(raw)
+                part.rename(file.path)
+            except OSError as failure:
+                error = failure
+                with contextlib.suppress(OSError):
+                    part.unlink()
+            self._written.put((file, error))
+
+
+def _name(file: _File) -> str:
+    return file.path.name.partition(".")[0]
+
+
+def _short(name: BlockHash) -> str:
+    return name.hex()[:32]
+
+
+def _checksum(file_name: str, raw: bytes) -> str:
+    """Over the contents and the parts of the name before the checksum."""
+    stem = ".".join(file_name.split(".")[:3])
+    return f"{zlib.crc32(raw, zlib.crc32(stem.encode())):08x}"

@@ -1,0 +1,45 @@
+"""The store below the memory: slower, larger, and there after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from .blocks import BlockHash
+
+P = TypeVar("P")
+
+
+class LowerTier(Protocol[P]):
+    """Whatever goes wrong below is a miss, never an error."""
+
+    def holds(self, name: BlockHash) -> bool:
+        """Whether the block could be read."""
+        ...
+
+    def is_resumable(self, name: BlockHash) -> bool:
+        """Whether a sequence can go on from the end of this block, which the tier holds."""
+        ...
+
+    def is_divisible(self, name: BlockHash) -> bool:
+        """Whether it can go on from any token within, too."""
+        ...
+
+    def tails(self, parent: BlockHash) -> Sequence[int]:
+        """The lengths in tokens of the partial blocks that follow `parent`, longest first."""
+        ...
+
+    def read(self, name: BlockHash) -> P | None: ...
+
+    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P, wait: bool = False) -> bool:
+        """Keep the block; may go on in the background. False where it is not taken, for now or for good.
+        `wait` for a queue to empty rather than refuse."""
+        ...
+
+    def used(self, names: Sequence[BlockHash]) -> None:
+        """These blocks served a request; the last is wanted most."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is under way."""
+        ...

@@ -1,0 +1,102 @@
+"""A tiny random model for every kind of cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models import falcon_h1, lfm2, mamba
+
+from ..engine.tiny_model import VOCABULARY, tiny_llama
+from ..models.architectures.deepseek_v4_model import build
+from ..models.architectures.random_deepseek_v4 import CONFIGS
+
+
+def _ready(model: nn.Module) -> nn.Module:
+    mx.eval(model.parameters())
+    return model
+
+
+def tiny_mamba() -> nn.Module:
+    mx.random.seed(7)
+    return _ready(
+        mamba.Model(
+            mamba.ModelArgs(
+                model_type="mamba",
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                intermediate_size=32,
+                state_size=4,
+                num_hidden_layers=2,
+                conv_kernel=4,
+                use_bias=False,
+                use_conv_bias=True,
+                time_step_rank=2,
+            )
+        )
+    )
+
+
+def tiny_lfm2() -> nn.Module:
+    mx.random.seed(7)
+    return _ready(
+        lfm2.Model(
+            lfm2.ModelArgs(
+                model_type="lfm2",
+                vocab_size=VOCABULARY,
+                hidden_size=32,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=4096,
+                norm_eps=1e-5,
+                conv_bias=False,
+                conv_L_cache=3,
+                block_dim=32,
+                block_multiple_of=8,
+                block_ffn_dim_multiplier=1.0,
+                block_auto_adjust_ff_dim=False,
+                block_ff_dim=64,
+                layer_types=["conv", "full_attention", "conv"],
+            )
+        )
+    )
+
+
+def tiny_falcon_h1() -> nn.Module:
+    mx.random.seed(7)
+    return _ready(
+        falcon_h1.Model(
+            falcon_h1.ModelArgs(
+                head_dim=8,
+                hidden_size=32,
+                intermediate_size=64,
+                mamba_d_head=8,
+                mamba_d_ssm=32,
+                mamba_d_state=8,
+                mamba_n_heads=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                num_hidden_layers=2,
+                vocab_size=VOCABULARY,
+            )
+        )
+    )
+
+
+def tiny_deepseek_v4() -> nn.Module:
+    return build({**CONFIGS["full"], "vocab_size": VOCABULARY})
+
+
+MODELS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {
+        "full attention": tiny_llama,
+        "sliding window": lambda: tiny_llama(["full_attention", "sliding_attention"]),
+        "recurrent": tiny_mamba,
+        "hybrid": tiny_lfm2,
+        "lists of caches": tiny_falcon_h1,
+        "DeepSeek V4": tiny_deepseek_v4,
+    }
+)

@@ -1,0 +1,215 @@
+"""The disk tier: what it keeps, what it refuses to read, and that it never takes more room than it may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from omlx.server.cache.blocks import BlockHash, block_hash, root_hash
+from omlx.server.cache.disk_tier import DiskLimits, DiskTier
+from omlx.server.cache.tensor_file import DamagedFile, Tensor, pack, unpack
+
+ROOT = root_hash("model")
+WIDE = DiskLimits(free_share=1.0)
+
+
+@dataclass(frozen=True)
+class Text:
+    text: bytes
+    resumable: bool = True
+    divisible: bool = False
+
+
+class TextCodec:
+    def encode(self, payload: Text) -> bytes | None:
+        return None if payload.text == b"unwritable" else payload.text
+
+    def decode(self, raw: bytes) -> Text:
+        if raw.startswith(b"not ours"):
+            raise DamagedFile("not ours")
+        return Text(raw)
+
+
+@contextmanager
+def disk(folder: Path, limits: DiskLimits = WIDE, identity: str = "model", day: int = 1) -> Iterator[DiskTier[Text]]:
+    tier = DiskTier(folder, identity, TextCodec(), limits, today=lambda: date(2026, 1, day))
+    yield tier
+    tier.close()
+
+
+def name(number: int) -> BlockHash:
+    return block_hash(ROOT, [number])
+
+
+def keep(folder: Path, number: int, text: bytes = b"values", **options) -> None:
+    with disk(folder, **options) as tier:
+        assert tier.write(name(number), ROOT, 256, Text(text), wait=True)
+
+
+def only_file(folder: Path) -> Path:
+    (file,) = folder.rglob("*.safetensors")
+    return file
+
+
+def test_what_was_written_is_read_after_a_restart(tmp_path: Path):
+    keep(tmp_path, 1, b"values")
+    with disk(tmp_path) as tier:
+        assert tier.holds(name(1))
+        assert tier.is_resumable(name(1))
+        assert not tier.is_divisible(name(1))
+        assert tier.read(name(1)) == Text(b"values")
+        assert tier.read(name(2)) is None
+
+
+def test_tails_are_known_by_their_parent_longest_first(tmp_path: Path):
+    with disk(tmp_path) as tier:
+        for number, length in enumerate((7, 90, 256)):
+            tier.write(name(number), name(99), length, Text(b"x", resumable=False), wait=True)
+    with disk(tmp_path) as tier:
+        assert tier.tails(name(99)) == [90, 7]
+        assert not tier.is_resumable(name(0))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "longer", "renamed"])
+def test_a_damaged_file_is_a_miss_and_goes_away(tmp_path: Path, damage: str):
+    keep(tmp_path, 1, b"some values")
+    file = only_file(tmp_path)
+    raw = file.read_bytes()
+    wanted = name(1)
+    match damage:
+        case "cut":
+            file.write_bytes(raw[:-1])
+        case "flip":
+            file.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+        case "empty":
+            file.write_bytes(b"")
+        case "longer":
+            file.write_bytes(raw + b"x")
+        case "renamed":
+            wanted = name(2)
+            file = file.rename(file.with_name(file.name.replace(name(1).hex(), wanted.hex())))
+    with disk(tmp_path) as tier:
+        assert tier.read(wanted) is None
+        assert not tier.holds(wanted)
+    assert not file.exists()
+
+
+def test_a_file_that_vanished_is_a_miss(tmp_path: Path):
+    keep(tmp_path, 1)
+    with disk(tmp_path) as tier:
+        only_file(tmp_path).unlink()
+        assert tier.read(name(1)) is None
+        assert not tier.holds(name(1))
+
+
+def test_contents_the_codec_refuses_are_a_miss(tmp_path: Path):
+    keep(tmp_path, 1, b"not ours")
+    with disk(tmp_path) as tier:
+        assert tier.read(name(1)) is None
+
+
+def test_another_model_shares_nothing(tmp_path: Path):
+    keep(tmp_path, 1)
+    with disk(tmp_path, identity="other") as tier:
+        assert not tier.holds(name(1))
+
+
+def test_the_cap_holds_over_all_models_and_the_least_recently_used_goes_first(tmp_path: Path):
+    limits = DiskLimits(max_bytes=100, free_share=1.0)
+    for number in range(3):
+        keep(tmp_path, number, bytes(30), identity="old", limits=limits)
+    with disk(tmp_path, limits) as tier:
+        for number in range(2):
+            assert tier.write(name(number), ROOT, 256, Text(bytes(40)), wait=True)
+        tier.close()
+        assert tier.nbytes <= 100
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 100
+    with disk(tmp_path, limits) as tier:
+        assert tier.holds(name(0))
+        assert tier.holds(name(1))
+
+
+def test_what_was_used_stays_longer(tmp_path: Path):
+    limits = DiskLimits(max_bytes=100, free_share=1.0)
+    for number in range(2):
+        keep(tmp_path, number, bytes(40), limits=limits)
+    with disk(tmp_path, limits) as tier:
+        tier.used([name(0)])
+        tier.write(name(2), ROOT, 256, Text(bytes(40)), wait=True)
+    with disk(tmp_path, limits) as tier:
+        assert [tier.holds(name(number)) for number in range(3)] == [True, False, True]
+
+
+def test_a_block_larger_than_the_cap_is_refused(tmp_path: Path):
+    with disk(tmp_path, DiskLimits(max_bytes=10, free_share=1.0)) as tier:
+        assert not tier.write(name(1), ROOT, 256, Text(bytes(11)))
+
+
+def test_the_share_of_the_free_disk_bounds_too(tmp_path: Path):
+    with disk(tmp_path, DiskLimits(free_share=0.0)) as tier:
+        assert not tier.write(name(1), ROOT, 256, Text(b"x"))
+
+
+def test_the_days_budget_outlives_the_process_and_ends_with_the_day(tmp_path: Path):
+    limits = DiskLimits(max_bytes_per_day=50, free_share=1.0)
+    keep(tmp_path, 1, bytes(40), limits=limits)
+    with disk(tmp_path, limits) as tier:
+        assert not tier.write(name(2), ROOT, 256, Text(bytes(40)))
+    with disk(tmp_path, limits, day=2) as tier:
+        assert tier.write(name(2), ROOT, 256, Text(bytes(40)))
+
+
+def test_a_payload_no_file_can_hold_is_refused(tmp_path: Path):
+    with disk(tmp_path) as tier:
+        assert not tier.write(name(1), ROOT, 256, Text(b"unwritable"))
+
+
+def test_a_block_is_written_once(tmp_path: Path):
+    keep(tmp_path, 1)
+    before = only_file(tmp_path).stat().st_mtime_ns
+    keep(tmp_path, 1)
+    assert only_file(tmp_path).stat().st_mtime_ns == before
+
+
+def test_what_an_ended_writer_left_unfinished_is_cleared(tmp_path: Path):
+    keep(tmp_path, 1)
+    part = only_file(tmp_path).with_name("abc.1.part")
+    part.write_bytes(b"half")
+    with disk(tmp_path) as tier:
+        assert tier.holds(name(1))
+    assert not part.exists()
+
+
+def test_a_disk_that_cannot_be_written_costs_nothing_but_the_block(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with disk(tmp_path) as tier:
+        tier.write(name(1), ROOT, 256, Text(b"x"), wait=True)
+        tier.close()
+        (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with disk(tmp_path) as tier:
+        (tmp_path / "model").rmdir()
+        (tmp_path / "model").write_text("in the way")
+        assert tier.write(name(2), ROOT, 256, Text(b"x"))
+        tier.close()
+        assert not tier.holds(name(2))
+    assert "was not written" in caplog.text
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0" * 8, b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]"])
+def test_bytes_that_are_no_tensor_file_are_refused(raw: bytes):
+    with pytest.raises(DamagedFile):
+        unpack(raw)
+
+
+def test_tensors_come_back_as_they_went():
+    tensors = {"a": Tensor("F32", (2, 1), b"12345678"), "b": Tensor("U8", (0,), b"")}
+    found, metadata = unpack(pack(tensors, {"who": "me"}))
+    assert {key: (t.dtype, t.shape, bytes(t.data)) for key, t in found.items()} == {
+        "a": ("F32", (2, 1), b"12345678"),
+        "b": ("U8", (0,), b""),
+    }
+    assert metadata == {"who": "me"}
