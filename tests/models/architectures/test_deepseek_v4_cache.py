@@ -63,7 +63,7 @@ def test_copying_the_attributes_copies_the_cache(full: Case) -> None:
 
 
 def test_the_state_does_not_depend_on_the_pieces_it_came_in(full: Case) -> None:
-    one, many = _prefilled(full, 260, spare=3), full.model.make_cache()
+    one, many = _prefilled(full, 260), full.model.make_cache()
     for start in range(0, 260, 37):
         feed(full.model, full.tokens[start : min(start + 37, 260)], many)
     for left, right in zip(one, many, strict=True):
@@ -165,6 +165,12 @@ def test_tokens_taken_back_leave_no_trace(case: Case, length: int) -> None:
         distance(feed(case.model, case.tokens[length : length + 9], caches), case.logits[length : length + 9])
         < TOLERANCE
     )
+
+
+def test_tokens_that_may_be_taken_back_are_no_part_of_the_state(full: Case) -> None:
+    for plain, spared in zip(_prefilled(full, 130), _prefilled(full, 130, spare=6), strict=True):
+        assert [array.shape for array in plain.state] == [array.shape for array in spared.state]
+        assert LayerCache.from_state(spared.state, spared.meta_state).spare == 6
 
 
 def test_no_more_tokens_are_taken_back_than_can_be(full: Case) -> None:

@@ -97,12 +97,12 @@ class LayerCache:
 
     @property
     def meta_state(self) -> tuple[str, ...]:
-        """The window, the ratio, and every sequence's length."""
-        return (str(self._kept + 1), str(self.ratio), *(str(offset) for offset in self.offsets))
+        """The window, the ratio, the spare tokens, and every sequence's length."""
+        return tuple(str(number) for number in (self._kept + 1, self.ratio, self.spare, *self.offsets))
 
     @meta_state.setter
     def meta_state(self, meta_state: Sequence[str]) -> None:
-        window, self.ratio, *offsets = (int(value) for value in meta_state)
+        window, self.ratio, self.spare, *offsets = (int(value) for value in meta_state)
         self._kept, self.offsets = window - 1, tuple(offsets)
 
     @classmethod
