@@ -19,7 +19,7 @@ from typing import TypeAlias
 from . import files, records
 from .documents import Change, Dialect, edit, read, show
 from .errors import DocumentError, EditError, FileError, ForeignEdit
-from .records import FileRecord, digest, leaves, merged
+from .records import FileRecord, changed_values, digest, merged
 from .review import secret_values
 
 
@@ -181,10 +181,10 @@ def _next_record(
     wanted: Edit, before: bytes | None, after: bytes, record: FileRecord | None, backup: Path | None, now: datetime
 ) -> FileRecord:
     dialect = wanted.dialect if isinstance(wanted, FileEdit) else None
-    values = ()
+    values = []
     if isinstance(wanted, FileEdit):
-        model = read(wanted.dialect, files.text_of(wanted.path, before))
-        values = tuple(leaf for change in wanted.changes for leaf in leaves(model, change))
+        old, new = (read(wanted.dialect, files.text_of(wanted.path, data)) for data in (before, after))
+        values = changed_values(old, new, wanted.changes)
     if record is None:
         folders = files.missing_folders(wanted.path)
         return FileRecord(wanted.path, dialect, now, backup, folders, (digest(after),), merged((), values))

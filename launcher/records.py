@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import files
-from .documents import ABSENT, Delete, Dialect, Set, Steps, Value, Where, first_missing, get, same
+from .documents import ABSENT, Change, Dialect, Steps, Value, Where, first_missing, get, same
 from .errors import StateError
 
 _BACKUPS_KEPT = 10
@@ -56,24 +56,49 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def leaves(model: Value, change: Set | Delete) -> list[ValueRecord]:
-    """The change as single values, with what stands in the model before it: a mapping counts key by key."""
-    old = get(model, change.path)
-    if isinstance(change, Set) and isinstance(change.value, dict):
-        named = change.path[-1] if change.path and isinstance(change.path[-1], Where) else None
-        changes: list[Set | Delete] = [Set((*change.path, key), value) for key, value in change.value.items()]
-        gone = [key for key in old if key not in change.value] if isinstance(old, dict) else []
-        changes += [Delete((*change.path, key)) for key in gone if named is None or key != named.key]
-        # the key that a list item is found by is never a value by itself: it goes when nothing else is left
-        inner = [part for part in changes if named is None or part.path[-1] != named.key]
-        if inner:
-            return [leaf for part in inner for leaf in leaves(model, part)]
-    new = change.value if isinstance(change, Set) else ABSENT
+def changed_values(old: Value, new: Value, changes: Sequence[Change]) -> list[ValueRecord]:
+    """What differs between the models, key by key; list items go by the keys that the changes find them by."""
+    names = {
+        change.path[:index]: step.key
+        for change in changes
+        for index, step in enumerate(change.path)
+        if isinstance(step, Where)
+    }
+    found = []
+    for path, before, after in _differences(old, new, (), names):
+        created = first_missing(old, path)
+        over_null = created is not None and get(old, path[:created]) is None
+        found.append(ValueRecord(path, before, (after,), created, over_null))
+    return found
+
+
+Difference: TypeAlias = tuple[Steps, Value, Value]
+
+
+def _differences(old: Value, new: Value, path: Steps, names: Mapping[Steps, str]) -> Iterator[Difference]:
     if same(old, new):
-        return []
-    created = first_missing(model, change.path)
-    over_null = created is not None and get(model, change.path[:created]) is None
-    return [ValueRecord(change.path, old, (new,), created, over_null)]
+        return
+    parts: list[Difference] = []
+    if isinstance(new, dict) and (isinstance(old, dict) or old is None or old is ABSENT):
+        # the key that an item is found by is no value by itself: it goes when nothing else is left
+        found_by = path[-1].key if path and isinstance(path[-1], Where) else None
+        before = old if isinstance(old, dict) else {}
+        for key in {**before, **new}:
+            if key != found_by:
+                parts += _differences(before.get(key, ABSENT), new.get(key, ABSENT), (*path, key), names)
+    elif isinstance(new, list) and path in names and (isinstance(old, list) or old is None or old is ABSENT):
+        before = _by_name(old if isinstance(old, list) else [], names[path])
+        after = _by_name(new, names[path])
+        for name in {**before, **after}:
+            where = Where(names[path], name)
+            parts += _differences(before.get(name, ABSENT), after.get(name, ABSENT), (*path, where), names)
+    yield from parts or [(path, old, new)]
+
+
+def _by_name(items: list[Value], key: str) -> dict[str, Value]:
+    """The items that can be found by `key`; of several with one name the first, as `Where` finds it."""
+    named = [item for item in reversed(items) if isinstance(item, dict) and isinstance(item.get(key), str)]
+    return {item[key]: item for item in named}
 
 
 def merged(records: Sequence[ValueRecord], new: Sequence[ValueRecord]) -> tuple[ValueRecord, ...]:

@@ -74,9 +74,9 @@ def test_what_is_wired_is_listed_with_its_date(home, config):
     assert (item.agent, item.path, item.since) == ("hermes", config, NOW)
     assert item.values == (
         "model",
+        "api_key",
         "custom_providers[name=omlx].base_url",
         "custom_providers[name=omlx].models.ours.context_length",
-        "api_key",
     )
 
 
@@ -126,6 +126,16 @@ def test_a_second_wiring_after_a_change_of_the_users_never_brings_back_the_file_
     restore(home, "hermes")
     text = config.read_text("utf-8-sig")
     assert yaml.safe_load(text) == {**yaml.safe_load(CONFIG.decode("utf-8-sig")), "mine": 1}
+
+
+def test_a_list_made_for_our_item_goes_with_it_and_other_items_stay(tmp_path, home):
+    path = tmp_path / "a.json"
+    path.write_text('{"other": [{"name": "x"}]}')
+    changes = (Set(("new", Where("name", "omlx"), "n"), 1), Set(("other", Where("name", "omlx"), "n"), 1))
+    apply(home, "a", [FileEdit(path, "json", changes)], NOW)
+    path.write_text(path.read_text().replace('"x"}', '"x"}, {"name": "y"}'))
+    restore(home, "a")
+    assert path.read_text() == '{"other": [{"name": "x"}, {"name": "y"}]}'
 
 
 def test_a_file_and_folders_that_we_made_are_removed(tmp_path, home):
