@@ -28,7 +28,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, *, api_key: str, allowed_host: str) -> None:
-        self._app = app
+        self.app = app
         self._key_digest = _digest(api_key) if api_key else None
         self._allowed_host = allowed_host.lower()
 
@@ -39,7 +39,7 @@ class Guard:
             if refusal is not None:
                 await send_error(refusal, scope["path"], send)
                 return
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:
         """Why a request is refused, or `None`. `headers` has lower-case names."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import tokenizers
+from litestar.types import ASGIApp
 
 from omlx.server.app import create_app
 from omlx.server.engine.process import EngineProcess
@@ -29,6 +30,7 @@ MODEL = "tiny"
 class Serving:
     client: httpx.AsyncClient
     http: HttpServer
+    app: ASGIApp
     pool: ModelPool[EngineProcess]
     tokenizer: tokenizers.Tokenizer
 
@@ -62,7 +64,7 @@ async def serving(
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
-            yield Serving(client, http, pool, tokenizer)
+            yield Serving(client, http, app.app, pool, tokenizer)
     finally:
         http.should_exit = True
         await running
