@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from omlx.server.models.embedded import PACKAGE, find_embedded_gguf
 from omlx.server.models.gguf import read_gguf
 from omlx.server.models.gguf_tokenizer import GgufTokenizer, convert_tokenizer
