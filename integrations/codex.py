@@ -1,9 +1,10 @@
 """Codex (npm `@openai/codex`), checked with 0.169.0.
 
-Codex speaks Responses only. `-c` overrides rank above the user's config.toml and its profiles, and their values are TOML.
-Without an entry in a model catalog it takes an unknown model for a weak one: no `apply_patch`, a guessed window, a base
-prompt of 17 KB. So a generated catalog names every served model. `model` stands in `-c` too, since `-m` belongs to the
-subcommand. Codex gives up on a stream that is silent for 5 minutes, and counts events only, not comments.
+Codex speaks Responses only. `-c` overrides rank above the user's config.toml and its profiles, and their values are
+TOML. Without an entry in a model catalog it takes an unknown model for a weak one: no `apply_patch`, a guessed
+window, a base prompt of 17 KB. So a generated catalog names every served model. `model` stands in `-c` too, since
+`-m` belongs to the subcommand. Codex gives up on a stream that is silent for 5 minutes, and counts events only, not
+comments.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "check_for_update_on_startup": False,
     }
     # A JSON scalar is a TOML scalar too.
-    flags = [part for key, value in overrides.items() for part in ("-c", f"{key}={json.dumps(value, ensure_ascii=False)}")]
+    flags = [
+        part for key, value in overrides.items() for part in ("-c", f"{key}={json.dumps(value, ensure_ascii=False)}")
+    ]
     return Wiring((*flags, *surroundings.arguments), files=(catalog,))
 
 

@@ -1,7 +1,7 @@
 """GitHub Copilot CLI (npm `@github/copilot`), checked with 1.0.102.
 
-A provider of one's own is set by variables alone, needs no GitHub login, and holds one model a session. `COPILOT_OFFLINE`
-ends its calls to GitHub. It takes the prompt's and the answer's share of the window separately.
+A provider of one's own is set by variables alone, needs no GitHub login, and holds one model a session.
+`COPILOT_OFFLINE` ends its calls to GitHub. It takes the prompt's and the answer's share of the window separately.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Hermes (PyPI `hermes-agent`), checked with 0.19.0.
 
-Hermes lays a managed folder's config.yaml over the user's own, key by key, and a variable says where that folder is: so
-a file of this run wires it and the user's file, sessions and skills stay as they are. Every route is set, since each has
-its own provider and a way of falling back to a cloud: main, delegation, each auxiliary task, no fallback. `${…}` in it is
-expanded from the environment. Hermes refuses windows under 64,000 tokens.
+Hermes lays a managed folder's config.yaml over the user's own, key by key, and a variable says where that folder
+is: so a file of this run wires it and the user's file, sessions and skills stay as they are. Every route is set,
+since each has its own provider and a way of falling back to a cloud: main, delegation, each auxiliary task, no
+fallback. `${…}` in it is expanded from the environment. Hermes refuses windows under 64,000 tokens.
 """
 
 from __future__ import annotations

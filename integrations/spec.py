@@ -109,8 +109,9 @@ class Wiring:
 class Integration:
     """One agent.
 
-    `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables` get
-    the key beside KEY_VARIABLE, where the agent reads no other name. `other_places` of its program are below the home.
+    `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables`
+    get the key beside KEY_VARIABLE, where the agent reads no other name. `other_places` of its program are below the
+    home.
     """
 
     name: str

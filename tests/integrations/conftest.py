@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from omlx.integrations.spec import Model, Surroundings, Target
 
 LARGE = Model("qwen3-coder:30b", 131_072, 32_000, reasoning=True, vision=True)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+
 from omlx.integrations.claude import INTEGRATION, wire
 from omlx.integrations.spec import Refusal, Surroundings, Target, Wiring
 

@@ -1,0 +1,68 @@
+"""OpenClaw (npm `openclaw`, Node 24.16 or newer), checked with 2026.9.6.
+
+It takes its configuration from one file, which may include others: a file of this run includes the user's own and
+overrides the model, so that sessions, channels and approvals stay where and as they are. Includes outside the file's
+folder must be allowed by a variable. `${…}` is expanded from the environment. Without `timeoutSeconds` it gives up on a
+slow prefill. Started without arguments it opens the terminal chat on the local runtime, which needs no daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from pathlib import Path
+
+from .spec import KEY_VARIABLE, PROVIDER, Integration, Model, RunFile, Surroundings, Target, Wiring
+
+_CONFIG, _ROOTS = "OPENCLAW_CONFIG_PATH", "OPENCLAW_INCLUDE_ROOTS"
+_TIMEOUT_SECONDS = 3600
+
+
+def wire(target: Target, surroundings: Surroundings) -> Wiring:
+    environ = surroundings.environ
+    state = Path(environ.get("OPENCLAW_STATE_DIR") or surroundings.home / ".openclaw")
+    own = Path(environ.get(_CONFIG) or state / "openclaw.json")
+    include = {} if surroundings.read(own) is None else {"$include": [str(own)]}
+    text = json.dumps({**include, **_config(target)}, indent=2) + "\n"
+    file = RunFile.of(surroundings.run_directory, "openclaw.json", text)
+    roots = ":".join(filter(None, (environ.get(_ROOTS), posixpath.dirname(str(own)))))
+    return Wiring(
+        surroundings.arguments or ("tui", "--local"),
+        {_CONFIG: str(file.path), _ROOTS: roots},
+        files=(file,),
+    )
+
+
+def _config(target: Target) -> dict[str, object]:
+    provider = {
+        "baseUrl": target.openai_url,
+        "apiKey": f"${{{KEY_VARIABLE}}}",
+        "api": "openai-completions",
+        "timeoutSeconds": _TIMEOUT_SECONDS,
+        "models": [_model(model) for model in target.models],
+    }
+    defaults = {"model": {"primary": f"{PROVIDER}/{target.model.name}", "fallbacks": []}}
+    return {"agents": {"defaults": defaults}, "models": {"mode": "merge", "providers": {PROVIDER: provider}}}
+
+
+def _model(model: Model) -> dict[str, object]:
+    entry = {
+        "id": model.name,
+        "name": model.name,
+        "reasoning": model.reasoning,
+        "input": ["text", "image"] if model.vision else ["text"],
+        "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+        "maxTokens": model.max_output_tokens,
+    }
+    return entry if model.context_window is None else {**entry, "contextWindow": model.context_window}
+
+
+INTEGRATION = Integration(
+    name="openclaw",
+    title="OpenClaw",
+    executable="openclaw",
+    install="npm install -g openclaw",
+    minimum_context=32_768,
+    summary="a configuration file of this run that includes the user's own; every served model is listed",
+    wire=wire,
+)
