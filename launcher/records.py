@@ -153,10 +153,11 @@ def back_up(home: Path, path: Path, data: bytes, now: datetime) -> Path:
     files.private_folder(folder)
     backup = folder / f"{now:%Y%m%dT%H%M%S.%f}-{digest(data)[:12]}"
     files.replace(backup, data, expected=files.read(backup))
-    older = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))[:-_BACKUPS_KEPT]
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    older = sorted(entries, key=lambda entry: entry.stat().st_mtime_ns)[:-_BACKUPS_KEPT]
     needed = {record.backup for agent in agents(home) for record in load(home, agent)} if older else set()
     for entry in older:
-        if entry not in needed:
+        if entry not in needed and entry != backup:
             entry.unlink(missing_ok=True)
     return backup
 
