@@ -138,17 +138,22 @@ class ReasoningOptions:
 class JsonObject:
     """The answer is any JSON object."""
 
+    param: str = field(default="", compare=False)
+    """Here and below: the field of the body that asks for this format."""
+
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
     """The answer is JSON that `schema` allows."""
 
     schema: dict[str, Json]
+    param: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Regex:
     pattern: str
+    param: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +161,15 @@ class Choice:
     """The answer is one of the texts."""
 
     options: tuple[str, ...]
+    param: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """The answer is a sentence of the grammar, written in EBNF."""
+    """The answer is a sentence of the grammar, written in Lark or in GBNF."""
 
     text: str
+    param: str = field(default="", compare=False)
 
 
 OutputFormat: TypeAlias = JsonObject | JsonSchema | Regex | Choice | Grammar

@@ -238,7 +238,7 @@ def _output_format(config: OutputConfig | None) -> OutputFormat | None:
     if config.format.type != "json_schema" or config.format.schema is None:
         raise InvalidRequest("must be of type json_schema, with a schema", path)
     wire.check_depth(config.format.schema, f"{path}.schema")
-    return JsonSchema(config.format.schema)
+    return JsonSchema(config.format.schema, f"{path}.schema")
 
 
 def _session(metadata: Metadata | None) -> str:

@@ -207,11 +207,11 @@ def _read_structured(value: Object) -> OutputFormat | None:
         schema = wire.decode_body(wanted.json.encode(), Object) if isinstance(wanted.json, str) else wanted.json
         formats.append(json_schema(schema, f"{path}.json"))
     if wanted.regex is not None:
-        formats.append(Regex(wanted.regex))
+        formats.append(Regex(wanted.regex, f"{path}.regex"))
     if wanted.choice is not None:
-        formats.append(Choice(tuple(wanted.choice)))
+        formats.append(Choice(tuple(wanted.choice), f"{path}.choice"))
     if wanted.grammar is not None:
-        formats.append(Grammar(wanted.grammar))
+        formats.append(Grammar(wanted.grammar, f"{path}.grammar"))
     if wanted.json_object:
         formats.append(JsonObject())
     if len(formats) > 1:
@@ -221,4 +221,4 @@ def _read_structured(value: Object) -> OutputFormat | None:
 
 def json_schema(schema: Object, path: str) -> JsonSchema:
     wire.check_depth(schema, path)
-    return JsonSchema(schema)
+    return JsonSchema(schema, path)
