@@ -71,15 +71,24 @@ class Formats:
         return frozenset((*_by_name(self.tools, TOOL_FORMATS).markers, *think.starts, *think.ends))
 
 
-def choose_formats(template_text: str, overrides: Mapping[str, str] | None = None) -> Formats:
+def choose_formats(
+    template_text: str, overrides: Mapping[str, str] | None = None, renders_tools: bool = True
+) -> Formats:
     """Tell the formats from the chat template's text.
 
     `overrides` may name `tool_format` and `reasoning_format`. Raises `SettingsError` for a name that is none.
-    A template that names no format gets `hermes`, the one the prompt's own tools section asks for.
+    Where the template names no format, or does not render tools (`renders_tools`), it is `hermes`: the prompt's
+    own tools section asks for that one.
     """
     chosen = {"tool_format": "", "reasoning_format": "", **(overrides or {})}
     return Formats(
-        _choose(chosen["tool_format"], TOOL_FORMATS, template_text, hermes.FORMAT.name, "tool_format"),
+        _choose(
+            chosen["tool_format"],
+            TOOL_FORMATS,
+            template_text if renders_tools else "",
+            hermes.FORMAT.name,
+            "tool_format",
+        ),
         _choose(chosen["reasoning_format"], reasoning.FORMATS, template_text, "none", "reasoning_format"),
     )
 

@@ -37,6 +37,9 @@ class ChatTemplate:
             ) from error
         self.source = source
         self._tokens = dict(tokens or {})
+        self._no_tools: list[Any] | None = None
+        if self._iterates_no_tools():
+            self._no_tools = []
 
     @classmethod
     def from_folder(cls, folder: Path, tokens: Mapping[str, str] | None = None) -> ChatTemplate:
@@ -57,7 +60,7 @@ class ChatTemplate:
     ) -> str:
         """Raises `InvalidRequest` with the template's words when it refuses the conversation."""
         values = {**self._tokens, **(options or {}), "add_generation_prompt": add_generation_prompt}
-        values["tools"] = list(tools) or None
+        values["tools"] = list(tools) or self._no_tools
         try:
             return self._template.render(messages=list(messages), **values)
         except SecurityError as error:
@@ -69,6 +72,16 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"the model's chat template fails on this conversation: {words}", "messages"
             ) from error
+
+    def _iterates_no_tools(self) -> bool:
+        """`None` says "no tools" to most templates; some only know the empty list."""
+        try:
+            self.render([{"role": "user", "content": "."}])
+        except InvalidRequest as error:
+            return isinstance(error.__cause__, TypeError)
+        except UnsupportedModel:
+            return False
+        return False
 
 
 def template_source(folder: Path) -> str:

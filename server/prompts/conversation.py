@@ -104,26 +104,33 @@ class _Builder:
         if message.role in _SYSTEM_ROLES:
             self._later_system(self._clean(message.text))
             return
+        has_results = any(isinstance(part, ToolResult) for part in message.parts)
         for is_result, parts in groupby(message.parts, lambda part: isinstance(part, ToolResult)):
             if is_result:
                 for part in parts:
                     assert isinstance(part, ToolResult)
                     self._result(part)
             else:
-                self._user(self._text(parts))
+                self._user(self._text(parts), is_aside=has_results)
 
     def _later_system(self, text: str) -> None:
         if self._traits.system_anywhere:
             self._messages.append({"role": "system", "content": text})
         else:
-            self._user(f"<system-reminder>\n{text}\n</system-reminder>")
+            self._user(f"<system-reminder>\n{text}\n</system-reminder>", is_aside=True)
 
-    def _user(self, text: str) -> None:
-        """A user message, joined to the message before where the template takes no two in a row."""
+    def _user(self, text: str, is_aside: bool = False) -> None:
+        """A user message, joined to the message before where the template takes no two in a row.
+
+        An aside is what a client says beside tool results, not a turn of the user's: after a result it is
+        joined to that, where a user message would take the reasoning out of the turn that goes on.
+        """
         text, self._pending_prefix = self._pending_prefix + text, ""
         last = self._messages[-1] if self._messages else {"role": ""}
         joins_user = last["role"] == "user" and not self._traits.consecutive_users
-        joins_result = last["role"] == "tool" and not self._traits.user_after_result
+        joins_result = last["role"] == "tool" and (
+            not self._traits.user_after_result or (is_aside and self._traits.user_drops_reasoning)
+        )
         if joins_user or joins_result:
             last["content"] += "\n\n" + text
         else:
@@ -164,6 +171,13 @@ class _Builder:
             calls = []
         rendered = [self._call(call) for call in calls]
         groups = [rendered] if self._traits.parallel_calls or not rendered else [[call] for call in rendered]
+        if rendered and message["content"] and reasoning and not self._traits.text_beside_reasoned_call:
+            self._messages.append({"role": "assistant", "content": message["content"]})
+            message["content"] = ""
+        last = self._messages[-1] if self._messages else {"role": ""}
+        if last["role"] == "assistant" and "tool_calls" not in last and not self._traits.consecutive_users:
+            message["content"] = "\n\n".join(text for text in (last["content"], message["content"]) if text)
+            self._messages.pop()
         for group in groups:
             self._messages.append({**message, "tool_calls": group} if group else message)
             message = {"role": "assistant", "content": ""}

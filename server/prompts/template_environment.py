@@ -22,6 +22,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 _MAX_REPEATED = 100_000
 _MAX_EXPONENT = 64
 _PADDING_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
+_LIST_METHODS = frozenset({"append", "extend", "insert", "pop"})
+"""Kimi K2's and DeepSeek's templates collect messages with them. The lists are made for one rendering."""
 _WIDE_FIELD = re.compile(r"\d{5,}|%[^a-zA-Z%]*\*|\{[^}]*\{")
 
 
@@ -49,6 +51,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str) and attr in _PADDING_METHODS:
             return False
+        if isinstance(obj, list) and attr in _LIST_METHODS:
+            return True
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
