@@ -7,6 +7,11 @@ from typing import Protocol
 
 from .messages import Submit
 
+END_OF_GRAMMAR = -1
+"""Stands after the token that made a row's grammar complete."""
+GRAMMAR_FAILED = -2
+"""Stands after the token a row's grammar met a limit of its library at."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
@@ -36,7 +41,8 @@ class BatchEngine(Protocol):
     """Computes; it decides nothing. All calls come from one thread.
 
     A request is opened, prefilled in pieces until its prompt is computed, decoded with all the others
-    that are ready, and released. Its KV stays behind in the prefix cache.
+    that are ready, and released. Its KV stays behind in the prefix cache. Behind a row's new tokens may stand
+    one of `END_OF_GRAMMAR` and `GRAMMAR_FAILED`: the row is to be released then.
     """
 
     @property

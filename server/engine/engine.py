@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import InvalidRequest, Overloaded, RequestError, ServiceError
+from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, ServiceError
 from ..events import FinishReason
-from .batch import BatchEngine
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchEngine
 from .messages import EngineStats, SequenceUpdate, StepOutput, Submit
 from .scheduler import Scheduler
 from .sequence import Sequence, SequenceStatus
@@ -96,7 +96,10 @@ class Engine:
         kept: list[int] = []
         reason = None
         for token_id in token_ids:
-            if token_id in request.stop_token_ids:
+            if token_id == GRAMMAR_FAILED:
+                self._fail(sequence, EngineFailure("the answer's grammar became too complex; ask for a simpler one"))
+                return
+            if token_id == END_OF_GRAMMAR or token_id in request.stop_token_ids:
                 reason = FinishReason.STOP
                 break
             kept.append(token_id)
@@ -114,6 +117,11 @@ class Engine:
         if reason is not None:
             self._scheduler.remove(sequence.request_id)
             self._batch.release(sequence.request_id)
+
+    def _fail(self, sequence: Sequence, error: EngineFailure) -> None:
+        self._updates[sequence.request_id] = refusal(sequence.request_id, error)
+        self._scheduler.remove(sequence.request_id)
+        self._batch.release(sequence.request_id)
 
     def _unsent(self, request_id: str) -> list[int]:
         pending = self._updates.get(request_id)

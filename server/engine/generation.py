@@ -15,6 +15,7 @@ from ..metrics import Metrics
 from ..models.pool import Lease, ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
+from .constraints import needs_grammar
 from .messages import SequenceUpdate, Submit
 from .model_text import ModelText
 from .process import EngineProcess
@@ -34,6 +35,7 @@ class Generation:
         prompt: Prompt,
         lease: Lease[EngineProcess],
         record: RequestRecord,
+        grammar: str = "",
     ) -> None:
         self._lease = lease
         self._record = record
@@ -43,7 +45,7 @@ class Generation:
         self.usage = Usage(len(prompt.token_ids))
         self.is_finished = False
         self._pending: SequenceUpdate | None = None
-        self._stream = lease.engine.submit(_submit(request, text, prompt))
+        self._stream = lease.engine.submit(_submit(request, text, prompt, grammar))
 
     async def admitted(self) -> None:
         """Wait until the engine has taken the request in; raises why it could not."""
@@ -125,9 +127,10 @@ class Generator:
         """
         record = RequestRecord(request.request_id, request.model, self._metrics)
         text, prompt = await self._render(request)
+        grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
         lease = await self._pool.lease(request.model)
         try:
-            generation = Generation(request, text, prompt, lease, record)
+            generation = Generation(request, text, prompt, lease, record, grammar)
         except BaseException:
             lease.release()
             raise
@@ -153,7 +156,7 @@ class Generator:
         return text, prompt
 
 
-def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt) -> Submit:
+def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar: str) -> Submit:
     room = text.context_window - len(prompt.token_ids)
     return Submit(
         request_id=request.request_id,
@@ -162,4 +165,5 @@ def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt) -> Subm
         stop_token_ids=list(text.stop_token_ids),
         sampling=request.sampling.over(text.generation_defaults),
         boundaries=list(prompt.boundaries),
+        grammar=grammar,
     )

@@ -17,7 +17,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
 
     `boundaries` are ascending positions in the prompt where a checkpoint of the cache pays (end of system
     and tools, before the last user message); `cache_salt` parts the prefix caches of different keys.
-    `background` requests (titles) yield to the others.
+    `background` requests (titles) yield to the others. `grammar`, where there is one, is what the answer is held
+    to, in llguidance's own form.
     """
 
     request_id: str
@@ -28,6 +29,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     boundaries: list[int] = []
     cache_salt: str = ""
     background: bool = False
+    grammar: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

@@ -17,6 +17,7 @@ from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
 from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, SamplingParams
+from .constraints import ModelMarks, build_grammar
 
 RAW_TEXT = Formats(tools="hermes", reasoning="none")
 """A bare continuation: without tools nothing is looked for in it."""
@@ -61,6 +62,12 @@ class ModelText:
         if not token_ids:
             raise InvalidRequest("prompt is empty; send at least one token", "prompt")
         return Prompt(list(token_ids), [len(token_ids)])
+
+    def grammar(self, request: GenerationRequest, prompt: Prompt) -> str:
+        """What the answer is held to, "" where that is nothing. Raises `InvalidRequest` as `build_grammar` does."""
+        added = self.renderer.tokenizer.backend.get_added_tokens_decoder()
+        special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
+        return build_grammar(request, ModelMarks(self.formats, special_ids), prompt.opens_reasoning)
 
     def decoder(self, request: GenerationRequest, prompt: Prompt) -> AnswerDecoder:
         return AnswerDecoder(self, request, prompt)

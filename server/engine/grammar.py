@@ -1,0 +1,127 @@
+"""Grammars in the engine process: which tokens a row may take next. llguidance decides, this keeps the books.
+
+A grammar is llguidance's own text (`Submit.grammar`). The tokenizer's tables are built when the first one
+comes, in about half a second; compiled grammars are kept, a few of them, and every row works on a copy.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
+
+from ..errors import CorruptModel, InvalidRequest
+
+MAX_MESSAGE = 300
+_MAX_COMPILED = 32
+_MAX_COMPILED_BYTES = 4 << 20
+"""Of grammar text; what is compiled takes a few times as much."""
+
+
+def grammar_limits() -> LLParserLimits:
+    """Bounds on what one grammar may cost, the same where it is checked and where it runs.
+
+    The fuel is about a tenth of a second of compiling and 10 ms a token; a lexer's states take 40 MB at most.
+    """
+    return LLParserLimits(
+        max_items_in_row=1_000,
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_lexer_states=20_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
+
+
+class RowGrammar:
+    """Where one row stands in its grammar.
+
+    `stop_token_ids` end the answer and are no part of the grammar: they are allowed exactly when it accepts.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocabulary: int, stop_token_ids: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._stops = [token_id for token_id in stop_token_ids if 0 <= token_id < vocabulary]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow but the end."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    @property
+    def error(self) -> str:
+        """Why the grammar cannot go on, "" while it can: it met a limit of `grammar_limits`."""
+        return self._matcher.get_error()[:MAX_MESSAGE]
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which tokens may come next, shape [vocabulary]. After an error it is any: the row is about to end."""
+        allowed = np.ones(self._vocabulary, np.bool_)
+        if self._matcher.is_error():
+            return allowed
+        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
+        if self._matcher.is_error():
+            return allowed
+        allowed[:] = False
+        width = min(self._vocabulary, len(bits))
+        allowed[:width] = bits[:width]
+        allowed[self._stops] = self._matcher.is_accepting()
+        return allowed
+
+    def consume(self, token_id: int) -> None:
+        """The row took this token. A stop token ends the row and changes nothing here."""
+        if token_id not in self._stops and not self.is_complete:
+            self._matcher.consume_token(token_id)
+
+
+class GrammarCompiler:
+    """Compiles grammars for one model. `vocabulary` is the width of its logits."""
+
+    def __init__(self, tokenizer_file: Path, vocabulary: int) -> None:
+        self._tokenizer_file = tokenizer_file
+        self._vocabulary = vocabulary
+        self._tokenizer: LLTokenizer | None = None
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._compiled_bytes = 0
+
+    @property
+    def num_compiled(self) -> int:
+        return len(self._compiled)
+
+    def row(self, grammar: str, stop_token_ids: Sequence[int]) -> RowGrammar:
+        """A new row's place at the grammar's beginning.
+
+        Raises `InvalidRequest` where the grammar does not compile, `CorruptModel` where the tokenizer cannot
+        be read.
+        """
+        matcher = self._compiled.get(grammar)
+        if matcher is None:
+            matcher = self._compile(grammar, stop_token_ids)
+        else:
+            self._compiled.move_to_end(grammar)
+        return RowGrammar(matcher.deep_copy(), self._vocabulary, stop_token_ids)
+
+    def _compile(self, grammar: str, stop_token_ids: Sequence[int]) -> LLMatcher:
+        tokenizer = self._tokenizer or self._read_tokenizer(stop_token_ids)
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=grammar_limits())
+        if matcher.is_error():
+            raise InvalidRequest(f"the grammar cannot be compiled: {matcher.get_error()[:MAX_MESSAGE]}")
+        self._compiled[grammar] = matcher
+        self._compiled_bytes += len(grammar)
+        while len(self._compiled) > _MAX_COMPILED or self._compiled_bytes > _MAX_COMPILED_BYTES:
+            oldest, _ = self._compiled.popitem(last=False)
+            self._compiled_bytes -= len(oldest)
+        return matcher
+
+    def _read_tokenizer(self, stop_token_ids: Sequence[int]) -> LLTokenizer:
+        try:
+            text = self._tokenizer_file.read_text(encoding="utf-8")
+            self._tokenizer = LLTokenizer(text, eos_token=list(stop_token_ids) or None)
+        except (OSError, ValueError) as error:
+            raise CorruptModel(f"{self._tokenizer_file}: no grammar can be used with it ({error})") from error
+        return self._tokenizer
