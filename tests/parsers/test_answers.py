@@ -1,0 +1,168 @@
+"""What the one parser does around the formats: stop strings, tool choice, streaming, reports, ids."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omlx.server.errors import SettingsError
+from omlx.server.events import ReasoningDelta, TextDelta, ToolCallDelta
+from omlx.server.parsers.calls import new_call_id
+from omlx.server.parsers.selection import Formats, choose_formats, make_parser
+from omlx.server.parsers.stop_strings import StopStrings
+from omlx.server.requests import ToolCall, ToolChoice, ToolMode
+
+from .running import TOOLS, cut, parse
+
+HERMES = Formats("hermes", "think")
+CALL = '<tool_call>{"name": "ping", "arguments": {}}</tool_call>'
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7])
+def test_a_stop_string_ends_the_answer_wherever_it_is_cut(size: int) -> None:
+    run = parse(HERMES, cut("One. Two ENDING three", size), stop=["END", "never"])
+    assert run.answer.text == "One. Two "
+    assert run.stop_sequence == "END"
+
+
+def test_of_two_stop_strings_the_one_completed_first_wins() -> None:
+    assert parse(HERMES, cut("abcdef", 1), stop=["bcde", "cd"]).stop_sequence == "cd"
+
+
+def test_the_beginning_of_a_stop_string_that_never_ends_is_text() -> None:
+    assert parse(HERMES, ["So EN"], stop=["END"]).answer.text == "So EN"
+
+
+@settings(deadline=None, database=None, max_examples=200)
+@given(
+    st.lists(st.text("abc", max_size=3)),
+    st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=3),
+)
+def test_stop_strings_lose_nothing_and_let_none_through(pieces: list[str], stops: list[str]) -> None:
+    stop_strings = StopStrings(stops)
+    passed = "".join([stop_strings.feed(piece) for piece in pieces] + [stop_strings.finish()])
+    whole = "".join(pieces)
+    assert whole.startswith(passed + stop_strings.found)
+    assert not any(stop in passed for stop in stops)
+    assert stop_strings.found or passed == whole
+
+
+def test_text_is_passed_on_at_once_but_for_what_may_become_a_mark() -> None:
+    parser = make_parser(HERMES, TOOLS)
+    assert parser.feed("Hello <") == [TextDelta("Hello")]
+    assert parser.feed("b>") == [TextDelta(" <b>")]
+
+
+@pytest.mark.parametrize(
+    ("tool_format", "before", "piece"),
+    [
+        ("hermes", '<tool_call>{"name": "write", "arguments": {"content": "', "some words "),
+        ("qwen3_coder", "<tool_call><function=write><parameter=content>\n", "some words "),
+        ("glm", "<tool_call>write<arg_key>content</arg_key><arg_value>", "some words "),
+        ("minimax_m2", '<minimax:tool_call><invoke name="write"><parameter name="content">', "some words "),
+        ("dsml", '<|DSML|tool_calls><|DSML|invoke name="write"><|DSML|parameter name="content">', "some words "),
+        ("gemma4", '<|tool_call>call:write{content:<|"|>', "some words "),
+        ("pythonic", '<|python_start|>[write(content="', "some words "),
+        ("harmony", '<|channel|>commentary to=functions.write<|message|>{"content": "', "some words "),
+    ],
+)
+def test_a_long_argument_streams_as_it_is_decoded(tool_format: str, before: str, piece: str) -> None:
+    parser = make_parser(Formats(tool_format, "none"), TOOLS)
+    parser.feed(before + piece)
+    for _ in range(5):
+        (delta,) = parser.feed(piece)
+        assert isinstance(delta, ToolCallDelta)
+        assert delta.arguments == piece
+        assert not delta.name
+
+
+def test_the_name_of_a_call_comes_before_its_arguments() -> None:
+    parser = make_parser(HERMES, TOOLS, new_id=lambda: "call_1")
+    assert parser.feed('<tool_call>{"name": "ping"') == [ToolCallDelta(0, "call_1", "ping")]
+
+
+def test_reasoning_streams_too() -> None:
+    parser = make_parser(HERMES, TOOLS, opens_reasoning=True)
+    assert parser.feed("I think") == [ReasoningDelta("I think")]
+
+
+def test_without_tools_the_text_is_the_users_whatever_it_holds() -> None:
+    assert parse(HERMES, ["Write " + CALL], tools=()).answer.text == "Write " + CALL
+
+
+def test_a_call_that_was_forbidden_is_dropped_and_reported() -> None:
+    run = parse(HERMES, ["Hm. " + CALL], tool_choice=ToolChoice(ToolMode.NONE))
+    assert run.answer.segments == (TextDelta("Hm."),)
+    assert run.reports == ("the model called a tool though tool_choice is none; the call is dropped",)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[TOOL_CALLS]ping[ARGS]{}", "mistral"),
+        ("<function=ping>\n</function>", "qwen3_coder"),
+        ("<|channel|>", "harmony"),
+    ],
+)
+def test_a_call_in_another_format_is_named_in_the_log(text: str, name: str) -> None:
+    reports = parse(HERMES, cut("Well, " + text, 1)).reports
+    assert f"model wrote format {name}, parser is hermes" in reports
+
+
+def test_a_malformed_answer_is_reported_once_and_without_its_words() -> None:
+    run = parse(HERMES, ["<tool_call>secret</tool_call>" * 3])
+    assert run.reports == ("malformed hermes output: an envelope holds no call",)
+
+
+def test_ids_are_letters_and_digits_but_for_the_one_mark_that_clients_may_strip() -> None:
+    assert re.fullmatch(r"call_[A-Za-z0-9]{24}", new_call_id())
+    assert new_call_id() != new_call_id()
+
+
+def test_halves_of_characters_in_arguments_do_not_come_out() -> None:
+    text = '<tool_call>{"name": "ping", "arguments": "{\\"a\\": \\"\\ud800\\"}"}</tool_call>'
+    (call,) = parse(HERMES, [text]).answer.segments
+    assert isinstance(call, ToolCall)
+    call.arguments.encode()
+
+
+@pytest.mark.parametrize(
+    ("template", "formats"),
+    [
+        ("<tool_call> {{ tool_call.name }} <think>", Formats("hermes", "think")),
+        ("<tool_call>\n<function=a>\n<parameter=b>", Formats("qwen3_coder", "none")),
+        ("<tool_call>{name}<arg_key> </think>", Formats("glm", "think")),
+        ("<longcat_tool_call><longcat_arg_key><longcat_think>", Formats("longcat", "longcat")),
+        ("<minimax:tool_call><think>", Formats("minimax_m2", "think")),
+        ("<\uff5cDSML\uff5ctool_calls><think>", Formats("dsml", "think")),
+        ("{% set dsml_token = '|DSML|' %}", Formats("dsml", "none")),
+        ("<|tool_calls_section_begin|>", Formats("kimi_k2", "none")),
+        ("<\uff5ctool\u2581calls\u2581begin\uff5c>", Formats("deepseek_v3", "none")),
+        ("[TOOL_CALLS] [THINK]", Formats("mistral", "magistral")),
+        ("<|python_tag|>", Formats("llama_json", "none")),
+        ("<|tool_list_start|>", Formats("pythonic", "none")),
+        ("<|tool_call><tool_call|><|channel>", Formats("gemma4", "channel")),
+        ("<start_function_call>", Formats("function_gemma", "none")),
+        ("<|start|><|channel|>analysis<|message|>", Formats("harmony", "none")),
+        ("<|im_start|>", Formats("hermes", "none")),
+    ],
+)
+def test_formats_are_told_from_the_template(template: str, formats: Formats) -> None:
+    assert choose_formats(template) == formats
+
+
+def test_a_template_that_renders_no_tools_is_asked_for_hermes() -> None:
+    assert choose_formats("[TOOL_CALLS] <think>", renders_tools=False) == HERMES
+
+
+def test_settings_override_the_template() -> None:
+    overrides = {"tool_format": "mistral", "reasoning_format": "none"}
+    assert choose_formats("<tool_call> <think>", overrides) == Formats("mistral", "none")
+
+
+def test_an_unknown_format_names_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"tool_format 'yaml' is not known; choose one of .*hermes"):
+        choose_formats("", {"tool_format": "yaml"})
