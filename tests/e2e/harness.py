@@ -29,8 +29,8 @@ _USER_FILES = {
 }
 """What a user had before: nothing of it may change, not even the spacing."""
 
-_AGENTS_OWN = (".omlx/", ".claude/", ".claude.json", ".pi/", ".cache/", ".config/", ".local/", ".npm/")
-"""Where agents keep what is theirs; new files elsewhere in the home are a finding."""
+_OWN_PLACES = {"claude": (".claude/", ".claude.json"), "pi": (".pi/",)}
+"""Where each agent keeps its state; a new file elsewhere in the home, but for omlx's own, is a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Bench:
     """A home, a work folder and an environment of their own for one test."""
 
     folder: Path
+    agent: str
 
     @property
     def home(self) -> Path:
@@ -78,7 +79,9 @@ class Bench:
         after = _fingerprints(self.home)
         changed = [name for name, digest in before.items() if after.get(name) != digest]
         assert changed == [], f"files of the user's changed: {changed}"
-        strange = [name for name in after if name not in before and not name.startswith(_AGENTS_OWN)]
+        strange = [
+            name for name in after if name not in before and not name.startswith((".omlx/", *_OWN_PLACES[self.agent]))
+        ]
         assert strange == [], f"files appeared in the user's home: {strange}"
         return Outcome(
             runs=[Run(**run) for run in result["runs"]],
@@ -114,7 +117,7 @@ def make_bench(folder: Path, agent: str) -> Bench:
     refusal = _missing(agent)
     if refusal:
         pytest.skip(refusal)
-    bench = Bench(folder)
+    bench = Bench(folder, agent)
     for each in (bench.home, bench.work, folder / "tmp"):
         each.mkdir(parents=True)
     for name, text in _USER_FILES.items():
