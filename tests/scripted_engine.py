@@ -2,7 +2,7 @@
 
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
 as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, and
-`step_seconds`, how long each decode step takes.
+`step_seconds`, how long each decode step takes. `max_num_seqs` and `max_num_waiting` bound the requests.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from omlx.server.engine.process import EngineCommand
+from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.worker import ignore_interrupts, run
 
 from .engine.scripted_batch import ScriptedBatch
@@ -25,6 +26,8 @@ from .engine.scripted_batch import ScriptedBatch
 class Script(msgspec.Struct):
     answers: list[list[int]]
     step_seconds: float = 0.0
+    max_num_seqs: int = 16
+    max_num_waiting: int = 256
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -52,7 +55,8 @@ def main() -> int:
     arguments = parser.parse_args()
     ignore_interrupts()
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
-    return run(socket.socket(fileno=arguments.fd), lambda: _PacedBatch(script.answers, script.step_seconds))
+    limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)
+    return run(socket.socket(fileno=arguments.fd), lambda: _PacedBatch(script.answers, script.step_seconds), limits)
 
 
 if __name__ == "__main__":

@@ -32,12 +32,13 @@ class Engine:
         """Accept the request or refuse it; the next step's output says which."""
         try:
             self._check(request)
-            if self._scheduler.add(request, self._batch.match(request), self._clock()) is None:
+            num_cached_tokens = self._batch.match(request)
+            if self._scheduler.add(request, num_cached_tokens, self._clock()) is None:
                 raise Overloaded(f"{len(self._scheduler.waiting)} requests wait already; try again shortly")
         except (RequestError, ServiceError) as error:
             self._updates[request.request_id] = refusal(request.request_id, error)
         else:
-            self._updates[request.request_id] = SequenceUpdate(request.request_id)
+            self._updates[request.request_id] = SequenceUpdate(request.request_id, num_cached_tokens=num_cached_tokens)
 
     def cancel(self, request_id: str) -> None:
         """Drop the request now. What it computed stays in the prefix cache."""

@@ -65,6 +65,7 @@ class Generation:
         events: list[Event] = []
         if self._num_computed_tokens < update.num_computed_tokens:
             self._num_computed_tokens = update.num_computed_tokens
+            self.usage = replace(self.usage, num_cached_tokens=update.num_cached_tokens)
             events.append(PrefillProgress(update.num_computed_tokens, self.usage.num_prompt_tokens))
         events += self._decode(update)
         return events

@@ -70,7 +70,8 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
 
     The first update of a request says that it was admitted. `num_computed_tokens` counts prompt tokens in
     the cache, the `num_cached_tokens` reused ones included. `token_ids` are the tokens this step
-    generated, the stop token left out. `error` ends the request.
+    generated, the stop token left out. `error` ends the request; it is written
+    `CODE: MESSAGE`, the code that of a class in `errors`.
     """
 
     request_id: str

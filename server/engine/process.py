@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..errors import EngineFailure, EngineUnavailable, OmlxError
+from ..errors import EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
 from .messages import (
     Cancel,
     Command,
@@ -64,7 +64,7 @@ class EngineStream:
             raise update
         if update.error:
             self._ended = True
-            raise EngineFailure(update.error)
+            raise _refusal(update.error)
         self._ended = update.finish_reason is not None
         return update
 
@@ -211,3 +211,10 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def _refusal(error: str) -> OmlxError:
+    """The error an update carries, written `CODE: MESSAGE` with the code of its class."""
+    code, _, message = error.partition(": ")
+    kinds = {kind.code: kind for kind in (InvalidRequest, Overloaded)}
+    return kinds.get(code, EngineFailure)(message)

@@ -43,10 +43,13 @@ async def serving(
     context_window: int = 4096,
     heartbeat_seconds: float = 10.0,
     api_key: str = "",
+    max_num_seqs: int = 16,
+    max_num_waiting: int = 256,
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
     tokenizer = build_text_model(folder / "models" / MODEL, context_window)
-    script = Script([tokenizer.encode(answer + END_OF_TURN).ids for answer in answers], step_seconds)
+    tokens = [tokenizer.encode(answer + END_OF_TURN).ids for answer in answers]
+    script = Script(tokens, step_seconds, max_num_seqs, max_num_waiting)
     command = script.command(folder / "script.json")
     settings = ServeSettings(
         home=folder,

@@ -330,3 +330,16 @@ async def test_metrics_count_what_was_served(tmp_path: Path):
     assert figures['omlx:time_to_first_token_seconds_count{model_name="tiny"}'] == "2.0"
     assert float(figures['omlx:prefix_cache_hits_total{model_name="tiny"}']) > 0
     assert figures['omlx:num_requests_running{model_name="tiny"}'] == "0.0"
+
+
+async def test_a_full_queue_is_503_with_when_to_come_back(tmp_path: Path):
+    async with serving(tmp_path, "x" * 4000, step_seconds=0.01, max_num_seqs=1, max_num_waiting=1) as server:
+        taken: list[asyncio.Task[httpx.Response]] = []
+        for count in (1, 2):
+            taken.append(asyncio.create_task(server.client.post(CHAT, json=CHAT_BODY)))
+            await until(lambda count=count: MODEL in server.pool.engines and num_running(server) == count)
+        refused = await server.client.post(MESSAGES, json=MESSAGES_BODY)
+        for task in taken:
+            task.cancel()
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["error"]["type"] == "overloaded_error"
