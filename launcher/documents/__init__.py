@@ -60,7 +60,7 @@ def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
     Raises DocumentError when the text is not valid, EditError when a change cannot be made without harm to the rest.
     """
     form = FORMATS[dialect]
-    document = form.open(text)
+    original = document = form.open(text)
     steps: list[Change] = []
     new = text
     for change in changes:
@@ -70,7 +70,10 @@ def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
             document = _reopen(form, new, step)
             steps.append(step)
     if steps:
-        _check(form, text, new, steps)
+        _check(original.value, document.value, steps)
+        for reread in form.rereaders:
+            before, after = _reread(reread, text, new)
+            _check(before, after, steps)
     return new
 
 
@@ -81,19 +84,21 @@ def _reopen(form: Format, text: str, step: Change) -> Document:
         raise EditError(f"{show(step.path)} cannot be changed without breaking the file ({error})") from error
 
 
-def _check(form: Format, old: str, new: str, steps: Sequence[Change]) -> None:
-    """Old model plus the intended changes, nothing else, in the eyes of every reader."""
-    for reread in (lambda text: form.open(text).value, *form.rereaders):
-        try:
-            before, after = reread(old), reread(new)
-        except (ValueError, RecursionError) as error:
-            raise EditError(f"a second reader does not accept this file: {error}") from error
-        try:
-            wanted = applied(before, steps)
-        except (LookupError, TypeError) as error:
-            raise EditError(f"a second reader finds no {show(steps[0].path)} to change") from error
-        if not same(wanted, after):
-            raise EditError(f"{show(steps[0].path)} cannot be changed without changing other values")
+def _reread(reread: Callable[[str], Value], *texts: str) -> list[Value]:
+    try:
+        return [reread(text) for text in texts]
+    except (ValueError, RecursionError) as error:
+        raise EditError(f"a second reader does not accept this file: {error}") from error
+
+
+def _check(before: Value, after: Value, steps: Sequence[Change]) -> None:
+    """Old model plus the intended changes, nothing else."""
+    try:
+        wanted = applied(before, steps)
+    except (LookupError, TypeError) as error:
+        raise EditError(f"a second reader finds no {show(steps[0].path)} to change") from error
+    if not same(wanted, after):
+        raise EditError(f"{show(steps[0].path)} cannot be changed without changing other values")
 
 
 __all__ = [

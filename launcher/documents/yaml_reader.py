@@ -51,6 +51,23 @@ def read_pyyaml(text: str) -> Value:
     return {} if value is None else value
 
 
+class _Parser(yaml.SafeLoader):
+    """PyYAML's own parser, which also keeps the places of commas and dashes: its events do not tell them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.commas: list[int] = []
+        self.dashes: list[tuple[int, int]] = []
+
+    def get_token(self) -> Any:
+        token = super().get_token()
+        if isinstance(token, yaml.FlowEntryToken):
+            self.commas.append(token.start_mark.index)
+        elif isinstance(token, yaml.BlockEntryToken):
+            self.dashes.append((token.start_mark.index, token.start_mark.column))
+        return token
+
+
 class _Tree:
     """Builds Nodes from PyYAML's events; the recursion is as deep as the text, which is bounded first."""
 
@@ -68,7 +85,9 @@ class _Tree:
         depth = 0
         events: list[Any] = []
         documents = 0
-        for event in yaml.parse(self.text, yaml.SafeLoader):
+        parser = _Parser(self.text)
+        while parser.check_event():
+            event: Any = parser.get_event()
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 self.fail(f"nested more than {MAX_DEPTH} deep", event.start_mark.index)
@@ -76,11 +95,7 @@ class _Tree:
             if documents > 1:
                 self.fail("a second document begins here; only files with one are edited", event.start_mark.index)
             events.append(event)
-        for token in yaml.scan(self.text, yaml.SafeLoader):
-            if isinstance(token, yaml.FlowEntryToken):
-                self.commas.append(token.start_mark.index)
-            elif isinstance(token, yaml.BlockEntryToken):
-                self.dashes.append((token.start_mark.index, token.start_mark.column))
+        self.commas, self.dashes = parser.commas, parser.dashes
         if not documents:
             return None
         self.events = iter(events[2:])
