@@ -57,6 +57,10 @@ TOOL_FORMATS: tuple[ToolFormat, ...] = (
 """In the order they are asked whether a template is theirs: those that share a marker, the special one first."""
 
 
+_CONTROL_BEGINNINGS = ("<|", "<\uff5c", "[")
+"""How marks begin that are control tokens: without tools in the request the others are text like any other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Formats:
     """The names of a model's formats."""
@@ -129,14 +133,15 @@ class AnswerParser:
         self._source = Source()
         self._stops = StopStrings(stop)
         has_calls = bool(tools) or not tool_format.needs_tools
-        self._scrubber = Scrubber((*(tool_format.markers if has_calls else ()), *think.starts, *think.ends))
+        marks = [mark for mark in tool_format.markers if has_calls or mark.startswith(_CONTROL_BEGINNINGS)]
+        self._scrubber = Scrubber((*marks, *think.starts, *think.ends))
         foreign = ForeignMarkers(tool_format, TOOL_FORMATS, self._mismatch)
         prose = Prose(
             self._source,
             self._deltas.append,
             think.starts,
             think.ends,
-            opens_reasoning,
+            opens_reasoning and bool(think.ends),
             watch=foreign.see if tools else None,
         )
         emit_call = self._discard if tool_choice.mode is ToolMode.NONE else self._deltas.append

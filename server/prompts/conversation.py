@@ -161,26 +161,30 @@ class _Builder:
         if self._pending_prefix:
             self._user("")
         message: TemplateMessage = {"role": "assistant", "content": self._text(parts)}
-        reasoning = "".join(part.text for part in parts if isinstance(part, Reasoning))
-        if reasoning and self._traits.reasoning_field:
-            message[self._traits.reasoning_field] = self._clean(reasoning)
         calls = [part for part in parts if isinstance(part, ToolCall)]
         if not self._traits.renders_calls:
             texts = [message["content"], *(self._clean(call_text(c.name, parsed_arguments(c))) for c in calls)]
             message["content"] = "\n".join(text for text in texts if text)
             calls = []
+        reasoning = "".join(part.text for part in parts if isinstance(part, Reasoning))
+        if reasoning and self._traits.reasoning_field:
+            message[self._traits.reasoning_field] = self._clean(reasoning)
+            if calls and message["content"] and not self._traits.text_beside_reasoned_call:
+                self._append_answer({"role": "assistant", "content": message["content"]})
+                message["content"] = ""
         rendered = [self._call(call) for call in calls]
-        groups = [rendered] if self._traits.parallel_calls or not rendered else [[call] for call in rendered]
-        if rendered and message["content"] and reasoning and not self._traits.text_beside_reasoned_call:
-            self._messages.append({"role": "assistant", "content": message["content"]})
-            message["content"] = ""
+        groups = [rendered] if self._traits.parallel_calls else [[call] for call in rendered]
+        for group in groups or [[]]:
+            self._append_answer({**message, "tool_calls": group} if group else message)
+            message = {"role": "assistant", "content": ""}
+
+    def _append_answer(self, message: TemplateMessage) -> None:
+        """Joins it to an answer right before it where turns must alternate."""
         last = self._messages[-1] if self._messages else {"role": ""}
         if last["role"] == "assistant" and "tool_calls" not in last and not self._traits.consecutive_users:
             message["content"] = "\n\n".join(text for text in (last["content"], message["content"]) if text)
             self._messages.pop()
-        for group in groups:
-            self._messages.append({**message, "tool_calls": group} if group else message)
-            message = {"role": "assistant", "content": ""}
+        self._messages.append(message)
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         arguments = _cleaned(parsed_arguments(call), self._clean)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Tokenizer:
         self._defusable = _alternatives([text for text in self.control_ids if len(text) > 1])
         clean = [text for text, i in self.control_ids.items() if not (added[i].lstrip or added[i].rstrip)]
         self._cut_points = _alternatives(clean) if self._encodes_in_pieces(clean) else None
-        self._pieces: OrderedDict[str, tuple[list[int], list[int]]] = OrderedDict()
+        self._pieces: OrderedDict[str, tuple[array[int], array[int]]] = OrderedDict()
         self._cached_characters = 0
         self._cache_lock = threading.Lock()
 
@@ -121,14 +122,14 @@ class Tokenizer:
             pieces.append(text[position:])
         return pieces
 
-    def _encode_piece(self, piece: str) -> tuple[list[int], list[int]]:
+    def _encode_piece(self, piece: str) -> tuple[array[int], array[int]]:
         with self._cache_lock:
             cached = self._pieces.get(piece)
             if cached is not None:
                 self._pieces.move_to_end(piece)
                 return cached
         encoding = self.backend.encode(piece, add_special_tokens=False)
-        result = (encoding.ids, [start for start, _ in encoding.offsets])
+        result = (array("I", encoding.ids), array("I", [start for start, _ in encoding.offsets]))
         with self._cache_lock:
             if piece not in self._pieces:
                 self._pieces[piece] = result

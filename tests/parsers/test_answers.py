@@ -93,6 +93,14 @@ def test_without_tools_the_text_is_the_users_whatever_it_holds() -> None:
     assert parse(HERMES, ["Write " + CALL], tools=()).answer.text == "Write " + CALL
 
 
+def test_control_tokens_do_not_come_out_even_without_tools() -> None:
+    assert parse(Formats("kimi_k2", "none"), ["Hm.<|tool_call_begin|>ping"], tools=()).answer.text == "Hm.ping"
+
+
+def test_thinking_that_has_no_end_mark_is_text() -> None:
+    assert parse(Formats("hermes", "none"), ["Hm."], opens_reasoning=True).answer.text == "Hm."
+
+
 def test_a_call_that_was_forbidden_is_dropped_and_reported() -> None:
     run = parse(HERMES, ["Hm. " + CALL], tool_choice=ToolChoice(ToolMode.NONE))
     assert run.answer.segments == (TextDelta("Hm."),)
