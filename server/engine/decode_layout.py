@@ -14,12 +14,25 @@ from ..cache.codec import LayerCache
 class DecodeLayout(Protocol):
     """Rows are numbered in the order they joined; a leaving row's number goes to those after it."""
 
+    @property
+    def takes_drafts(self) -> bool:
+        """Whether rows may be fed several tokens and take some of them back."""
+        ...
+
     def join(self, caches: list[LayerCache]) -> None:
         """Add a row whose prompt is computed. The caches belong to the layout from now on."""
         ...
 
-    def forward(self, token_ids: Sequence[int]) -> mx.array:
-        """Feed one token to each row: the next token's logits, shape [rows, vocabulary]."""
+    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
+        """Feed each row its tokens: the logits after each, shape [rows, most tokens, vocabulary].
+
+        There is one token a row, or more where the layout takes drafts. What stands behind a row's last
+        token in the result means nothing.
+        """
+        ...
+
+    def accept(self, counts: Sequence[int]) -> None:
+        """Keep this many of the tokens each row was just fed, at least one. Follows every `forward`."""
         ...
 
     def extract(self, row: int) -> list[LayerCache]:
@@ -34,6 +47,8 @@ class DecodeLayout(Protocol):
 class SerialLayout:
     """One forward pass a row: right for every model."""
 
+    takes_drafts = False
+
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._rows: list[list[LayerCache]] = []
@@ -41,12 +56,14 @@ class SerialLayout:
     def join(self, caches: list[LayerCache]) -> None:
         self._rows.append(caches)
 
-    def forward(self, token_ids: Sequence[int]) -> mx.array:
+    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
         logits = [
-            self._model(mx.array([[token_id]]), cache=caches)[:, -1]
-            for token_id, caches in zip(token_ids, self._rows, strict=True)
+            self._model(mx.array([list(fed)]), cache=caches) for fed, caches in zip(token_ids, self._rows, strict=True)
         ]
         return logits[0] if len(logits) == 1 else mx.concatenate(logits)
+
+    def accept(self, counts: Sequence[int]) -> None:
+        assert all(count == 1 for count in counts)
 
     def extract(self, row: int) -> list[LayerCache]:
         return self._rows[row]
@@ -57,6 +74,8 @@ class SerialLayout:
 
 class PaddedLayout:
     """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest."""
+
+    takes_drafts = False
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -72,8 +91,11 @@ class PaddedLayout:
                 batch.extend(added)
         self._num_rows += 1
 
-    def forward(self, token_ids: Sequence[int]) -> mx.array:
-        return self._model(mx.array(list(token_ids))[:, None], cache=self._batch)[:, -1]
+    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
+        return self._model(mx.array([list(fed) for fed in token_ids]), cache=self._batch)
+
+    def accept(self, counts: Sequence[int]) -> None:
+        assert all(count == 1 for count in counts)
 
     def extract(self, row: int) -> list[LayerCache]:
         return [batch.extract(row) for batch in self._batch]

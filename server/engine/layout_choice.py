@@ -64,7 +64,15 @@ def _logits(layout: DecodeLayout, model: nn.Module, make_cache: Callable[[], lis
         caches = make_cache()
         model(mx.array([prompt]), cache=caches)
         layout.join(caches)
-    steps = [layout.forward([position, position + 1]) for position in range(_STEPS)]
+    steps: list[mx.array] = []
+    for position in range(_STEPS):
+        steps.append(layout.forward([[position], [position + 1]])[:, -1])
+        layout.accept([1, 1])
+    # Of a draft of one token nothing is accepted, and both rows go on from where they then stand.
+    layout.forward([[_STEPS, 0] if layout.takes_drafts else [_STEPS], [_STEPS + 1]])
+    layout.accept([1, 1])
+    steps.append(layout.forward([[0], [1]])[:, -1])
+    layout.accept([1, 1])
     mx.eval(steps)
     return steps
 

@@ -17,6 +17,7 @@ from ..cache.prefix_cache import PrefixCache
 from ..models.loading import load_model
 from . import memory
 from .batch import BatchInfo
+from .grammar import GrammarCompiler
 from .layout_choice import choose_layout
 from .mlx_batch import MlxBatch
 
@@ -55,4 +56,5 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None) -> MlxBatch:
         checkpointed=not codec.divisible,
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache, lower)
-    return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary)
+    grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
+    return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars)

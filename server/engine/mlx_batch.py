@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,12 +13,17 @@ import mlx.nn as nn
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from ..cache.prefix_cache import PrefixCache
 from ..errors import InvalidRequest
-from .batch import BatchInfo, MemoryUse
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, MemoryUse
 from .decode_layout import DecodeLayout
+from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .messages import Submit
 from .sampling import RowSampler, sample
 from .sequence import checkpoints
+from .speculation import DraftControl, Drafter, StepPrices
+
+_MAX_STEP_TOKENS = 32
+"""Rows times tokens fed in one step: more would cost more than drafts can bring."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +35,30 @@ class _Row:
     token_ids: list[int]
     num_computed: int
     sampler: RowSampler
-    caches: list[LayerCache] = field(default_factory=list)
+    caches: list[LayerCache]
+    drafter: Drafter | None = None
+    control: DraftControl = field(default_factory=DraftControl)
+
+    def draft(self, limit: int) -> list[int]:
+        if self.drafter is None:
+            self.drafter = Drafter(self.token_ids)
+        return self.drafter.draft(limit)
+
+    def append(self, token_ids: list[int]) -> None:
+        self.token_ids += token_ids
+        if self.drafter is not None:
+            self.drafter.extend(token_ids)
+        for token_id in token_ids:
+            self.sampler.observe(token_id)
+
+    def news(self, count: int) -> list[int]:
+        """The last `count` tokens, and what the row's grammar has to say of its end."""
+        token_ids, grammar = self.token_ids[-count:], self.sampler.grammar
+        if grammar is None:
+            return token_ids
+        if grammar.error:
+            return [*token_ids, GRAMMAR_FAILED]
+        return [*token_ids, END_OF_GRAMMAR] if grammar.is_complete else token_ids
 
 
 class MlxBatch:
@@ -43,6 +72,8 @@ class MlxBatch:
         codec: CacheCodec,
         prefix_cache: PrefixCache[BlockPayload],
         vocabulary: int,
+        grammars: GrammarCompiler | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._model = model
         self._info = info
@@ -51,6 +82,9 @@ class MlxBatch:
         self._codec = codec
         self._prefix_cache = prefix_cache
         self._vocabulary = vocabulary
+        self._grammars = grammars
+        self._clock = clock
+        self._prices = StepPrices()
         self._rows: dict[str, _Row] = {}
         self._decoding: list[_Row] = []
         """In the layout's order."""
@@ -68,9 +102,11 @@ class MlxBatch:
                 raise InvalidRequest(
                     f"token {token_id} at position {position} is outside the vocabulary of {self._vocabulary}"
                 )
+        grammar = self._grammar(request)
         match = self._prefix_cache.match(request.token_ids, request.cache_salt)
         caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
+        sampler.grammar = grammar
         row = _Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
         self._rows[request.request_id] = row
         return match.num_tokens
@@ -88,19 +124,27 @@ class MlxBatch:
         token_ids = sample(logits, [row.sampler])
         row.num_computed = num_prompt
         self._remember(row, lambda: row.caches)
-        row.token_ids += token_ids
+        row.append(token_ids)
         self._layout.join(row.caches)
         row.caches = []
         self._decoding.append(row)
-        return token_ids
+        return row.news(1)
 
     def decode(self) -> dict[str, list[int]]:
-        logits = self._layout.forward([row.token_ids[-1] for row in self._decoding])
-        token_ids = sample(logits, [row.sampler for row in self._decoding])
-        for row, token_id in zip(self._decoding, token_ids, strict=True):
-            row.num_computed += 1
-            row.token_ids.append(token_id)
-        return {row.request.request_id: row.token_ids[-1:] for row in self._decoding}
+        started = self._clock()
+        rows = self._decoding
+        drafts = self._draft()
+        fed = [[row.token_ids[-1], *draft] for row, draft in zip(rows, drafts, strict=True)]
+        logits = self._layout.forward(fed)
+        chosen = self._choose(logits, fed)
+        accepted = [self._take(row, draft, tokens) for row, draft, tokens in zip(rows, drafts, chosen, strict=True)]
+        self._layout.accept(accepted)
+        self._prices.observe(len(rows), any(drafts), self._clock() - started)
+        price = self._prices.price(len(rows))
+        for row, draft, count in zip(rows, drafts, accepted, strict=True):
+            if draft:
+                row.control.observe(count, price)
+        return {row.request.request_id: row.news(count) for row, count in zip(rows, accepted, strict=True)}
 
     def release(self, request_id: str) -> None:
         row = self._rows.pop(request_id, None)
@@ -122,6 +166,50 @@ class MlxBatch:
 
     def close(self) -> None:
         self._prefix_cache.close()
+
+    def _grammar(self, request: Submit) -> RowGrammar | None:
+        if not request.grammar:
+            return None
+        if self._grammars is None:
+            raise InvalidRequest("this model's tokenizer cannot be held to a grammar; ask without a format")
+        return self._grammars.row(request.grammar, request.stop_token_ids)
+
+    def _draft(self) -> list[list[int]]:
+        """A guess for each row, empty where there is none or where it wouldn't pay."""
+        room = _MAX_STEP_TOKENS // max(1, len(self._decoding)) - 1
+        drafts: list[list[int]] = []
+        for row in self._decoding:
+            left = len(row.request.token_ids) + row.request.max_tokens - len(row.token_ids) - 1
+            drafts_well = row.sampler.penalties is None and row.sampler.grammar is None
+            wanted = self._layout.takes_drafts and drafts_well and row.control.wants_draft()
+            drafts.append(row.draft(min(room, left)) if wanted else [])
+        return drafts
+
+    def _choose(self, logits: mx.array, fed: list[list[int]]) -> list[list[int]]:
+        """The model's own choice after every token each row was fed."""
+        if logits.shape[1] == 1:
+            choices = sample(logits[:, 0], [row.sampler for row in self._decoding])
+            return [[token_id] for token_id in choices]
+        width = logits.shape[1]
+        places = [index * width + place for index, tokens in enumerate(fed) for place in range(len(tokens))]
+        samplers = [row.sampler for row, tokens in zip(self._decoding, fed, strict=True) for _ in tokens]
+        choices = iter(sample(logits.reshape(-1, logits.shape[-1])[mx.array(places)], samplers))
+        return [[next(choices) for _ in tokens] for tokens in fed]
+
+    def _take(self, row: _Row, draft: list[int], chosen: list[int]) -> int:
+        """Let the row go on with the choices up to the first that its draft had wrong; their number.
+
+        A choice drawn at random is an ordinary draw whether or not the draft had it, so the distribution
+        is the model's own. Draws behind the last one taken never happened.
+        """
+        count = 1
+        stops = row.request.stop_token_ids
+        while count <= len(draft) and chosen[count - 1] == draft[count - 1] and chosen[count - 1] not in stops:
+            count += 1
+        row.sampler.take_back(len(chosen) - count)
+        row.append(chosen[:count])
+        row.num_computed += count
+        return count
 
     def _compute(self, row: _Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""

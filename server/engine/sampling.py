@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ..requests import SamplingParams
+from .grammar import RowGrammar
 
 _SORTED_TOKENS = 256
 """Most nuclei fit in so many of the likeliest tokens; sorting more is left to the rows that need it."""
@@ -29,6 +32,7 @@ class RowSampler:
     seed: int
     num_drawn: int = 0
     penalties: _Penalties | None = None
+    grammar: RowGrammar | None = None
 
     @classmethod
     def create(cls, params: SamplingParams, prompt: Sequence[int], entropy: int) -> RowSampler:
@@ -56,10 +60,16 @@ class RowSampler:
         self.num_drawn += 1
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2**64
 
+    def take_back(self, count: int) -> None:
+        """The last `count` choices were not used; their numbers will be drawn again."""
+        self.num_drawn -= 0 if self.is_greedy else count
+
     def observe(self, token_id: int) -> None:
         """The row generated this token."""
         if self.penalties is not None:
             self.penalties.observe(token_id)
+        if self.grammar is not None:
+            self.grammar.consume(token_id)
 
 
 @dataclass(slots=True)
@@ -104,19 +114,31 @@ class _Penalties:
 
 
 def sample(logits: mx.array, rows: Sequence[RowSampler]) -> list[int]:
-    """The next token of each row from logits of shape [rows, vocabulary]. Counts one draw a row."""
+    """The next token of each row from logits of shape [rows, vocabulary]. Counts one draw a row.
+
+    A row's sampler may stand for several rows of logits, the choices at its next places.
+    """
     if any(row.penalties for row in rows):
         logits = mx.stack(
             [row.penalties.apply(logits[i]) if row.penalties else logits[i] for i, row in enumerate(rows)]
         )
+    if any(row.grammar for row in rows):
+        logits = _constrain(logits, rows)
     tokens = mx.argmax(logits, axis=-1)
     if not all(row.is_greedy for row in rows):
         greedy = mx.array([row.is_greedy for row in rows])
         tokens = mx.where(greedy, tokens, _draw(logits.astype(mx.float32), rows))
-    chosen: list[int] = tokens.tolist()  # pyright: ignore[reportAssignmentType]
-    for row, token_id in zip(rows, chosen, strict=True):
-        row.observe(token_id)
-    return chosen
+    return tokens.tolist()  # pyright: ignore[reportReturnType]
+
+
+def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
+    """The logits with what a row's grammar forbids at minus infinity, found while the model computes them."""
+    mx.async_eval(logits)
+    allowed: Any = np.ones(logits.shape, np.bool_)  # mx takes numpy arrays, its stubs do not say so
+    for index, row in enumerate(rows):
+        if row.grammar is not None:
+            allowed[index] = row.grammar.allowed()
+    return mx.where(mx.array(allowed), logits, mx.array(-mx.inf, logits.dtype))
 
 
 def _draw(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:

@@ -152,7 +152,13 @@ class SlotCache:
 
 
 class SlotLayout:
-    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`."""
+    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`.
+
+    Tokens that are not accepted stay where they were written, behind the row's end, where no one looks
+    and the next ones go.
+    """
+
+    takes_drafts = True
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -171,23 +177,26 @@ class SlotLayout:
     def leave(self, row: int) -> None:
         self._vacate(self._rows.pop(row))
 
-    def forward(self, token_ids: Sequence[int]) -> mx.array:
+    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
+        width = max(map(len, token_ids))
         for row in self._rows:
-            if row.group.lengths[row.slot] + 1 > row.group.capacity:
-                self._move_up(row)
-        steps = self._plan(1)
-        order = {id(step.group): step.start for step in steps}
-        places = [order[id(row.group)] + row.slot for row in self._rows]
-        inputs = [0] * len(places)
-        for place, token_id in zip(places, token_ids, strict=True):
-            inputs[place] = token_id
+            if row.group.lengths[row.slot] + width > row.group.capacity:
+                self._move_up(row, width)
+        steps = self._plan(width)
+        starts = {id(step.group): step.start for step in steps}
+        places = [starts[id(row.group)] + row.slot for row in self._rows]
+        inputs: list[list[int]] = [[] for _ in places]
+        for place, fed in zip(places, token_ids, strict=True):
+            inputs[place] = [*fed, *[fed[-1]] * (width - len(fed))]
         offset = mx.array([length for step in steps for length in step.group.lengths])
         caches = [SlotCache(layer, offset, steps) for layer in range(self._num_layers)]
         with _routed(self._modules):
-            logits = self._model(mx.array(inputs)[:, None], cache=caches)[:, -1]
-        for group in self._groups:
-            group.lengths = [length + 1 for length in group.lengths]
+            logits = self._model(mx.array(inputs), cache=caches)
         return logits if places == sorted(places) else logits[mx.array(places)]
+
+    def accept(self, counts: Sequence[int]) -> None:
+        for row, count in zip(self._rows, counts, strict=True):
+            row.group.lengths[row.slot] += count
 
     def _plan(self, num_new: int) -> list[_GroupStep]:
         steps, start = [], 0
@@ -211,10 +220,10 @@ class SlotLayout:
         group.append(caches)
         return _Row(group, len(group.lengths) - 1)
 
-    def _move_up(self, row: _Row) -> None:
+    def _move_up(self, row: _Row, num_new: int) -> None:
         old = _Row(row.group, row.slot)
         caches = row.group.view(row.slot)
-        moved = self._place(caches, row.group.capacity + 1)
+        moved = self._place(caches, row.group.lengths[row.slot] + num_new)
         row.group, row.slot = moved.group, moved.slot
         del caches
         self._vacate(old)

@@ -65,7 +65,7 @@ def test_a_window_that_keeps_its_first_tokens_is_decoded_row_by_row():
 
 def test_a_layout_whose_numbers_are_off_is_not_taken(monkeypatch):
     class Shifted(SlotLayout):
-        def forward(self, token_ids: Sequence[int]) -> mx.array:
+        def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
             return super().forward(token_ids)[::-1]
 
     monkeypatch.setattr("omlx.server.engine.layout_choice.SlotLayout", Shifted)
@@ -80,5 +80,5 @@ def test_attention_of_the_model_files_is_itself_again_after_a_step():
     caches = make_prompt_cache(model)
     model(mx.array([prompt_of(5)]), cache=caches)
     layout.join(caches)
-    layout.forward([1])
+    layout.forward([[1]])
     assert llama.scaled_dot_product_attention is original

@@ -8,10 +8,19 @@ from collections import Counter
 import mlx.core as mx
 import pytest
 
-from omlx.server.engine.sampling import RowSampler, sample
+from omlx.server.engine import sampling
+from omlx.server.engine.sampling import RowSampler
 from omlx.server.requests import SamplingParams
 
 LOGITS = [2.0, 1.0, 0.5, 0.0, -1.0, -3.0]
+
+
+def sample(logits: mx.array, rows: list[RowSampler]) -> list[int]:
+    """One step of every row, as the batch takes it."""
+    chosen = sampling.sample(logits, rows)
+    for sampler, token_id in zip(rows, chosen, strict=True):
+        sampler.observe(token_id)
+    return chosen
 
 
 def row(entropy: int = 1, prompt: tuple[int, ...] = (), **params) -> RowSampler:

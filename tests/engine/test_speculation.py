@@ -1,0 +1,142 @@
+"""Drafts: where they come from, when they stop, and that nobody can tell from the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from omlx.server.engine.decode_layout import PaddedLayout
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.scheduler import SchedulerLimits
+from omlx.server.engine.speculation import DraftControl, Drafter, StepPrices
+from omlx.server.requests import SamplingParams
+
+from .driving import Answer, drain, make_engine, step
+from .tiny_model import greedy_solo, make_batch, prompt_of, submit, tiny_llama
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_llama()
+
+
+def repeating(length: int, seed: int = 1) -> list[int]:
+    """A prompt a draft finds its continuation in."""
+    piece = prompt_of(40, seed)
+    return (piece * (length // 40 + 1))[:length]
+
+
+def test_a_draft_is_what_followed_the_same_tokens_the_last_time():
+    assert Drafter([1, 2, 3, 4, 5, 9, 1, 2, 3, 7, 8, 0, 1, 2, 3]).draft(4) == [7, 8, 0, 1]
+
+
+def test_the_draft_is_longer_the_more_agrees():
+    few = [9, 9, 9, 1, 2, 3, *range(50, 90), 8, 1, 2, 3]
+    many = [*range(20), *range(50, 90), *range(20)]
+    assert Drafter(few).draft(99) == list(range(50, 56))
+    assert Drafter(many).draft(99) == list(range(50, 66))
+
+
+def test_without_an_earlier_place_there_is_no_draft():
+    assert Drafter([1, 2, 3, 4]).draft(5) == []
+    assert Drafter([1]).draft(5) == []
+    assert Drafter([1, 2, 3, 1, 2, 3]).draft(0) == []
+
+
+def test_what_is_being_repeated_goes_on_being_repeated():
+    assert Drafter([7, 7, 7, 7]).draft(4) == [7, 7, 7, 7]
+    assert Drafter([1, 2, 1, 2, 1, 2]).draft(5) == [1, 2, 1, 2, 1]
+
+
+def test_new_tokens_are_found_as_well():
+    drafter = Drafter([1, 2, 3])
+    drafter.extend([4, 5, 1, 2, 3])
+    assert drafter.draft(2) == [4, 5]
+
+
+def test_a_row_whose_drafts_do_not_pay_pauses_longer_each_time():
+    control = DraftControl()
+    pauses = []
+    for _ in range(3):
+        assert control.wants_draft()
+        control.observe(1, price=1.5)
+        pause = 0
+        while not control.wants_draft():
+            pause += 1
+        pauses.append(pause)
+    assert pauses == sorted(pauses)
+    assert pauses[0] > 0
+
+
+def test_a_row_whose_drafts_pay_goes_on():
+    control = DraftControl()
+    for _ in range(50):
+        assert control.wants_draft()
+        control.observe(5, price=1.8)
+
+
+def test_prices_are_measured_by_the_number_of_rows():
+    prices = StepPrices()
+    guess = prices.price(1)
+    prices.observe(1, drafted=False, seconds=0.1)
+    assert prices.price(1) == guess
+    prices.observe(1, drafted=True, seconds=0.15)
+    assert prices.price(1) == pytest.approx(1.5)
+    assert prices.price(4) == guess
+
+
+def test_a_repeating_answer_takes_fewer_steps_and_is_the_same(model):
+    prompt, count = prompt_of(50), 60
+    expected = greedy_solo(model, prompt, count)
+    engine, answers, steps = make_engine(make_batch(model)), {}, 0
+    engine.submit(submit("a", prompt, count))
+    while engine.has_work:
+        step(engine, answers)
+        steps += 1
+    assert answers["a"].token_ids == expected
+    assert steps < count // 2  # a random model soon repeats itself
+
+
+def test_rows_with_drafts_and_without_write_what_they_write_alone(model):
+    engine = make_engine(make_batch(model), SchedulerLimits(max_num_seqs=5, max_chunk=256))
+    answers: dict[str, Answer] = {}
+    wanted = {f"r{n}": (repeating(230 + 20 * n, n) if n % 2 else prompt_of(17 * n + 1, n), 40) for n in range(8)}
+    for name, (prompt, count) in wanted.items():
+        engine.submit(submit(name, prompt, count))
+        step(engine, answers)
+    drain(engine, answers)
+    for name, (prompt, count) in wanted.items():
+        assert answers[name].token_ids == greedy_solo(model, prompt, count), name
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7])
+def test_a_seed_gives_the_same_answer_with_drafts_and_without(model, temperature: float):
+    sampling = SamplingParams(temperature=temperature, top_p=0.95, seed=3)
+    answers = []
+    for layout in (None, PaddedLayout(model)):
+        engine = make_engine(make_batch(model, layout))
+        engine.submit(submit("a", repeating(200), 60, sampling))
+        answers.append(drain(engine)["a"].token_ids)
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 60
+
+
+def test_max_tokens_and_stop_tokens_hold_within_a_draft(model):
+    prompt = prompt_of(50)
+    whole = greedy_solo(model, prompt, 40)
+    stop = whole[-1]
+    engine = make_engine(make_batch(model))
+    engine.submit(submit("short", prompt, 33))
+    assert drain(engine)["short"].token_ids == whole[:33]
+    engine.submit(Submit("stopped", prompt, 40, [stop], sampling=SamplingParams(temperature=0)))
+    assert drain(engine)["stopped"].token_ids == whole[: whole.index(stop)]
+
+
+def test_what_a_drafted_answer_leaves_in_the_cache_is_right(model):
+    engine, answers = make_engine(make_batch(model), SchedulerLimits(max_chunk=256)), {}
+    engine.submit(submit("one", repeating(245), 50))
+    drain(engine, answers)
+    next_turn = [*repeating(245), *answers["one"].token_ids, *prompt_of(20, 8)]
+    engine.submit(submit("two", next_turn))
+    drain(engine, answers)
+    assert answers["two"].last.num_cached_tokens == 294
+    assert answers["two"].token_ids == greedy_solo(model, next_turn, 8)
