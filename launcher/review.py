@@ -12,7 +12,8 @@ _MASK = "••••"
 _SHORTEST_SECRET = 6
 _SECRET_NAME = r"(?:api|access|auth|private|secret|client)[-_]?(?:key|token)|token|secret|password|passwd|credentials?"
 _SECRET_LINE = re.compile(
-    rf"""(?P<name>["']?[\w.-]*(?:{_SECRET_NAME})["']?\s*[:=]\s*)(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"'{{}}\[\]#][^,}}\]#]*)""",
+    rf"""(?P<name>["']?[\w.-]*(?:{_SECRET_NAME})["']?[ \t]*[:=][ \t]*)"""
+    r"""(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"'{}\[\]#][^,}\]#\n]*)""",
     re.IGNORECASE,
 )
 _SECRET_KEY = re.compile(rf"(?:{_SECRET_NAME})$", re.IGNORECASE)

@@ -65,6 +65,11 @@ def test_references_and_numbers_stay(line):
     assert mask(line) == line or "env_key" in line
 
 
+def test_only_the_line_of_the_secret_is_masked():
+    assert mask("api_key: hunter2hunter2\nmodel: x\n") == "api_key: ••••\nmodel: x\n"
+    assert mask("credentials:\n  model: x\n") == "credentials:\n  model: x\n"
+
+
 def test_known_secrets_are_masked_wherever_they_stand():
     assert mask("http://u:pass-word@x/pass-word?q", ["pass-word"]) == "http://u:••••@x/••••?q"
 
