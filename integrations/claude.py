@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 
 from ._options import json_object, object_at, taken_option
-from .spec import KEY_VARIABLE, Integration, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, NO_KEY, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
+_HELPER = f"printenv {KEY_VARIABLE}"
 _CLOUDS = tuple(
     f"CLAUDE_CODE_USE_{cloud}"
     for cloud in ("ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD", "BEDROCK", "FOUNDRY", "GATEWAY", "MANTLE", "VERTEX")
@@ -28,7 +29,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     own = json_object(given, surroundings)
     settings = {
         **own,
-        "apiKeyHelper": f"printenv {KEY_VARIABLE}",
+        "apiKeyHelper": _HELPER,
         "env": {**object_at(own, "env"), **environment, **cleared},
     }
     inline = json.dumps(settings, separators=(",", ":"))
@@ -37,6 +38,13 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     # What the user keeps in a file of theirs must not become an argument, which everybody can read.
     file = RunFile.of(surroundings.run_directory, "settings.json", inline)
     return Wiring(("--settings", str(file.path), *arguments), environment, files=(file,))
+
+
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    path = surroundings.folder("CLAUDE_CONFIG_DIR", ".claude") / "settings.json"
+    if surroundings.environ.get(KEY_VARIABLE):
+        return (Edit.of(path, "json", {"apiKeyHelper": _HELPER, "env": _environment(target)}),)
+    return (Edit.of(path, "json", {"env": {**_environment(target), "ANTHROPIC_AUTH_TOKEN": NO_KEY}}),)
 
 
 def _environment(target: Target) -> dict[str, str]:
@@ -66,6 +74,7 @@ INTEGRATION = Integration(
     minimum_context=49152,
     summary="environment and inline `--settings`, which rank above the user's own settings.json",
     wire=wire,
+    edits=edits,
     unset=(*_CLOUDS, *_CREDENTIALS),
     other_places=(".claude/local/claude",),
 )

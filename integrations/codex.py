@@ -12,33 +12,54 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
-from .spec import KEY_VARIABLE, PROVIDER, Integration, Model, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
 
 _IDLE_MILLISECONDS = 3_600_000
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
-    instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text(encoding="utf-8")
-    entries = [_entry(model, number, instructions) for number, model in enumerate(target.models)]
-    catalog = RunFile.of(surroundings.run_directory, "models.json", json.dumps({"models": entries}, indent=2) + "\n")
+    catalog = _catalog(target, surroundings)
+    provider = {**_provider(target), "env_key": KEY_VARIABLE}
     overrides = {
-        "model": target.model.name,
-        "review_model": target.model.name,
-        "model_provider": PROVIDER,
-        f"model_providers.{PROVIDER}.name": PROVIDER,
-        f"model_providers.{PROVIDER}.base_url": target.openai_url,
-        f"model_providers.{PROVIDER}.env_key": KEY_VARIABLE,
-        f"model_providers.{PROVIDER}.wire_api": "responses",
-        f"model_providers.{PROVIDER}.stream_idle_timeout_ms": _IDLE_MILLISECONDS,
-        "model_catalog_json": str(catalog.path),
+        **_settings(target, catalog),
+        **{f"model_providers.{PROVIDER}.{key}": value for key, value in provider.items()},
         "analytics.enabled": False,
         "check_for_update_on_startup": False,
     }
     # A JSON scalar is a TOML scalar too.
-    flags = [
-        part for key, value in overrides.items() for part in ("-c", f"{key}={json.dumps(value, ensure_ascii=False)}")
-    ]
+    flags = [part for key, value in overrides.items() for part in ("-c", f"{key}={json.dumps(value)}")]
     return Wiring((*flags, *surroundings.arguments), files=(catalog,))
+
+
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit | RunFile, ...]:
+    catalog = _catalog(target, surroundings)
+    key = {"env_key": KEY_VARIABLE} if surroundings.environ.get(KEY_VARIABLE) else {}
+    config = {**_settings(target, catalog), "model_providers": {PROVIDER: {**_provider(target), **key}}}
+    return catalog, Edit.of(surroundings.folder("CODEX_HOME", ".codex") / "config.toml", "toml", config)
+
+
+def _settings(target: Target, catalog: RunFile) -> dict[str, object]:
+    return {
+        "model": target.model.name,
+        "review_model": target.model.name,
+        "model_provider": PROVIDER,
+        "model_catalog_json": str(catalog.path),
+    }
+
+
+def _provider(target: Target) -> dict[str, object]:
+    return {
+        "name": PROVIDER,
+        "base_url": target.openai_url,
+        "wire_api": "responses",
+        "stream_idle_timeout_ms": _IDLE_MILLISECONDS,
+    }
+
+
+def _catalog(target: Target, surroundings: Surroundings) -> RunFile:
+    instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text(encoding="utf-8")
+    entries = [_entry(model, number, instructions) for number, model in enumerate(target.models)]
+    return RunFile.of(surroundings.run_directory, "models.json", json.dumps({"models": entries}, indent=2) + "\n")
 
 
 def _entry(model: Model, priority: int, instructions: str) -> dict[str, object]:
@@ -72,4 +93,5 @@ INTEGRATION = Integration(
     minimum_context=16_384,
     summary="`-c` overrides, which rank above config.toml, and a generated model catalog",
     wire=wire,
+    edits=edits,
 )

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .spec import KEY_VARIABLE, PROVIDER, Integration, Refusal, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Refusal, RunFile, Surroundings, Target, Wiring
 
 _MANAGED = "HERMES_MANAGED_DIR"
+_KEY = f"${{{KEY_VARIABLE}}}"
 _TIMEOUT_SECONDS = 3600
 _TASKS = (
     *("approval", "background_review", "compression", "curator", "goal_judge", "kanban_decomposer", "mcp"),
@@ -26,13 +27,20 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     managed = Path(surroundings.environ.get(_MANAGED) or "/etc/hermes")
     if surroundings.read(managed / "config.yaml") is not None:
         raise Refusal(f"{managed} already manages it, and a launch would displace that")
-    text = json.dumps(_config(target), indent=2) + "\n"  # JSON is YAML.
+    text = json.dumps(_config(target, _KEY), indent=2) + "\n"  # JSON is YAML.
     file = RunFile.of(surroundings.run_directory, "config.yaml", text)
     return Wiring(surroundings.arguments, {_MANAGED: str(file.path.parent)}, files=(file,))
 
 
-def _config(target: Target) -> dict[str, object]:
-    route = {"provider": PROVIDER, "base_url": target.openai_url, "api_key": f"${{{KEY_VARIABLE}}}"}
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    config = _config(target, surroundings.key(_KEY))
+    alias = {"model": target.model.name, "provider": PROVIDER, "base_url": target.openai_url}
+    path = surroundings.folder("HERMES_HOME", ".hermes") / "config.yaml"
+    return (Edit.of(path, "yaml", {**config, "model_aliases": {PROVIDER: alias}}, whole=("providers", PROVIDER)),)
+
+
+def _config(target: Target, key: str) -> dict[str, object]:
+    route = {"provider": PROVIDER, "base_url": target.openai_url, "api_key": key}
     small = {**route, "model": target.haiku.name, "timeout": _TIMEOUT_SECONDS}
     limits: dict[str, object] = {"max_tokens": target.model.max_output_tokens}
     if target.context_window is not None:
@@ -66,5 +74,6 @@ INTEGRATION = Integration(
     minimum_context=64_000,
     summary="a managed folder of this run, laid over the user's config.yaml; every route and every served model",
     wire=wire,
+    edits=edits,
     unset=("CUSTOM_BASE_URL", "HERMES_INFERENCE_MODEL", "HERMES_INFERENCE_PROVIDER", "OPENAI_BASE_URL"),
 )

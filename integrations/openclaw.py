@@ -12,18 +12,18 @@ import json
 import posixpath
 from pathlib import Path
 
-from .spec import KEY_VARIABLE, PROVIDER, Integration, Model, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
 
 _CONFIG, _ROOTS = "OPENCLAW_CONFIG_PATH", "OPENCLAW_INCLUDE_ROOTS"
+_KEY = f"${{{KEY_VARIABLE}}}"
 _TIMEOUT_SECONDS = 3600
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
     environ = surroundings.environ
-    state = Path(environ.get("OPENCLAW_STATE_DIR") or surroundings.home / ".openclaw")
-    own = Path(environ.get(_CONFIG) or state / "openclaw.json")
+    own = _own_file(surroundings)
     include = {} if surroundings.read(own) is None else {"$include": [str(own)]}
-    text = json.dumps({**include, **_config(target)}, indent=2) + "\n"
+    text = json.dumps({**include, **_config(target, _KEY)}, indent=2) + "\n"
     file = RunFile.of(surroundings.run_directory, "openclaw.json", text)
     roots = ":".join(filter(None, (environ.get(_ROOTS), posixpath.dirname(str(own)))))
     return Wiring(
@@ -33,10 +33,19 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     )
 
 
-def _config(target: Target) -> dict[str, object]:
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    config = _config(target, surroundings.key(_KEY))
+    return (Edit.of(_own_file(surroundings), "json5", config, whole=("models", "providers", PROVIDER)),)
+
+
+def _own_file(surroundings: Surroundings) -> Path:
+    return surroundings.folder(_CONFIG, str(surroundings.folder("OPENCLAW_STATE_DIR", ".openclaw") / "openclaw.json"))
+
+
+def _config(target: Target, key: str) -> dict[str, object]:
     provider = {
         "baseUrl": target.openai_url,
-        "apiKey": f"${{{KEY_VARIABLE}}}",
+        "apiKey": key,
         "api": "openai-completions",
         "timeoutSeconds": _TIMEOUT_SECONDS,
         "models": [_model(model) for model in target.models],
@@ -65,4 +74,5 @@ INTEGRATION = Integration(
     minimum_context=32_768,
     summary="a configuration file of this run that includes the user's own; every served model is listed",
     wire=wire,
+    edits=edits,
 )

@@ -7,8 +7,8 @@ asked for beside the first turn, of `small_model`. Without `limit` it knows no w
 
 from __future__ import annotations
 
-from ._opencode_config import inline_config
-from .spec import Integration, Surroundings, Target, Wiring
+from ._opencode_config import file_edit, inline_config
+from .spec import Edit, Integration, Surroundings, Target, Wiring
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
@@ -20,6 +20,13 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     return Wiring(surroundings.arguments, environment)
 
 
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    folder = surroundings.folder("XDG_CONFIG_HOME", ".config") / "opencode"
+    names = ("opencode.jsonc", "opencode.json", "config.json")
+    path = next((folder / name for name in names if surroundings.read(folder / name) is not None), folder / names[1])
+    return (file_edit(target, surroundings, path),)
+
+
 INTEGRATION = Integration(
     name="opencode",
     title="opencode",
@@ -28,5 +35,6 @@ INTEGRATION = Integration(
     minimum_context=16_384,
     summary="inline configuration in `OPENCODE_CONFIG_CONTENT`, merged over the user's; every served model is listed",
     wire=wire,
+    edits=edits,
     other_places=(".opencode/bin/opencode",),
 )

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import json
 
-from .spec import KEY_VARIABLE, PROVIDER, Integration, Model, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
+
+_KEY = f"${KEY_VARIABLE}"
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
-    provider = {
-        "baseUrl": target.openai_url,
-        "apiKey": f"${KEY_VARIABLE}",
-        "api": "openai-completions",
-        "models": [_model(model) for model in target.models],
-    }
-    text = f"export default (pi) => pi.registerProvider({json.dumps(PROVIDER)}, {json.dumps(provider, indent=2)});\n"
+    provider = json.dumps(_provider(target, _KEY), indent=2)
+    text = f"export default (pi) => pi.registerProvider({json.dumps(PROVIDER)}, {provider});\n"
     extension = RunFile.of(surroundings.run_directory, "omlx.ts", text)
     return Wiring(
         arguments=("-e", str(extension.path), "--model", f"{PROVIDER}/{target.model.name}", *surroundings.arguments),
         files=(extension,),
     )
+
+
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    folder = surroundings.folder("PI_CODING_AGENT_DIR", ".pi/agent")
+    provider = {"providers": {PROVIDER: _provider(target, surroundings.key(_KEY))}}
+    return (
+        Edit.of(folder / "models.json", "jsonc", provider, whole=("providers", PROVIDER)),
+        Edit.of(folder / "settings.json", "json", {"defaultProvider": PROVIDER, "defaultModel": target.model.name}),
+    )
+
+
+def _provider(target: Target, key: str) -> dict[str, object]:
+    return {
+        "baseUrl": target.openai_url,
+        "apiKey": key,
+        "api": "openai-completions",
+        "models": [_model(model) for model in target.models],
+    }
 
 
 def _model(model: Model) -> dict[str, object]:
@@ -46,4 +61,5 @@ INTEGRATION = Integration(
     minimum_context=4096,
     summary="an extension file in the omlx home, loaded with `-e`; every served model is listed",
     wire=wire,
+    edits=edits,
 )

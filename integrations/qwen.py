@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from ._options import json_object, object_at
-from .spec import KEY_VARIABLE, Integration, Model, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
 
 _SYSTEM_SETTINGS = "QWEN_CODE_SYSTEM_SETTINGS_PATH"
 _TIMEOUT_MILLISECONDS = 3_600_000
@@ -22,8 +22,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     old = json_object(old_path if surroundings.read(Path(old_path)) is not None else None, surroundings)
     settings = {
         **old,
-        "modelProviders": {"openai": [_model(model, target.openai_url) for model in target.models]},
-        "fastModel": target.haiku.name,
+        **_settings(target),
         "privacy": {**object_at(old, "privacy"), "usageStatisticsEnabled": False},
     }
     file = RunFile.of(surroundings.run_directory, "settings.json", json.dumps(settings, indent=2) + "\n")
@@ -32,6 +31,20 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         {_SYSTEM_SETTINGS: str(file.path), "QWEN_STREAM_IDLE_TIMEOUT_MS": str(_TIMEOUT_MILLISECONDS)},
         files=(file,),
     )
+
+
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    config = {
+        **_settings(target),
+        "model": {"name": target.model.name},
+        "security": {"auth": {"selectedType": "openai"}},
+    }
+    return (Edit.of(surroundings.folder("QWEN_HOME", ".qwen") / "settings.json", "jsonc", config),)
+
+
+def _settings(target: Target) -> dict[str, object]:
+    models = [_model(model, target.openai_url) for model in target.models]
+    return {"modelProviders": {"openai": models}, "fastModel": target.haiku.name}
 
 
 def _model(model: Model, url: str) -> dict[str, object]:
@@ -53,5 +66,6 @@ INTEGRATION = Integration(
     minimum_context=32_768,
     summary="a settings file of this run in the system settings' place; every served model is listed",
     wire=wire,
+    edits=edits,
     unset=("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "QWEN_MODEL"),
 )

@@ -7,12 +7,18 @@ A module of this folder binds `INTEGRATION`; nothing else has to know it. Its fu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 KEY_VARIABLE = "OMLX_API_KEY"
 """The child's environment variable that holds the key; agents refer to it by name, so no file or argument does."""
+
+NO_KEY = "none"
+"""Stands where an agent insists on a key and the server asks for none."""
+
+Dialect = Literal["json", "jsonc", "json5", "yaml", "toml"]
 
 PROVIDER = "omlx"
 """Our name in every agent's list of providers."""
@@ -74,6 +80,14 @@ class Surroundings:
     arguments: tuple[str, ...]
     read: Callable[[Path], str | None]
 
+    def key(self, reference: str) -> str:
+        """What an agent's own file holds for a key: the reference where the user has one, else a word that is none."""
+        return reference if self.environ.get(KEY_VARIABLE) else NO_KEY
+
+    def folder(self, variable: str, default: str) -> Path:
+        """The agent's own folder: what `variable` says, else `default` below the home."""
+        return Path(self.environ.get(variable) or self.home / default)
+
 
 class Refusal(Exception):
     """The agent cannot be wired as the user asked; `str` is the fact and the remedy."""
@@ -106,12 +120,37 @@ class Wiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """Values for one of the agent's own files, by path, for wiring that lasts; a mapping replaces the one there."""
+
+    path: Path
+    dialect: Dialect
+    values: tuple[tuple[tuple[str, ...], object], ...]
+
+    @classmethod
+    def of(cls, path: Path, dialect: Dialect, config: Mapping[str, object], whole: tuple[str, ...] = ()) -> Edit:
+        """Every leaf of `config` as a value of its own, so that what stands beside it in the file stays.
+
+        The mapping at `whole` is wholly ours and is one value.
+        """
+        return cls(path, dialect, tuple(_leaves((), config, whole)))
+
+
+def _leaves(path: tuple[str, ...], value: object, whole: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+    if isinstance(value, Mapping) and value and path != whole:
+        for key, below in value.items():
+            yield from _leaves((*path, str(key)), below, whole)
+    else:
+        yield path, value
+
+
+@dataclass(frozen=True, slots=True)
 class Integration:
     """One agent.
 
     `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables`
-    get the key beside KEY_VARIABLE, where the agent reads no other name. `other_places` of its program are below the
-    home.
+    get the key beside KEY_VARIABLE, where the agent reads no other name. `edits` wires it for good, in its own files;
+    None where it has none. `other_places` of its program are below the home.
     """
 
     name: str
@@ -123,4 +162,5 @@ class Integration:
     wire: Callable[[Target, Surroundings], Wiring]
     unset: tuple[str, ...] = ()
     key_variables: tuple[str, ...] = ()
+    edits: Callable[[Target, Surroundings], tuple[Edit | RunFile, ...]] | None = None
     other_places: tuple[str, ...] = ()

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
-if TYPE_CHECKING:
-    from .machine import Machine
+from .cli_options import (
+    force_option,
+    is_terminal,
+    json_option,
+    model_options,
+    picker,
+    this_machine,
+    url_option,
+    yes_option,
+)
+from .cli_wire import restore_command, wire, wire_command, wired_command
+from .errors import LauncherError
 
 _SERVER_COMMAND = {"ignore_unknown_options": True, "help_option_names": []}
-_URL_HELP = "The server's address.  [default: OMLX_URL, the running server, http://127.0.0.1:8000]"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Prints the errors raised on purpose, and ends with their code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LauncherError as error:
+            click.echo(f"omlx: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="omlx", message="omlx %(version)s")
 def commands() -> None:
     """Coding agents on models you run yourself.
@@ -40,17 +59,15 @@ def import_command(arguments: tuple[str, ...]) -> None:
 @commands.command("launch", short_help="Start a coding agent, wired to the server.")
 @click.argument("agent", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--model", help="The model to work with.  [default: the only one, or the last one]")
-@click.option("--opus", help="The model for the agent's largest tier.  [default: --model]")
-@click.option("--sonnet", help="The model for its middle tier.  [default: --model]")
-@click.option("--haiku", help="The model for its smallest tier.  [default: --model]")
-@click.option("--url", help=_URL_HELP)
+@model_options
+@url_option
 @click.option("--list", "is_list", is_flag=True, help="List the agents and end.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done and end.")
 @click.option("--print-env", is_flag=True, help="Print the wiring as shell lines and end.")
-@click.option("--json", "as_json", is_flag=True, help="Print --list and --dry-run as JSON.")
-@click.option("--yes", is_flag=True, help="Ask nothing: where a choice is open, fail.")
-@click.option("--force", is_flag=True, help="Launch though the window is too small for the agent.")
+@click.option("--persist", is_flag=True, help="Wire it for good first, as `omlx wire` does.")
+@json_option
+@yes_option
+@force_option
 def launch_command(
     agent: str | None,
     arguments: tuple[str, ...],
@@ -62,6 +79,7 @@ def launch_command(
     is_list: bool,
     dry_run: bool,
     print_env: bool,
+    persist: bool,
     as_json: bool,
     yes: bool,
     force: bool,
@@ -70,43 +88,43 @@ def launch_command(
 
     The agent's own arguments stand after `--`: omlx launch pi -- -p "hello"
     """
-    from ..integrations import names
-    from ..integrations.spec import KEY_VARIABLE
     from . import showing
-    from .launch import LaunchRequest, find_agent, launch, locate, plan_launch
-    from .process import is_installed
+    from .launch import LaunchRequest, launch, list_agents, locate, take_aim
     from .selection import Wanted
-    from .terminal import Progress, pick_model
+    from .terminal import Progress, pick_agent
 
-    machine = _machine()
-    if is_list:
-        agents = [
-            (found, is_installed(found, machine.environ, machine.user_home)) for found in map(find_agent, names())
-        ]
-        click.echo(showing.agents_json(agents) if as_json else showing.agents_text(agents))
-        return
-    if agent is None:
-        raise click.UsageError(f"name an agent: {', '.join(names())}")
+    machine = this_machine()
+    if is_list or agent is None:
+        agents = list_agents(machine)
+        if agent is None and not is_list and is_terminal() and not yes:
+            agent = pick_agent(agents)
+        else:
+            click.echo(showing.agents_json(agents) if as_json else showing.agents_text(agents))
+            if is_list:
+                return
+            raise click.UsageError("name one of these agents")
     is_only_shown = dry_run or print_env
     executable = "" if is_only_shown else locate(agent, machine)
-    request = LaunchRequest(agent, Wanted(model, opus, sonnet, haiku), url, arguments, force)
-    pick = None if yes or not (sys.stdin.isatty() and sys.stderr.isatty()) else pick_model
+    request = LaunchRequest(agent, Wanted(model, opus, sonnet, haiku), url, arguments)
     with Progress() as report:
-        plan = plan_launch(request, machine, pick, report, may_start=not is_only_shown)
+        aim = take_aim(request, machine, picker(yes), report, may_start=not is_only_shown)
+    plan = aim.plan(force=force)
     if print_env:
-        click.echo(showing.plan_shell(plan, has_own_key=bool(machine.environ.get(KEY_VARIABLE))))
+        click.echo(showing.plan_shell(plan, has_own_key=aim.has_own_key))
     elif dry_run:
         click.echo(showing.plan_json(plan) if as_json else showing.plan_text(plan))
-    else:
+    if persist:
+        wire(aim, machine, yes=yes, force=force, dry_run=is_only_shown)
+    if not is_only_shown:
         for warning in plan.warnings:
             click.echo(f"omlx: {warning}", err=True)
         launch(plan, executable, machine)
 
 
 @commands.command("probe", short_help="Ask an endpoint seven questions: speed and sense.")
-@click.option("--url", help=_URL_HELP)
+@url_option
 @click.option("--model", help="The model to ask.  [default: the only one]")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@json_option
 def probe_command(url: str | None, model: str | None, as_json: bool) -> None:
     """Ask an OpenAI-compatible endpoint seven questions and print how fast and how well it answers.
 
@@ -118,40 +136,33 @@ def probe_command(url: str | None, model: str | None, as_json: bool) -> None:
     from .terminal import Progress
 
     with Progress() as report:
-        probed = probe_server(_machine(), url, model, report)
+        probed = probe_server(this_machine(), url, model, report)
     click.echo(showing.probe_json(probed) if as_json else showing.probe_text(probed))
     sys.exit(exit_code(probed.results))
 
 
 @commands.command("status", short_help="Say where the server is and what it serves.")
-@click.option("--url", help=_URL_HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@url_option
+@json_option
 def status_command(url: str | None, as_json: bool) -> None:
     """Say where the server is, how it is, and what it serves; exit code 4 where it is down."""
     from . import showing
     from .probing import ask_status
 
-    status = ask_status(_machine(), url)
+    status = ask_status(this_machine(), url)
     click.echo(showing.status_json(status) if as_json else showing.status_text(status))
+
+
+commands.add_command(wire_command)
+commands.add_command(restore_command)
+commands.add_command(wired_command)
 
 
 def main() -> None:
     """The console script."""
-    from .errors import LauncherError
-
-    try:
-        commands(prog_name="omlx")
-    except LauncherError as error:
-        click.echo(f"omlx: {error}", err=True)
-        sys.exit(error.exit_code)
+    commands(prog_name="omlx")
 
 
 def _become_server(command: str, arguments: tuple[str, ...]) -> NoReturn:
     """The server's side has its own commands and its own help; the process becomes it."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", "omlx.server", command, *arguments])
-
-
-def _machine() -> Machine:
-    from .machine import Machine
-
-    return Machine(os.environ, Path.home(), Path.cwd())

@@ -12,7 +12,7 @@ from ..integrations.spec import KEY_VARIABLE, Integration, Surroundings, Target
 from .errors import UnknownAgent
 from .machine import Machine
 from .plan import LaunchPlan, make_plan
-from .process import become, find_executable, write_run_files
+from .process import become, find_executable, is_installed, write_run_files
 from .reach import reach_server
 from .selection import Picker, Wanted, choose
 from .starting import wait_until_loaded
@@ -26,8 +26,7 @@ class LaunchRequest:
     agent: str
     wanted: Wanted
     url: str | None
-    arguments: tuple[str, ...]
-    force: bool
+    arguments: tuple[str, ...] = ()
 
 
 def find_agent(name: str) -> Integration:
@@ -40,10 +39,27 @@ def find_agent(name: str) -> Integration:
     return integration
 
 
-def plan_launch(
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """An agent and what it is to be wired to."""
+
+    integration: Integration
+    target: Target
+    surroundings: Surroundings
+
+    @property
+    def has_own_key(self) -> bool:
+        """Whether the key is the user's, and not a random one of this launch."""
+        return bool(self.surroundings.environ.get(KEY_VARIABLE))
+
+    def plan(self, *, force: bool) -> LaunchPlan:
+        return make_plan(self.integration, self.target, self.surroundings, force=force)
+
+
+def take_aim(
     request: LaunchRequest, machine: Machine, pick: Picker | None, report: Callable[[str], None], *, may_start: bool
-) -> LaunchPlan:
-    """Everything up to the plan; touches nothing.
+) -> Aim:
+    """Everything before a plan: the agent, the server and the models; touches nothing.
 
     With `may_start` a server that is down is started, and its loading of the models waited for.
     """
@@ -74,7 +90,13 @@ def plan_launch(
         arguments=request.arguments,
         read=read_text,
     )
-    return make_plan(integration, target, surroundings, force=request.force)
+    return Aim(integration, target, surroundings)
+
+
+def list_agents(machine: Machine) -> list[tuple[Integration, bool]]:
+    """Every agent, and whether it is installed here."""
+    agents = [find_agent(name) for name in names()]
+    return [(agent, is_installed(agent, machine.environ, machine.user_home)) for agent in agents]
 
 
 def launch(plan: LaunchPlan, executable: str, machine: Machine) -> None:

@@ -24,7 +24,7 @@ def plan_text(plan: LaunchPlan) -> str:
     sections = [
         f"model    {plan.model} (window {window})",
         f"run      {_masked(shlex.join((plan.executable, *plan.arguments)), plan)}",
-        *(f"set      {name}={_shown_value(name, value, plan)}" for name, value in sorted(plan.environment.items())),
+        *(f"set      {name}={_shown_value(value, plan)}" for name, value in sorted(plan.environment.items())),
         *(f"unset    {name}" for name in plan.unset),
         *(f"write    {path}\n{_indented(_masked(text, plan))}" for path, text in files),
         *(f"warning  {warning}" for warning in plan.warnings),
@@ -39,7 +39,7 @@ def plan_json(plan: LaunchPlan) -> str:
             "model": plan.model,
             "context_window": plan.context_window,
             "command": [_masked(argument, plan) for argument in (plan.executable, *plan.arguments)],
-            "environment": {name: _shown_value(name, value, plan) for name, value in plan.environment.items()},
+            "environment": {name: _shown_value(value, plan) for name, value in plan.environment.items()},
             "unset": plan.unset,
             "files": [{"path": str(file.path), "text": _masked(file.text, plan)} for file in plan.files],
             "warnings": plan.warnings,
@@ -167,7 +167,7 @@ def probe_json(probed: Probed) -> str:
     )
 
 
-def _shown_value(name: str, value: str, plan: LaunchPlan) -> str:
+def _shown_value(value: str, plan: LaunchPlan) -> str:
     return MASK if _is_key(value, plan) else _masked(value, plan)
 
 

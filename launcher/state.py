@@ -35,7 +35,12 @@ class OmlxHome:
         return self.root / "last_models.json"
 
     def run_directory(self, agent: str) -> Path:
+        """Where files of single launches stand."""
         return self.root / "run" / agent
+
+    def wired_directory(self, agent: str) -> Path:
+        """Where files of ours stand that an agent's own settings name."""
+        return self.root / "wired" / agent
 
 
 class ServerState(msgspec.Struct, frozen=True):

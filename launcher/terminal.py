@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
 
-from ..integrations.spec import Model
+from ..integrations.spec import Integration, Model
 from .selection import described
 
 
@@ -50,6 +50,18 @@ def pick_model(models: Sequence[Model]) -> Model:
         click.echo(f"  {number}  {described(model)}", err=True)
     number = click.prompt("Number", type=click.IntRange(1, len(models)), default=1, err=True)
     return models[number - 1]
+
+
+def pick_agent(agents: Sequence[tuple[Integration, bool]]) -> str:
+    """Ask on the terminal which agent to start: one that is installed, where there are any."""
+    import click
+
+    shown = [agent for agent, is_installed in agents if is_installed] or [agent for agent, _ in agents]
+    click.echo("Which agent?", err=True)
+    for number, agent in enumerate(shown, 1):
+        click.echo(f"  {number}  {agent.title}", err=True)
+    number = click.prompt("Number", type=click.IntRange(1, len(shown)), default=1, err=True)
+    return shown[number - 1].name
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

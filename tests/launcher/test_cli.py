@@ -98,7 +98,7 @@ def test_what_is_missing_is_told_with_its_remedy(omlx: Run, server: FakeServer):
     server.serve_models({"id": "m"})
     assert "npm install -g @earendil-works/pi-coding-agent" in omlx("launch", "pi").stderr
     assert "Did you mean 'claude'" in omlx("launch", "cloude").stderr
-    assert "name an agent: " in omlx("launch").stderr
+    assert "name one of these agents" in omlx("launch").stderr
     assert server.requests == []
 
 

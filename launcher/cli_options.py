@@ -1,0 +1,53 @@
+"""Options that several commands share, and what their functions start from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .selection import Picker
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_URL_HELP = "The server's address.  [default: OMLX_URL, the running server, http://127.0.0.1:8000]"
+
+url_option = click.option("--url", help=_URL_HELP)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+yes_option = click.option("--yes", is_flag=True, help="Ask nothing: agree, and fail where a choice is open.")
+force_option = click.option("--force", is_flag=True, help="Go on though the window is too small for the agent.")
+
+
+def model_options(command: Command) -> Command:
+    """--model, and a model for each tier."""
+    for option in (
+        click.option("--haiku", help="The model for its smallest tier.  [default: --model]"),
+        click.option("--sonnet", help="The model for its middle tier.  [default: --model]"),
+        click.option("--opus", help="The model for the agent's largest tier.  [default: --model]"),
+        click.option("--model", help="The model to work with.  [default: the only one, or the last one]"),
+    ):
+        command = option(command)
+    return command
+
+
+def this_machine() -> Machine:
+    from .machine import Machine
+
+    return Machine(os.environ, Path.home(), Path.cwd())
+
+
+def is_terminal() -> bool:
+    """Whether somebody is there to answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def picker(yes: bool) -> Picker | None:
+    from .terminal import pick_model
+
+    return None if yes or not is_terminal() else pick_model

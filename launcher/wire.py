@@ -1,0 +1,66 @@
+"""Wiring that lasts: `omlx wire`, `restore` and `wired`, on the journal that can undo every edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from ..integrations.spec import Edit, RunFile
+from . import journal
+from .documents import Set
+from .errors import LauncherError
+from .journal import FileChange, FileEdit, WholeFile
+from .launch import Aim
+from .plan import check_window
+from .review import diff
+from .state import OmlxHome
+
+
+@dataclass(frozen=True, slots=True)
+class WiringPlan:
+    """What `omlx wire` would do: the edits, and the changes they make to the files as they stand."""
+
+    agent: str
+    edits: tuple[FileEdit | WholeFile, ...]
+    changes: tuple[FileChange, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def diff(self) -> str:
+        """As text, secrets masked; empty where everything stands already."""
+        return diff(self.changes)
+
+
+def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
+    """Touches nothing. Raises WindowTooSmall, EditError for a file that does not parse, LauncherError without edits."""
+    integration = aim.integration
+    if integration.edits is None:
+        raise LauncherError(
+            f"{integration.title} keeps no such settings in a file; use `omlx launch {integration.name}`"
+        )
+    warnings = check_window(integration, aim.target, force=force)
+    # Files that stay, apart from those of single launches, which are swept.
+    surroundings = replace(aim.surroundings, run_directory=home.wired_directory(integration.name))
+    edits = tuple(map(_journalled, integration.edits(aim.target, surroundings)))
+    return WiringPlan(integration.name, edits, journal.preview(home.root, integration.name, edits), warnings)
+
+
+def apply_wiring(plan: WiringPlan, home: OmlxHome, now: datetime) -> tuple[Path, ...]:
+    """Make the edits; the files that changed."""
+    return tuple(change.path for change in journal.apply(home.root, plan.agent, plan.edits, now))
+
+
+def wired_rows(wired: Sequence[journal.Wired]) -> list[tuple[str, str, str, str]]:
+    """Agent, file, since when, and which values are ours."""
+    return [
+        (entry.agent, str(entry.path), f"{entry.since:%Y-%m-%d %H:%M}", ", ".join(entry.values) or "the whole file")
+        for entry in wired
+    ]
+
+
+def _journalled(edit: Edit | RunFile) -> FileEdit | WholeFile:
+    if isinstance(edit, RunFile):
+        return WholeFile(edit.path, edit.text)
+    return FileEdit(edit.path, edit.dialect, tuple(Set(path, value) for path, value in edit.values))

@@ -1,0 +1,145 @@
+"""Wiring that lasts, through the command: shown, agreed to, made, listed and undone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from omlx.integrations import find, names
+from omlx.integrations.spec import Edit
+from omlx.launcher.cli import commands
+
+from .fake_server import FakeServer
+
+Run = Callable[..., Result]
+WIRABLE = [name for name in names() if (agent := find(name)) is not None and agent.edits is not None]
+FILES = {
+    "hermes": (".hermes/config.yaml", "# mine\nmodel:\n  provider: openrouter  # paid\nagent: {max_turns: 90}\n"),
+    "opencode": (".config/opencode/opencode.jsonc", '{\n  // mine\n  "theme": "x", "model": "foreign/y",\n}\n'),
+    "openclaw": (".openclaw/openclaw.json", "{ // mine\n  gateway: {port: 18789,},\n}\n"),
+    "pi": (".pi/agent/models.json", '{"providers": {"mine": {"baseUrl": "http://x"}}}'),
+    "codex": (".codex/config.toml", '# mine\napproval_policy = "never"\n\n[tui]\ntheme = "x"\n'),
+    "claude": (".claude/settings.json", '{\n\t"permissions": {"allow": ["Bash(ls)"]},\n\t"env": {"FOO": "1"}\n}'),
+    "qwen": (".qwen/settings.json", '{"ui": {"theme": "x"}} // mine\n'),
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def omlx(home: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `omlx` in this process, with a home and a server of the test's own; keywords become variables."""
+    server.serve_models({"id": "m", "max_model_len": 131_072})
+    home.mkdir(exist_ok=True)
+    monkeypatch.chdir(home)
+
+    def run(*arguments: str, **variables: str) -> Result:
+        environ = {"HOME": str(home), "OMLX_URL": server.url, **variables}
+        return CliRunner().invoke(commands, arguments, env=environ)
+
+    return run
+
+
+def files_of_the_user(home: Path) -> dict[str, str]:
+    paths = (path for path in home.rglob("*") if path.is_file() and ".omlx" not in path.parts)
+    return {str(path.relative_to(home)): path.read_text() for path in paths}
+
+
+def put(home: Path, name: str) -> dict[str, str]:
+    """Give the home this agent's file, with comments and values of the user's own."""
+    path, text = FILES[name]
+    (home / path).parent.mkdir(parents=True)
+    (home / path).write_text(text)
+    return files_of_the_user(home)
+
+
+def test_every_agent_with_a_file_is_among_these():
+    assert set(WIRABLE) == set(FILES)
+
+
+@pytest.mark.parametrize("name", WIRABLE)
+def test_what_was_wired_is_listed_and_restored_to_the_byte(omlx: Run, home: Path, server: FakeServer, name: str):
+    before = put(home, name)
+    wired = omlx("wire", name, "--yes")
+    assert wired.exit_code == 0, wired.stderr
+    after = files_of_the_user(home)
+    assert server.url in "".join(after.values())
+    assert "mine" in after[FILES[name][0]] or name == "claude"
+    assert "is wired so already" in omlx("wire", name, "--yes").stderr
+    assert files_of_the_user(home) == after
+    assert name in {entry["agent"] for entry in json.loads(omlx("wired", "--json").stdout)}
+    assert omlx("restore", name, "--yes").exit_code == 0
+    assert files_of_the_user(home) == before
+    assert omlx("wired").stderr == "Nothing is wired.\n"
+
+
+@pytest.mark.parametrize("name", WIRABLE)
+def test_a_home_without_the_agents_file_is_empty_again_afterwards(omlx: Run, home: Path, name: str):
+    assert omlx("wire", name, "--yes").exit_code == 0
+    assert files_of_the_user(home) != {}
+    assert omlx("restore", name, "--yes").exit_code == 0
+    assert files_of_the_user(home) == {}
+
+
+@pytest.mark.parametrize("name", WIRABLE)
+def test_the_key_is_named_and_never_written(omlx: Run, home: Path, name: str):
+    done = omlx("wire", name, "--yes", OMLX_API_KEY="the-servers-own-key")
+    assert done.exit_code == 0, done.stderr
+    everything = [path.read_text() for path in home.rglob("*") if path.is_file()]
+    assert "the-servers-own-key" not in "".join([*everything, done.stdout, done.stderr])
+    assert "OMLX_API_KEY" in "".join(everything)
+
+
+def test_without_agreement_nothing_is_written(omlx: Run, home: Path):
+    before = put(home, "hermes")
+    refused = omlx("wire", "hermes")
+    assert (refused.exit_code, "--yes" in refused.stderr) == (1, True)
+    assert "+  provider: omlx" in refused.stdout
+    assert omlx("wire", "hermes", "--dry-run").exit_code == 0
+    assert files_of_the_user(home) == before
+
+
+def test_a_file_that_does_not_parse_is_refused_with_its_line(omlx: Run, home: Path):
+    put(home, "hermes")
+    broken = "model:\n  provider: [\n"
+    (home / ".hermes/config.yaml").write_text(broken)
+    refused = omlx("wire", "hermes", "--yes")
+    assert refused.exit_code == 1
+    assert "config.yaml, line" in refused.stderr
+    assert (home / ".hermes/config.yaml").read_text() == broken
+
+
+def test_an_agent_without_a_file_of_settings_is_refused(omlx: Run):
+    refused = omlx("wire", "copilot", "--yes")
+    assert (refused.exit_code, "omlx launch copilot" in refused.stderr) == (1, True)
+
+
+def test_restoring_what_is_not_wired_says_so(omlx: Run):
+    done = omlx("restore", "pi")
+    assert (done.exit_code, done.stderr) == (0, "pi is not wired.\n")
+
+
+def test_persist_wires_and_then_launches(omlx: Run, home: Path, server: FakeServer, fake_agent: Callable[[str], Path]):
+    path = str(fake_agent("pi").parent)
+    assert omlx("launch", "pi", "--persist", PATH=path).exit_code == 1
+    # A process of its own, since it becomes the agent.
+    command = [sys.executable, "-c", "from omlx.launcher.cli import main; main()", "launch", "pi", "--persist", "--yes"]
+    environ = {"HOME": str(home), "PATH": path, "OMLX_URL": server.url}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert ".pi/agent/models.json" in files_of_the_user(home)
+
+
+def test_leaves_keep_what_stands_beside_them():
+    config = {"a": {"b": 1, "c": {}}, "d": {"e": {"f": 2}}, "g": [{"h": 3}]}
+    edit = Edit.of(Path("x"), "json", config, whole=("d", "e"))
+    assert edit.values == ((("a", "b"), 1), (("a", "c"), {}), (("d", "e"), {"f": 2}), (("g",), [{"h": 3}]))
