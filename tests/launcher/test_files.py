@@ -3,7 +3,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,6 +223,44 @@ def test_a_full_or_read_only_disk_leaves_the_old_file_and_nothing_else(tmp_path,
     with pytest.raises(FileError, match=says):
         files.replace(path, b"new", expected=b"old")
     assert (path.read_bytes(), names(tmp_path)) == (b"old", ["file"])
+
+
+FULL_DISK = """
+import os, sys
+from pathlib import Path
+from omlx.launcher import files
+folder = Path(sys.argv[1])
+path = folder / "file"
+path.write_bytes(b"old")
+if sys.argv[2] == "full":
+    (folder / "ballast").write_bytes(bytes(40_000))
+    new = bytes(60_000)
+else:
+    os.system(f"mount -o remount,ro {folder}")
+    new = b"new"
+try:
+    files.replace(path, new, expected=b"old")
+except Exception as error:
+    print(type(error).__name__, str(error).partition(": ")[2])
+print(path.read_bytes(), sorted(entry.name for entry in folder.iterdir() if entry.name != "ballast"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "says"), [("full", "the disk is full"), ("read-only", "this file system is read-only")]
+)
+def test_a_real_disk_that_is_full_or_read_only_keeps_the_old_file(tmp_path, state, says):
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed (Linux: util-linux)")
+    shell = f'mount -t tmpfs -o size=64k tmpfs {tmp_path} || exit 77; exec "$0" -c "$1" {tmp_path} {state}'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", shell, sys.executable, FULL_DISK], capture_output=True, text=True, check=False
+    )
+    if done.returncode in (1, 77) and "Traceback" not in done.stderr:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    error, left = done.stdout.splitlines()
+    assert error.startswith(f"FileError {says}"), done.stdout
+    assert left == "b'old' ['file']"
 
 
 @contextmanager
