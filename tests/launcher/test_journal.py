@@ -14,6 +14,7 @@ from omlx.launcher.errors import EditError, FileError, ForeignEdit, StateError
 from omlx.launcher.journal import FileEdit, WholeFile, apply, preview, wired
 from omlx.launcher.restore import plan_restore, restore, summary
 from omlx.launcher.review import diff
+from tests.torture.undo import torture
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
 CONFIG = b'\xef\xbb\xbf# mine\r\nmodel: "gpt"  # old\r\napi_key: my-own-secret\r\ncustom_providers:\r\n'
@@ -305,3 +306,8 @@ def test_a_damaged_journal_is_told_and_nothing_is_touched(home, config):
     with pytest.raises(StateError, match="another version"):
         restore(home, "hermes")
     assert config.read_bytes() == wired_text
+
+
+@pytest.mark.parametrize(("dialect", "rounds"), [("json", 10), ("jsonc", 10), ("json5", 10), ("yaml", 4), ("toml", 10)])
+def test_random_wirings_are_undone(dialect, rounds):
+    assert +torture(dialect, rounds, seed=2) == {"rounds": rounds}
