@@ -101,11 +101,8 @@ def encode_fp8(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_fp8(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    values = e4m3_values()[codes]
-    for row in range(codes.shape[0]):
-        for column in range(codes.shape[1]):
-            values[row, column] *= 2.0 ** (int(scales[row // _BLOCK, column // _BLOCK]) - 127)
-    return values
+    rows, columns = (np.arange(size) // _BLOCK for size in codes.shape)
+    return e4m3_values()[codes] * 2.0 ** (scales[rows[:, None], columns].astype(np.float32) - 127)
 
 
 def encode_fp4(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
