@@ -88,6 +88,7 @@ bench: setup ## Time the server beside mlx_lm.server on the embedded model
 torture: setup ## Abuse the editing of settings files: random edits, kills in the middle of writes
 	$(BIN)/python -m tests.torture.edits --json 20000 --yaml 5000 --toml 5000
 	$(BIN)/python -m tests.torture.kills
+	$(BIN)/python -m tests.torture.undo
 
 .PHONY: lock
 lock: ## Write the hash-locked requirements anew (needs uv); UPGRADE=1 moves to newer releases
