@@ -72,7 +72,7 @@ def _call(reader: Reader, tags: KeyValueTags, syntax: KeyedSyntax) -> Reading[No
     else:
         _bare(reader, name.strip(), rest.strip())
         if marker == tags.open:
-            yield from _call(reader, tags, syntax)
+            source.unread(marker)
 
 
 def _bare(reader: Reader, name: str, rest: str) -> None:

@@ -56,12 +56,13 @@ def _begins_with_header(reader: Reader) -> Reading[bool]:
 def _header(reader: Reader) -> Reading[tuple[str, str]]:
     """A header's words, and the mark that ended it: `MESSAGE`, unless it is none."""
     words: list[str] = []
+    has_prose = False
     while True:
         text, marker = yield from reader.source.text_until(_ALL)
-        words.append(text)
-        if marker in (MESSAGE, ""):
-            return " ".join(words), marker
-        if marker in ENDS and any(_is_prose(word) for word in words):
+        if text:
+            words.append(text)
+            has_prose |= _is_prose(text)
+        if marker in (MESSAGE, "") or (marker in ENDS and has_prose):
             return " ".join(words), marker
 
 

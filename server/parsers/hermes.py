@@ -24,7 +24,7 @@ def envelope(reader: Reader) -> Reading[None]:
         reader.report("an envelope holds no call")
         reader.prose.text(text)
     if marker == OPEN:
-        yield from envelope(reader)
+        reader.source.unread(marker)
 
 
 FORMAT = ToolFormat(

@@ -11,6 +11,7 @@ from .source import Reading
 
 _NAME_KEYS = ("name", "tool_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
+_MAX_DEPTH = 2
 _OTHER_KEYS = ("id", "type")
 _PUNCTUATION = " \r\n\t[]"
 _WRAPPERS = ("function", "tool", "tool_call")
@@ -21,6 +22,7 @@ class _Call:
     """What is known so far: arguments that come before the name wait for it."""
 
     only_known: bool
+    depth: int = 0
     has_begun: bool = False
     waiting: list[str] = field(default_factory=list)
     is_whole: bool = True
@@ -83,7 +85,8 @@ def _members(reader: Reader, ends: Sequence[str], call: _Call) -> Reading[bool]:
 def _member(reader: Reader, ends: Sequence[str], call: _Call, key: str) -> Reading[bool]:
     source = reader.source
     first = yield from source.peek()
-    if key in _WRAPPERS and first == "{":
+    if key in _WRAPPERS and first == "{" and call.depth < _MAX_DEPTH:
+        call.depth += 1
         return (yield from _members(reader, ends, call))
     if key in (*_NAME_KEYS, *_WRAPPERS) and first == '"' and not call.has_begun:
         name = yield from json_string(source, ends)

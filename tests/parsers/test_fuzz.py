@@ -93,6 +93,15 @@ def test_marks_and_words_in_any_order_neither_raise_nor_show(tool_format: ToolFo
         check(formats, "".join(rng.choice(pieces) for _ in range(rng.randrange(20))), rng)
 
 
+@pytest.mark.parametrize("tool_format", FORMATS)
+def test_an_answer_that_repeats_itself_endlessly_is_an_answer(tool_format: ToolFormat) -> None:
+    formats = Formats(tool_format.name, "think")
+    repeated = [*formats.visible_markers, "[", "{", '{"function":', "(", '<|"|>{a:', "[ping(a=["]
+    for opener in ["", *tool_format.openers]:
+        for piece in repeated:
+            parse(formats, [opener + piece * 1500])
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_every_beginning_of_a_transcript_is_an_answer(path: Path) -> None:
     transcript = read_transcript(path)
