@@ -11,7 +11,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
 from ..errors import InvalidRequest
@@ -30,11 +30,13 @@ from ..requests import (
     ToolMode,
 )
 from .grammar import MAX_MESSAGE, grammar_limits
+from .schema_cost import too_dear, without_multiples
 
 logger = logging.getLogger(__name__)
 
 _MAX_GRAMMAR = 512 * 1024
 """Characters of schemas, patterns and names in one grammar."""
+_MAX_GBNF_RULES = 256
 _WHITESPACE = r"[\x20\x0A\x0D\x09]{1,32}"
 """Enough to indent by; a model that has lost its way must not go on with white space for ever."""
 _ANY_TEXT = "/(?s:.*)/"
@@ -111,6 +113,7 @@ class _Rules:
         if syntax is None:
             logger.warning("calls of format %s are forced to begin, but not held to the tool's schema", name)
             return f"{self.literal(call_opener(self._marks.formats))} {_ANY_TOKENS}"
+        _check_cost([_tool_schema(tool) for tool in tools], "tools", "the tools together: ")
         for number, tool in enumerate(tools):
             self._rules.append(f"call{number}: {self._call(syntax, tool)}")
         self._rules.append("call: " + " | ".join(f"call{number}" for number in range(len(tools))))
@@ -118,7 +121,7 @@ class _Rules:
         return " ".join([self.literal(syntax.opening), "call", more, self.literal(syntax.closing)])
 
     def _call(self, syntax: CallSyntax, tool: ToolDefinition) -> str:
-        schema = _schema_text({"type": "object", **tool.parameters}, lenient=True)
+        schema = json.dumps(_tool_schema(tool), ensure_ascii=False)
         _check(json.dumps({"grammars": [{"lark_grammar": f"start: %json {schema}"}]}), "tools", f"tool {tool.name!r}: ")
         before = syntax.before_name + syntax.spell(tool.name) + syntax.before_arguments
         return f"{self.literal(before)} %json {schema} {self.literal(syntax.after_arguments)}"
@@ -156,10 +159,11 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
     match wanted:
         case JsonObject():
             return {"json_schema": _with_options({"type": "object"}, lenient=False)}
-        case JsonSchema(schema):
+        case JsonSchema(schema, param):
+            _check_cost(schema, param or "response_format")
             return {"json_schema": _with_options(schema, lenient=False)}
         case Regex(pattern):
-            return json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"][0]
+            return {"lark_grammar": f"start: /{regex_to_lark(pattern, 'd')}/"}
         case Choice(options):
             return {"lark_grammar": "start: " + " | ".join(_quoted(text) for text in options)}
         case Grammar(text):
@@ -167,7 +171,14 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
 
 
 def _lark(text: str, param: str) -> str:
-    """Lark as it is; GBNF, which llama.cpp's clients write, is translated."""
+    """Lark as it is; GBNF, which llama.cpp's clients write, is translated.
+
+    The translator's time grows with the square of the number of rules.
+    """
+    if text.count("::=") > _MAX_GBNF_RULES:
+        raise InvalidRequest(f"the grammar has more than {_MAX_GBNF_RULES} rules; write it in Lark", param)
+    if "%json" in text:
+        raise InvalidRequest("the grammar holds a JSON schema; send that as a schema of its own", param)
     try:
         return any_to_lark(text)
     except Exception as error:  # it raises bare ones, RecursionError for a nest of brackets
@@ -176,11 +187,19 @@ def _lark(text: str, param: str) -> str:
 
 
 def _with_options(schema: dict[str, Json], lenient: bool) -> dict[str, Json]:
-    return {**schema, _OPTIONS: {"whitespace_pattern": _WHITESPACE, "lenient": lenient}}
+    return {**schema, _OPTIONS: {"whitespace_pattern": _WHITESPACE, "coerce_one_of": True, "lenient": lenient}}
 
 
-def _schema_text(schema: dict[str, Json], lenient: bool) -> str:
-    return json.dumps(_with_options(schema, lenient), ensure_ascii=False)
+def _tool_schema(tool: ToolDefinition) -> dict[str, Json]:
+    """Tools bring schemas of all sorts, and judge their arguments themselves: what is out of reach is left out."""
+    parameters = without_multiples({"type": "object", **tool.parameters})
+    assert isinstance(parameters, dict)
+    return _with_options(parameters, lenient=True)
+
+
+def _check_cost(schema: Json, param: str, subject: str = "") -> None:
+    if reason := too_dear(schema):
+        raise InvalidRequest(f"{subject}{reason}", param)
 
 
 def _check(grammar: str, param: str, subject: str = "") -> None:
