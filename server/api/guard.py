@@ -51,7 +51,8 @@ class Guard:
         if method == "POST" and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return UnsupportedMedia("send the body as Content-Type: application/json")
         if path not in _OPEN_PATHS and not self._has_key(headers):
-            return Unauthorized("invalid API key; send it as Authorization: Bearer or x-api-key")
+            # OpenAI's first words: LiteLLM tells a wrong key from a bad request by them.
+            return Unauthorized("Incorrect API key provided; send the server's as Authorization: Bearer or x-api-key")
         return None
 
     def _is_served_here(self, name: str) -> bool:

@@ -1,0 +1,68 @@
+"""What every driver of a client shares.
+
+A driver is a program of its own, `python -m tests.clients.drivers.NAME URL KEY`, so that it can run in the
+environment that its client is installed in. Its last line is one JSON object: the outcome of each case. An
+error's outcome are the names of its types.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..script import WEATHER
+
+Outcome = dict[str, Any]
+
+MODEL = "tiny"
+UNKNOWN_MODEL = "missing"
+LONG = "x" * 20_000
+"""More than the window holds: the model's tokens are bytes."""
+
+PERSON_SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+CITY_SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    url: str
+    key: str
+
+
+Case = Callable[[Server], Outcome]
+
+
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    return WEATHER[city]
+
+
+def drive(cases: Mapping[str, Case]) -> None:
+    """Run the cases against the server that the command line names, and print their outcomes."""
+    sys.addaudithook(_refuse_other_machines)
+    server = Server(sys.argv[1], sys.argv[2])
+    print(json.dumps({name: _outcome(case, server) for name, case in cases.items()}))
+
+
+def _outcome(case: Case, server: Server) -> Outcome:
+    try:
+        return case(server)
+    except Exception as error:  # its type is the outcome
+        return {"error": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
+
+
+def _refuse_other_machines(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = arguments[1]
+    if isinstance(address, tuple) and not ipaddress.ip_address(str(address[0])).is_loopback:
+        raise PermissionError(f"the client tried to reach {address[0]}")

@@ -1,0 +1,62 @@
+"""The real server for the client matrix: `python -m tests.clients.server HOME`, its key in OMLX_API_KEY.
+
+Its engine process (`--engine --fd N`) is the real worker around a batch that answers by `script`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.process import EngineCommand
+from omlx.server.engine.worker import ignore_interrupts, run
+from omlx.server.serving import serve
+from omlx.server.settings import ServeSettings
+
+from ..engine.scripted_batch import ScriptedBatch
+from ..text_model import END_OF_TURN, build_text_model, byte_tokenizer
+from .script import answer_to
+
+MODEL = "tiny"
+CONTEXT_WINDOW = 16_384
+
+_THINKING = """\
+{%- if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}
+{{- message.content }}"""
+"""In place of the bare content: by this the server knows how the model marks its thinking."""
+
+
+class AnsweringBatch(ScriptedBatch):
+    """Chooses each answer by the prompt."""
+
+    def __init__(self) -> None:
+        self._tokenizer = byte_tokenizer()
+        super().__init__([self._tokenizer.encode(END_OF_TURN).ids])
+
+    def open(self, request: Submit) -> int:
+        position = super().open(request)
+        prompt = self._tokenizer.decode(request.token_ids, skip_special_tokens=False)
+        self._answers[request.request_id] = self._tokenizer.encode(answer_to(prompt) + END_OF_TURN).ids
+        return position
+
+
+def main() -> int:
+    if sys.argv[1] == "--engine":
+        ignore_interrupts()
+        return run(socket.socket(fileno=int(sys.argv[3])), AnsweringBatch)
+    home = Path(sys.argv[1])
+    build_text_model(home / "models" / MODEL, CONTEXT_WINDOW)
+    template = home / "models" / MODEL / "chat_template.jinja"
+    template.write_text(template.read_text().replace("{{ message.content }}", _THINKING))
+    argv = [sys.executable, "-m", "tests.clients.server", "--engine"]
+    command = EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[2])})
+    settings = ServeSettings(home, (home / "models",), port=0, api_key=os.environ["OMLX_API_KEY"])
+    serve(settings, engine_command=lambda _: command)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Every client, every case: what people's programs get from the server through the libraries they use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT
+from .drivers.driving import Server
+from .script import OUTCOMES
+
+_SECONDS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A driver and its arguments. `is_own`: its client is among the project's own development packages."""
+
+    name: str
+    driver: str
+    arguments: tuple[str, ...] = ()
+    is_own: bool = False
+
+
+CLIENTS = (
+    Client("openai, chat", "openai_chat", is_own=True),
+    Client("openai, responses", "openai_responses", is_own=True),
+    Client("anthropic, messages", "anthropic_messages", is_own=True),
+    Client("openai 2, chat", "openai_chat"),
+    Client("litellm, chat", "litellm_chat"),
+    Client("litellm, messages", "litellm_chat", ("anthropic",)),
+    Client("langchain-openai, chat", "langchain_chat"),
+    Client("llm, chat", "llm_chat"),
+)
+
+
+@cache
+def outcomes(client: Client, python: str, server: Server) -> dict[str, Any]:
+    """What each case came to: one run of the client's driver."""
+    command = [python, "-m", f"tests.clients.drivers.{client.driver}", server.url, server.key, *client.arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_client_gets_what_it_asked_for(
+    client: Client, case: str, matrix_server: Server, request: pytest.FixtureRequest
+) -> None:
+    programs: Path = Path(sys.executable).parent if client.is_own else request.getfixturevalue("clients")
+    found = outcomes(client, str(programs / "python"), matrix_server)[case]
+
+    expected = OUTCOMES[case]
+    if "error" in expected:
+        assert expected["error"] in found.get("error", []), found
+    else:
+        assert found == expected
