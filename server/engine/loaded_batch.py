@@ -37,7 +37,7 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None) -> MlxBatch:
     """
     loaded = load_model(path)
     model = loaded.model
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = memory.machine_memory(os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES"), _container_limit())
     budget = memory.plan(total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
@@ -58,3 +58,10 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None) -> MlxBatch:
     prefix_cache = PrefixCache(identity, budget.prefix_cache, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
     return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars)
+
+
+def _container_limit() -> str:
+    try:
+        return Path("/sys/fs/cgroup/memory.max").read_text()
+    except OSError:
+        return ""

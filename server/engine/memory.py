@@ -19,6 +19,16 @@ class MemoryBudget:
     buffers: int
 
 
+def machine_memory(page_bytes: int, num_pages: int, container_limit: str) -> int:
+    """What this process may use at most: the machine's memory, or less in a container.
+
+    `container_limit` is the text of cgroup's memory.max: a number, or "max"; anything else counts as none.
+    """
+    total = page_bytes * num_pages
+    limit = container_limit.strip()
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
 def plan(total: int, weights: int) -> MemoryBudget:
     """The budget of one engine on a machine with `total` bytes of memory."""
     free = max(0, total - weights)

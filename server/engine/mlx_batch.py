@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from ..cache.prefix_cache import PrefixCache
 from ..errors import InvalidRequest
@@ -118,7 +119,8 @@ class MlxBatch:
         assert row.num_computed < stop <= num_prompt
         if stop < num_prompt:
             self._compute(row, stop)
-            self._remember(row, lambda: row.caches)
+            if stop % BLOCK_TOKENS == 0 or self._info.checkpointed:
+                self._remember(row, lambda: row.caches)
             return []
         logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
         token_ids = sample(logits, [row.sampler])

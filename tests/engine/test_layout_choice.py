@@ -25,6 +25,12 @@ def test_plain_attention_gets_slots():
     assert batching_of(tiny_llama()) == ("batched", "")
 
 
+def test_half_precision_is_not_mistaken_for_a_wrong_layout():
+    model = tiny_llama()
+    model.set_dtype(mx.bfloat16)
+    assert batching_of(model) == ("batched", "")
+
+
 def test_a_model_that_computes_attention_by_hand_is_decoded_row_by_row_and_the_reason_told():
     """mlx-lm 0.32.2 lays the padding mask of a batch over gemma2's heads instead of its rows."""
     shape = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5}
