@@ -104,6 +104,8 @@ class _Builder:
         if message.role in _SYSTEM_ROLES:
             self._later_system(self._clean(message.text))
             return
+        if not message.parts:
+            self._user("")
         has_results = any(isinstance(part, ToolResult) for part in message.parts)
         for is_result, parts in groupby(message.parts, lambda part: isinstance(part, ToolResult)):
             if is_result:

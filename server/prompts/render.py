@@ -10,7 +10,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -67,21 +66,6 @@ class Renderer:
         return len(self.render(request).token_ids)
 
 
-@lru_cache(maxsize=8)
-def renderer(template: ChatTemplate, tokenizer: Tokenizer) -> Renderer:
-    """The renderer of a template and a tokenizer; the template is probed once."""
-    return Renderer(template, tokenizer)
-
-
-def render(request: GenerationRequest, template: ChatTemplate, tokenizer: Tokenizer) -> Prompt:
-    """The prompt of `request`. Raises `InvalidRequest` when the template refuses the conversation."""
-    return renderer(template, tokenizer).render(request)
-
-
-def count_tokens(request: GenerationRequest, template: ChatTemplate, tokenizer: Tokenizer) -> int:
-    return renderer(template, tokenizer).count_tokens(request)
-
-
 class _Rendering:
     """One request on its way through template and tokenizer."""
 
@@ -107,6 +91,8 @@ class _Rendering:
         ends = self._boundary_positions(text, opening)
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
         encoded = self._tokenizer.encode_with_starts(marked)
+        if not encoded.token_ids:
+            raise InvalidRequest("the prompt is empty: the chat template made no text of the messages", "messages")
         boundaries = {self._token_boundary(encoded, end) for end in ends} | {len(encoded.token_ids)}
         return Prompt(encoded.token_ids, sorted(boundaries - {0}), bool(_OPEN_REASONING.search(text[-64:])))
 

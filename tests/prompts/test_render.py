@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omlx.server.errors import InvalidRequest
-from omlx.server.prompts.chat_template import ChatTemplate
-from omlx.server.prompts.render import count_tokens, render
 from omlx.server.requests import (
     Image,
     Message,
@@ -237,6 +235,15 @@ def test_no_messages_are_refused() -> None:
         shown(AGENT)
 
 
+def test_a_message_without_parts_is_an_empty_one() -> None:
+    assert shown(ROLES, message(USER)) == shown(ROLES, message(USER, ""))
+
+
+def test_a_prompt_without_a_token_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="the prompt is empty"):
+        shown("{{ messages[0].content }}", message(USER, ""))
+
+
 def test_counting_is_rendering() -> None:
-    template, asked = ChatTemplate(AGENT), request(*AGENT_SESSION, tools=(BASH,))
-    assert count_tokens(asked, template, tokenizer()) == len(render(asked, template, tokenizer()).token_ids)
+    asked = request(*AGENT_SESSION, tools=(BASH,))
+    assert renderer(AGENT).count_tokens(asked) == len(renderer(AGENT).render(asked).token_ids)
