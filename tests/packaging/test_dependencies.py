@@ -55,3 +55,12 @@ def test_every_dependency_has_its_reason(group: str) -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
 
     assert [name for name in sorted(distribution_names(requirements)) if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize(("lock", "groups"), [("runtime", ["cpu"]), ("dev", ["cpu", "dev"])])
+def test_every_dependency_is_in_the_lock(lock: str, groups: list[str]) -> None:
+    asked = [*PROJECT["dependencies"], *(each for group in groups for each in PROJECT["optional-dependencies"][group])]
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text()
+    locked = {line.partition("==")[0].replace("-", ".") for line in text.splitlines() if "==" in line}
+
+    assert [name for name in distribution_names(asked) if name.lower().replace("-", ".") not in locked] == []
