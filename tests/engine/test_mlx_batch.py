@@ -115,6 +115,18 @@ def test_a_cancelled_prefill_leaves_its_finished_chunks_behind(model):
     assert answer.token_ids == greedy_solo(model, prompt, 8)
 
 
+def test_a_prefix_two_requests_share_is_computed_once(model):
+    engine = make_engine(make_batch(model), SchedulerLimits(max_chunk=256))
+    prefix, answers = prompt_of(1000), {}
+    prompts = {name: [*prefix, *prompt_of(20 + len(name), seed=len(name))] for name in ("a", "bb", "ccc")}
+    for name, prompt in prompts.items():
+        engine.submit(submit(name, prompt))
+    drain(engine, answers)
+    assert sorted(answer.last.num_cached_tokens for answer in answers.values()) == [0, 1000, 1000]
+    for name, prompt in prompts.items():
+        assert answers[name].token_ids == greedy_solo(model, prompt, 8)
+
+
 def test_another_salt_shares_nothing(model):
     engine = make_engine(make_batch(model))
     engine.submit(submit("mine", prompt_of(300)))

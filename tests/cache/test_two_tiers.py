@@ -1,0 +1,146 @@
+"""Memory over a lower tier: what goes down, what comes up, and that a tier that fails costs only speed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from omlx.server.cache.blocks import BLOCK_TOKENS, BlockHash
+from omlx.server.cache.prefix_cache import PrefixCache
+
+from .test_prefix_cache import Block, found, remember
+
+
+@dataclass
+class Shelf:
+    """A lower tier in a dictionary. Reading one of `broken` fails, as a damaged file does."""
+
+    blocks: dict[BlockHash, Block] = field(default_factory=dict)
+    parents: dict[BlockHash, BlockHash] = field(default_factory=dict)
+    broken: set[BlockHash] = field(default_factory=set)
+    full: bool = False
+    closed: bool = False
+
+    def holds(self, name: BlockHash) -> bool:
+        return name in self.blocks
+
+    def is_resumable(self, name: BlockHash) -> bool:
+        return self.blocks[name].resumable
+
+    def is_divisible(self, name: BlockHash) -> bool:
+        return self.blocks[name].divisible
+
+    def tails(self, parent: BlockHash) -> Sequence[int]:
+        children = [self.blocks[name] for name, above in self.parents.items() if above == parent]
+        lengths = {len(block.token_ids) for block in children}
+        return sorted((length for length in lengths if length < BLOCK_TOKENS), reverse=True)
+
+    def read(self, name: BlockHash) -> Block | None:
+        if name in self.broken:
+            del self.blocks[name], self.parents[name]
+            self.broken.discard(name)
+            return None
+        return self.blocks.get(name)
+
+    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: Block, wait: bool = False) -> bool:
+        del wait
+        assert num_tokens == len(payload.token_ids)
+        if self.full:
+            return False
+        self.blocks[name], self.parents[name] = payload, parent
+        return True
+
+    def used(self, names: Sequence[BlockHash]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def save_all(cache: PrefixCache[Block]) -> None:
+    while cache.save_one():
+        pass
+
+
+@pytest.mark.parametrize("length", [1, 200, 256, 512, 700])
+@pytest.mark.parametrize("divisible", [True, False])
+def test_a_new_memory_finds_what_the_old_one_saved(length: int, divisible: bool):
+    shelf = Shelf()
+    old = PrefixCache("m", 1000, shelf)
+    remember(old, list(range(length)), divisible=divisible)
+    save_all(old)
+    new = PrefixCache("m", 1000, shelf)
+    longer = list(range(length + 50))
+    assert found(new, longer) == length
+    again = PrefixCache("m", 1000, shelf)
+    full_blocks = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    expected = length - 1 if divisible else full_blocks
+    assert found(again, list(range(length))) == expected
+
+
+def test_what_two_requests_use_goes_down_at_once():
+    shelf = Shelf()
+    cache = PrefixCache("m", 1000, shelf)
+    remember(cache, list(range(512)))
+    assert not shelf.blocks
+    found(cache, list(range(600)))
+    assert len(shelf.blocks) == 2
+
+
+def test_what_memory_has_no_room_for_goes_down_and_comes_up_again():
+    shelf = Shelf()
+    cache = PrefixCache("m", 30, shelf)
+    for start in (0, 10_000, 20_000):
+        remember(cache, list(range(start, start + 512)))
+    assert cache.nbytes <= 30
+    assert found(cache, list(range(600))) == 512
+
+
+def test_a_tier_that_takes_nothing_changes_nothing():
+    cache = PrefixCache("m", 1000, Shelf(full=True))
+    remember(cache, list(range(512)))
+    save_all(cache)
+    assert found(cache, list(range(600))) == 512
+
+
+def test_what_cannot_be_resumed_from_is_not_read():
+    shelf = Shelf()
+    cache = PrefixCache("m", 1000, shelf)
+    remember(cache, list(range(512)), divisible=False, resumable=False)
+    save_all(cache)
+    new = PrefixCache("m", 1000, shelf)
+    assert found(new, list(range(600))) == 0
+    assert new.nbytes == 0
+
+
+def test_closing_closes_the_tier():
+    shelf = Shelf()
+    PrefixCache("m", 1000, shelf).close()
+    assert shelf.closed
+
+
+@pytest.mark.parametrize("divisible", [True, False])
+def test_random_use_over_a_failing_tier_never_finds_a_wrong_token(divisible: bool):
+    dice = random.Random(9)
+    shelf = Shelf()
+    cache = PrefixCache("m", 150, shelf)
+    stems = [[dice.randrange(3) for _ in range(800)] for _ in range(4)]
+    for _ in range(300):
+        stem = dice.choice(stems)[: dice.randrange(1, 800)]
+        prompt = [*stem, *(dice.randrange(3) for _ in range(dice.randrange(40)))]
+        shelf.full = dice.random() < 0.2
+        if shelf.blocks and dice.random() < 0.3:
+            shelf.broken.add(dice.choice(list(shelf.blocks)))
+        match = cache.match(prompt)
+        assert match.num_tokens < len(prompt)
+        held = [token for block in match.payloads for token in block.token_ids]
+        assert held[: match.num_tokens] == prompt[: match.num_tokens]
+        remember(cache, prompt, divisible=divisible)
+        assert cache.nbytes <= 150
+        if dice.random() < 0.3:
+            cache.save_one()
+        if dice.random() < 0.05:
+            cache = PrefixCache("m", 150, shelf)
