@@ -42,7 +42,7 @@ class Writer:
 
     def __init__(self, folder: Path, layout: type[DecodeLayout] = SlotLayout) -> None:
         self.tokenizer: tokenizers.Tokenizer = byte_tokenizer()
-        self.stops = [self.tokenizer.token_to_id(END_OF_TURN)]
+        self.stops = [self.token(END_OF_TURN)]
         self.tokenizer.save(str(folder / "tokenizer.json"))
         self.vocabulary = self.tokenizer.get_vocab_size() + 30  # padded, as real models' logits are
         mx.random.seed(11)
@@ -60,6 +60,12 @@ class Writer:
         )
         self._layout = layout
         self.grammars = GrammarCompiler(folder / "tokenizer.json", self.vocabulary)
+
+    def token(self, text: str) -> int:
+        """The token that is this text."""
+        token_id = self.tokenizer.token_to_id(text)
+        assert token_id is not None
+        return token_id
 
     def submit(
         self, request_id: str, grammar: str = "", sampling: SamplingParams | None = None, max_tokens: int = 3000

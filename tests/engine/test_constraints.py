@@ -48,9 +48,10 @@ class Reader:
             self._tokenizer.add_special_tokens(MARKS)
         path = folder / "tokenizer.json"
         self._tokenizer.save(str(path))
-        self._stops = [self._tokenizer.token_to_id(END_OF_TURN)]
-        self._compiler = GrammarCompiler(path, self._tokenizer.get_vocab_size())
-        ids = {mark: self._tokenizer.token_to_id(mark) for mark in MARKS} if special else {}
+        vocabulary = self._tokenizer.get_vocab()
+        self._stops = [vocabulary[END_OF_TURN]]
+        self._compiler = GrammarCompiler(path, len(vocabulary))
+        ids = {mark: vocabulary[mark] for mark in MARKS} if special else {}
         self.marks = ModelMarks(Formats(tools, reasoning), ids)
 
     def accepts(self, request: GenerationRequest, text: str, opens_reasoning: bool = False) -> bool:

@@ -97,7 +97,7 @@ def test_patterns_choices_and_grammars_hold_in_every_layout(tmp_path: Path, layo
 def test_a_model_may_stop_exactly_where_the_grammar_is_satisfied(tmp_path: Path):
     writer = Writer(tmp_path)
     row = writer.grammars.row(grammar_of(Regex("ab?")), writer.stops)
-    a, b = (writer.tokenizer.token_to_id(letter) for letter in "ab")
+    a, b = (writer.token(letter) for letter in "ab")
     assert list(np.flatnonzero(row.allowed())) == [a]
     row.consume(a)
     assert set(np.flatnonzero(row.allowed())) == {b, *writer.stops}
@@ -129,7 +129,7 @@ def test_a_grammar_changes_no_bit_of_another_rows_choice(tmp_path: Path):
 
     plain, held = draw(""), draw(grammar_of(Choice(("q",))))
     assert (held[0], held[2]) == (plain[0], plain[2])
-    assert held[1] == writer.tokenizer.token_to_id("q")
+    assert held[1] == writer.token("q")
 
 
 def test_an_answer_cut_by_its_limit_says_so(tmp_path: Path):
