@@ -38,9 +38,9 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "wrong_field": {"error": "BadRequestError"},
     "wrong_key": {"error": "AuthenticationError"},
     "unknown_model": {"error": "NotFoundError"},
-    "overflow": {"error": "BadRequestError"},
+    "overflow": {"error": "BadRequestError", "says": "prompt is too long: "},
 }
-"""By case: what a driver reports. Errors are the types of the official SDKs, which most clients pass on."""
+"""By case: what a driver reports. Errors are of the official SDKs' types or derived from them, and say a few words."""
 
 
 def answer_to(prompt: str) -> str:

@@ -62,5 +62,6 @@ def test_a_client_gets_what_it_asked_for(
     expected = OUTCOMES[case]
     if "error" in expected:
         assert expected["error"] in found.get("error", []), found
+        assert expected.get("says", "") in found["message"]
     else:
         assert found == expected

@@ -102,11 +102,7 @@ def unknown_model(server: Server) -> Outcome:
 
 
 def overflow(server: Server) -> Outcome:
-    try:
-        return {"answered": _ask(server, LONG).id}
-    except anthropic.BadRequestError as error:
-        assert "prompt is too long" in str(error)
-        raise
+    return {"answered": _ask(server, LONG).id}
 
 
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]

@@ -9,7 +9,7 @@ from typing import Any
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would fetch the list of prices at import
 
-import litellm  # pyright: ignore[reportMissingImports]  # noqa: E402
+import litellm  # pyright: ignore[reportMissingImports]
 
 from .driving import CITY_SCHEMA, LONG, MODEL, PERSON_SCHEMA, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
 

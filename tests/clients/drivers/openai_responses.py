@@ -88,11 +88,7 @@ def unknown_model(server: Server) -> Outcome:
 
 
 def overflow(server: Server) -> Outcome:
-    try:
-        return {"answered": _ask(server, LONG).id}
-    except openai.BadRequestError as error:
-        assert error.code == "context_length_exceeded"
-        raise
+    return {"answered": _ask(server, LONG).id}
 
 
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
