@@ -12,7 +12,7 @@ from .invoke import InvokeTags, invoke_grammar
 
 _WIDE = "\uff5c"
 _PREFIXES = [f"{_WIDE}DSML{_WIDE}", "|DSML|"]
-_TAGS = InvokeTags(prefixes=_PREFIXES, envelopes=["function_calls", "tool_calls"], trims=False)
+_TAGS = InvokeTags(prefixes=_PREFIXES, envelopes=["function_calls", "tool_calls"])
 
 FORMAT = ToolFormat(
     name="dsml",

@@ -1,4 +1,7 @@
-"""Calls written as `<invoke name="NAME"><parameter name="KEY">value</parameter></invoke>`, under any prefix."""
+"""Calls written as `<invoke name="NAME"><parameter name="KEY">value</parameter></invoke>`, under any prefix.
+
+The two tags have other names in some formats.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from .base import Grammar, Reader
 from .keyed import KeyedSyntax, keyed_arguments
 from .source import Reading, Source
 
-_NAME = re.compile(r"""name\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_NAME = re.compile(r"""(?:^|name)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _STRING = re.compile(r"""string\s*=\s*["']?(true|false)""")
 
 
@@ -19,11 +22,18 @@ class InvokeTags:
     """`prefixes` are the ways the tags' prefix is written, `envelopes` the names of the outer tag.
 
     `trims` takes one line break off each end of a value: there the format writes it on lines of its own.
+    `invoke_open` is how far a call's tag must be written to be one, where that is more than its name.
+    `quotes` may stand around a value, beside its tags.
     """
 
     prefixes: Sequence[str]
     envelopes: Sequence[str]
-    trims: bool
+    trims: bool = False
+    invoke: str = "invoke"
+    invoke_open: str = ""
+    parameter: str = "parameter"
+    quotes: tuple[str, str] = ("", "")
+    untyped_is_string: bool = True
 
     def tags(self, form: str, names: Sequence[str]) -> list[str]:
         return [form.format(prefix=prefix, name=name) for prefix in self.prefixes for name in names]
@@ -38,19 +48,19 @@ class InvokeTags:
 
     @property
     def invokes(self) -> list[str]:
-        return self.tags("<{prefix}{name}", ["invoke"])
+        return self.tags("<{prefix}{name}", [self.invoke_open or self.invoke])
 
     @property
     def invoke_closes(self) -> list[str]:
-        return self.tags("</{prefix}{name}>", ["invoke"])
+        return self.tags("</{prefix}{name}>", [self.invoke])
 
     @property
     def parameters(self) -> list[str]:
-        return self.tags("<{prefix}{name}", ["parameter"])
+        return self.tags("<{prefix}{name}", [self.parameter])
 
     @property
     def parameter_closes(self) -> list[str]:
-        return self.tags("</{prefix}{name}>", ["parameter"])
+        return self.tags("</{prefix}{name}>", [self.parameter])
 
     @property
     def markers(self) -> list[str]:
@@ -105,19 +115,22 @@ def attribute(pattern: re.Pattern[str], attributes: str) -> str:
 
 def _syntax(tags: InvokeTags) -> KeyedSyntax:
     closes = tags.parameter_closes
+    _, end_quote = tags.quotes
+    if end_quote:
+        closes = [end_quote + close for close in closes] + closes
     return KeyedSyntax(
         opens=tags.parameters,
-        key=_key_reader(tags.trims),
+        key=_key_reader(tags),
         ends=["\n" + close for close in closes] + closes if tags.trims else closes,
         closes=[*tags.invoke_closes, *tags.envelope_closes],
+        untyped_is_string=tags.untyped_is_string,
     )
 
 
-def _key_reader(trims: bool) -> Callable[[Source], Reading[tuple[str, bool | None]]]:
+def _key_reader(tags: InvokeTags) -> Callable[[Source], Reading[tuple[str, bool | None]]]:
     def key(source: Source) -> Reading[tuple[str, bool | None]]:
         attributes, _ = yield from source.text_until([">"])
-        if trims:
-            yield from source.accept("\n")
+        yield from source.accept("\n" if tags.trims else tags.quotes[0])
         is_string = attribute(_STRING, attributes)
         return attribute(_NAME, attributes), {"true": True, "false": False}.get(is_string)
 

@@ -148,6 +148,8 @@ def test_halves_of_characters_in_arguments_do_not_come_out() -> None:
         ("<\uff5cDSML\uff5ctool_calls><think>", Formats("dsml", "think")),
         ("{% set dsml_token = '|DSML|' %}", Formats("dsml", "none")),
         ("<|tool_calls_section_begin|>", Formats("kimi_k2", "none")),
+        ("<atem:function_calls>", Formats("muse_spark", "none")),
+        ('<function name="f"><param name="p"> <think>', Formats("minicpm5", "think")),
         ("<\uff5ctool\u2581calls\u2581begin\uff5c>", Formats("deepseek_v3", "none")),
         ("[TOOL_CALLS] [THINK]", Formats("mistral", "magistral")),
         ("<|python_tag|>", Formats("llama_json", "none")),
