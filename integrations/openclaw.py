@@ -27,7 +27,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     file = RunFile.of(surroundings.run_directory, "openclaw.json", text)
     roots = ":".join(filter(None, (environ.get(_ROOTS), posixpath.dirname(str(own)))))
     return Wiring(
-        surroundings.arguments or ("tui", "--local"),
+        surroundings.arguments,
         {_CONFIG: str(file.path), _ROOTS: roots},
         files=(file,),
     )
@@ -75,4 +75,5 @@ INTEGRATION = Integration(
     summary="a configuration file of this run that includes the user's own; every served model is listed",
     wire=wire,
     edits=edits,
+    default_arguments=("tui", "--local"),
 )

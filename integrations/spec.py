@@ -150,7 +150,8 @@ class Integration:
 
     `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables`
     get the key beside KEY_VARIABLE, where the agent reads no other name. `edits` wires it for good, in its own files;
-    None where it has none. `other_places` of its program are below the home.
+    `wire` is None where it can only be wired for good, `edits` where it can only be wired for one run. What it is
+    started with when the user says nothing are its `default_arguments`. `other_places` are below the home.
     """
 
     name: str
@@ -159,8 +160,9 @@ class Integration:
     install: str
     minimum_context: int
     summary: str
-    wire: Callable[[Target, Surroundings], Wiring]
+    wire: Callable[[Target, Surroundings], Wiring] | None = None
     unset: tuple[str, ...] = ()
     key_variables: tuple[str, ...] = ()
     edits: Callable[[Target, Surroundings], tuple[Edit | RunFile, ...]] | None = None
+    default_arguments: tuple[str, ...] = ()
     other_places: tuple[str, ...] = ()

@@ -108,7 +108,7 @@ def launch_command(
     request = LaunchRequest(agent, Wanted(model, opus, sonnet, haiku), url, arguments)
     with Progress() as report:
         aim = take_aim(request, machine, picker(yes), report, may_start=not is_only_shown)
-    plan = aim.plan(force=force)
+    plan = aim.plan(force=force, persist=persist)
     if print_env:
         click.echo(showing.plan_shell(plan, has_own_key=aim.has_own_key))
     elif dry_run:

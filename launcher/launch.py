@@ -52,8 +52,8 @@ class Aim:
         """Whether the key is the user's, and not a random one of this launch."""
         return bool(self.surroundings.environ.get(KEY_VARIABLE))
 
-    def plan(self, *, force: bool) -> LaunchPlan:
-        return make_plan(self.integration, self.target, self.surroundings, force=force)
+    def plan(self, *, force: bool, persist: bool) -> LaunchPlan:
+        return make_plan(self.integration, self.target, self.surroundings, force=force, persist=persist)
 
 
 def take_aim(

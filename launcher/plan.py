@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from ..integrations.spec import KEY_VARIABLE, Integration, Refusal, RunFile, Surroundings, Target
+from ..integrations.spec import KEY_VARIABLE, Integration, Refusal, RunFile, Surroundings, Target, Wiring
 from .errors import LauncherError, WindowTooSmall
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -31,17 +31,16 @@ class LaunchPlan:
 
 
 def make_plan(
-    integration: Integration, target: Target, surroundings: Surroundings, *, force: bool = False
+    integration: Integration, target: Target, surroundings: Surroundings, *, force: bool = False, persist: bool = False
 ) -> LaunchPlan:
     """The plan of one launch; the same input gives the same plan.
 
-    Raises WindowTooSmall unless `force`, LauncherError where the integration refuses.
+    Raises WindowTooSmall unless `force`, LauncherError where the integration refuses, or can only be wired for good
+    and that isn't what the user wants.
     """
     unknown = check_window(integration, target, force=force)
-    try:
-        wiring = integration.wire(target, surroundings)
-    except Refusal as refusal:
-        raise LauncherError(f"{integration.title} cannot be wired: {refusal}") from refusal
+    arguments = surroundings.arguments or integration.default_arguments
+    wiring = _wired(integration, target, replace(surroundings, arguments=arguments), persist=persist)
     environment = {
         **wiring.environment,
         **dict.fromkeys((KEY_VARIABLE, *integration.key_variables), target.api_key),
@@ -72,6 +71,20 @@ def check_window(integration: Integration, target: Target, *, force: bool) -> tu
     if force:
         return (fact,)
     raise WindowTooSmall(f"{fact}.\n{_remedy(integration, target)}, or try it all the same with --force")
+
+
+def _wired(integration: Integration, target: Target, surroundings: Surroundings, *, persist: bool) -> Wiring:
+    if integration.wire is None:
+        if not persist:
+            raise LauncherError(
+                f"{integration.title} cannot be wired for one run only; `omlx launch {integration.name} --persist` "
+                f"shows what would change in its settings, and `omlx restore {integration.name}` undoes it"
+            )
+        return Wiring(surroundings.arguments)
+    try:
+        return integration.wire(target, surroundings)
+    except Refusal as refusal:
+        raise LauncherError(f"{integration.title} cannot be wired: {refusal}") from refusal
 
 
 def child_environment(plan: LaunchPlan, environ: Mapping[str, str]) -> dict[str, str]:

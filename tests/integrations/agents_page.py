@@ -30,7 +30,7 @@ def agents_page() -> str:
 
 
 def _section(agent: Integration) -> str:
-    words = sys.modules[agent.wire.__module__].__doc__
+    words = sys.modules[f"omlx.integrations.{agent.name}"].__doc__
     assert words is not None
     return f"## {agent.title}\n\nInstall: `{agent.install}`\n\n{words.strip()}\n"
 

@@ -9,22 +9,35 @@ from pathlib import Path
 import pytest
 
 from omlx.integrations import find, names
-from omlx.integrations.spec import Integration, Model, Surroundings, Target
+from omlx.integrations.spec import Integration, Model, RunFile, Surroundings, Target, Wiring
 
 from .agents_page import agents_page
 from .conftest import KEY
 
-WITHOUT_OUTPUT_CAP = {"codex"}
+WITHOUT_OUTPUT_CAP = {"codex", "codex_app"}
 """Agents that have no setting for it, and send none."""
 
-every_agent = pytest.mark.parametrize("agent", [find(name) for name in names()], ids=names())
+AGENTS = {name: agent for name in names() if (agent := find(name)) is not None}
+every_agent = pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
+PER_RUN = {name: agent for name, agent in AGENTS.items() if agent.wire is not None}
+every_launch = pytest.mark.parametrize("agent", PER_RUN.values(), ids=PER_RUN)
+
+
+def wired(agent: Integration, target: Target, surroundings: Surroundings) -> Wiring:
+    assert agent.wire is not None
+    return agent.wire(target, surroundings)
 
 
 def everything(agent: Integration, target: Target, surroundings: Surroundings) -> str:
-    """All that a launch sets, runs and writes, as text."""
-    wiring = agent.wire(target, surroundings)
-    files = [part for file in wiring.files for part in (str(file.path), file.text)]
-    return "\n".join([*wiring.arguments, *wiring.environment, *wiring.environment.values(), *files, *wiring.warnings])
+    """All that a launch and wiring for good set, run and write, as text."""
+    parts: list[str] = []
+    if agent.wire is not None:
+        wiring = agent.wire(target, surroundings)
+        files = [part for file in wiring.files for part in (str(file.path), file.text)]
+        parts += [*wiring.arguments, *wiring.environment, *wiring.environment.values(), *files, *wiring.warnings]
+    if agent.edits is not None:
+        parts += [edit.text if isinstance(edit, RunFile) else repr(edit) for edit in agent.edits(target, surroundings)]
+    return "\n".join(parts)
 
 
 def test_the_folder_is_the_list(checkout: Path):
@@ -38,12 +51,13 @@ def test_the_folder_is_the_list(checkout: Path):
 def test_its_words_are_complete(agent: Integration):
     assert all((agent.title, agent.executable, agent.install, agent.summary))
     assert agent.minimum_context > 0
+    assert agent.wire is not None or agent.edits is not None
     assert re.fullmatch(r"[a-z][a-z_]*", agent.name)
 
 
 @every_agent
 def test_the_same_target_gives_the_same_wiring(agent: Integration, target: Target, surroundings: Surroundings):
-    assert agent.wire(target, surroundings) == agent.wire(target, surroundings)
+    assert everything(agent, target, surroundings) == everything(agent, target, surroundings)
 
 
 @every_agent
@@ -78,14 +92,14 @@ def test_a_server_that_does_not_say_its_window_is_not_spoken_for(
     assert "null" not in text
 
 
-@every_agent
+@every_launch
 def test_the_users_own_arguments_come_last_and_whole(agent: Integration, target: Target, surroundings: Surroundings):
-    assert agent.wire(target, surroundings).arguments[-2:] == ("-p", "hi")
+    assert wired(agent, target, surroundings).arguments[-2:] == ("-p", "hi")
 
 
-@every_agent
+@every_launch
 def test_files_stand_in_the_run_folder_only(agent: Integration, target: Target, surroundings: Surroundings):
-    for file in agent.wire(target, surroundings).files:
+    for file in wired(agent, target, surroundings).files:
         assert file.path.is_relative_to(surroundings.run_directory)
 
 
@@ -111,4 +125,4 @@ def test_the_docs_are_made_from_the_folder(checkout: Path):
 @every_agent
 def test_its_module_is_short(agent: Integration, checkout: Path):
     lines = (checkout / "integrations" / f"{agent.name}.py").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 80
+    assert len(lines) <= 100

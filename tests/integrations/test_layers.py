@@ -49,10 +49,8 @@ def test_openclaw_includes_the_users_own_file(target: Target, surroundings: Surr
     assert "OPENCLAW_STATE_DIR" not in wiring.environment
 
 
-def test_openclaw_without_a_file_or_arguments_opens_its_terminal(target: Target, surroundings: Surroundings):
-    wiring = openclaw.wire(target, replace(surroundings, arguments=()))
-    assert "$include" not in json.loads(wiring.files[0].text)
-    assert wiring.arguments == ("tui", "--local")
+def test_openclaw_without_a_file_of_the_users_includes_none(target: Target, surroundings: Surroundings):
+    assert "$include" not in json.loads(openclaw.wire(target, surroundings).files[0].text)
 
 
 def test_hermes_routes_every_task_to_the_server(target: Target, surroundings: Surroundings):

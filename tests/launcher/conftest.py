@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from omlx.integrations.spec import Model, Surroundings, Target
 from omlx.launcher.machine import Machine
 

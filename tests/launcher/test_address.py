@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from omlx.launcher.address import DEFAULT_URL, ServerAddress, is_loopback, normalised, resolve
 from omlx.launcher.errors import LauncherError
 from omlx.launcher.state import ServerState

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from omlx.launcher.cli import commands
 
 from .fake_server import FakeServer, text_reply

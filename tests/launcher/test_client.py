@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from omlx.integrations.spec import Model
 from omlx.launcher.client import Health, ServerClient
 from omlx.launcher.errors import BadAnswer, ServerDown

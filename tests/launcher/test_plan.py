@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from omlx.integrations.spec import Integration, Model, Refusal, Surroundings, Target, Wiring
 from omlx.launcher.errors import LauncherError, WindowTooSmall
 from omlx.launcher.plan import child_environment, make_plan
@@ -74,6 +75,15 @@ def test_a_window_nobody_knows_is_a_warning(target: Target, surroundings: Surrou
     plan = make_plan(AGENT, with_window(target, None), surroundings)
     assert plan.context_window is None
     assert "does not say the window of m" in plan.warnings[0]
+
+
+def test_an_agent_that_can_only_be_wired_for_good_is_not_launched_without_that(
+    target: Target, surroundings: Surroundings
+):
+    app = replace(AGENT, wire=None, default_arguments=("app",))
+    with pytest.raises(LauncherError, match="omlx launch agent --persist"):
+        make_plan(app, target, surroundings)
+    assert make_plan(app, target, surroundings, persist=True).arguments == ("app",)
 
 
 def test_an_integrations_refusal_names_the_agent(target: Target, surroundings: Surroundings):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+
 from omlx.integrations.spec import Model
 from omlx.launcher.completion import Completion
 from omlx.launcher.errors import ServerDown

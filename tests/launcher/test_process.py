@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from omlx.integrations.spec import Integration, RunFile, Surroundings, Target, Wiring
 from omlx.launcher.errors import AgentMissing
 from omlx.launcher.machine import Machine

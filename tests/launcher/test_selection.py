@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+
 from omlx.integrations.spec import Model
 from omlx.launcher.errors import ModelError
 from omlx.launcher.selection import Selection, Wanted, choose, described

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from omlx.launcher.client import ServerClient
 from omlx.launcher.errors import StartFailed
 from omlx.launcher.starting import start_server, wait_until_loaded

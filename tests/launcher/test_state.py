@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from omlx.launcher.errors import StateError
 from omlx.launcher.state import OmlxHome, read_last_models, read_server_state, remember_model, write_private
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+
 from omlx.integrations.spec import Model
 from omlx.launcher.terminal import Progress, columns, pick_model
 

@@ -24,6 +24,8 @@ FILES = {
     "opencode": (".config/opencode/opencode.jsonc", '{\n  // mine\n  "theme": "x", "model": "foreign/y",\n}\n'),
     "openclaw": (".openclaw/openclaw.json", "{ // mine\n  gateway: {port: 18789,},\n}\n"),
     "pi": (".pi/agent/models.json", '{"providers": {"mine": {"baseUrl": "http://x"}}}'),
+    "codex_app": (".codex/config.toml", '# mine\nmodel = "gpt"\n'),
+    "crush": (".config/crush/crush.json", '{"options": {"debug": "mine"}}'),
     "codex": (".codex/config.toml", '# mine\napproval_policy = "never"\n\n[tui]\ntheme = "x"\n'),
     "claude": (".claude/settings.json", '{\n\t"permissions": {"allow": ["Bash(ls)"]},\n\t"env": {"FOO": "1"}\n}'),
     "qwen": (".qwen/settings.json", '{"ui": {"theme": "x"}} // mine\n'),
