@@ -9,11 +9,16 @@ only for names that do not begin with `claude-`.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from ._options import json_object, object_at, taken_option
 from .spec import KEY_VARIABLE, NO_KEY, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _HELPER = f"printenv {KEY_VARIABLE}"
+_MANAGED = (
+    Path("/etc/claude-code/managed-settings.json"),
+    Path("/Library/Application Support/ClaudeCode/managed-settings.json"),
+)
 _CLOUDS = tuple(
     f"CLAUDE_CODE_USE_{cloud}"
     for cloud in ("ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD", "BEDROCK", "FOUNDRY", "GATEWAY", "MANTLE", "VERTEX")
@@ -33,11 +38,22 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "env": {**object_at(own, "env"), **environment, **cleared},
     }
     inline = json.dumps(settings, separators=(",", ":"))
+    warnings = _managed(surroundings, {*environment, *cleared})
     if not own:
-        return Wiring(("--settings", inline, *arguments), environment)
+        return Wiring(("--settings", inline, *arguments), environment, warnings=warnings)
     # What the user keeps in a file of theirs must not become an argument, which everybody can read.
     file = RunFile.of(surroundings.run_directory, "settings.json", inline)
-    return Wiring(("--settings", str(file.path), *arguments), environment, files=(file,))
+    return Wiring(("--settings", str(file.path), *arguments), environment, files=(file,), warnings=warnings)
+
+
+def _managed(surroundings: Surroundings, ours: set[str]) -> tuple[str, ...]:
+    """An administrator's settings rank above all others: say which of their variables would override ours."""
+    found: list[str] = []
+    for path in _MANAGED:
+        if surroundings.read(path) is not None:
+            env = object_at(json_object(str(path), surroundings), "env")
+            found += [f"{path} sets env.{name}, which overrides omlx's" for name in sorted(ours & env.keys())]
+    return tuple(found)
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:

@@ -84,10 +84,10 @@ def remember_model(home: OmlxHome, agent: str, model: str) -> None:
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text, or None where there is no such file. Undecodable bytes become U+FFFD."""
+    """The file's text, or None where there is no such file for us. Undecodable bytes become U+FFFD."""
     try:
         return path.read_text(encoding="utf-8-sig", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,10 @@ def test_settings_that_cannot_be_read_are_refused(target: Target, surroundings: 
 def test_what_stands_after_a_double_dash_is_not_ours(target: Target, surroundings: Surroundings):
     wiring = wire(target, replace(surroundings, arguments=("--", "--settings", "x")))
     assert wiring.arguments[2:] == ("--", "--settings", "x")
+
+
+def test_an_administrators_settings_that_override_ours_are_named(target: Target, surroundings: Surroundings):
+    path = Path("/etc/claude-code/managed-settings.json")
+    files = {path: '{"env": {"ANTHROPIC_BASE_URL": "https://gateway", "OTHER": "1"}}'}
+    wiring = wire(target, replace(surroundings, read=files.get))
+    assert wiring.warnings == (f"{path} sets env.ANTHROPIC_BASE_URL, which overrides omlx's",)

@@ -7,28 +7,46 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from omlx.launcher.cli import commands
 
 from .fake_server import FakeServer, text_reply
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+@dataclass(frozen=True)
+class Ended:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def omlx(tmp_path: Path, server: FakeServer) -> Run:
-    """Runs `omlx` with a home, a PATH and a server of the test's own; keywords become variables."""
+def omlx(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `omlx` with a home, a PATH and a server of the test's own; keywords become variables.
 
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    In a process of its own where it becomes another program.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, becomes: bool = False, **variables: str) -> Ended:
         environ = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin"), "OMLX_URL": server.url, **variables}
+        if not becomes:
+            result = CliRunner().invoke(commands, arguments, env=environ)
+            return Ended(result.exit_code, result.stdout, result.stderr)
         command = [sys.executable, "-c", "from omlx.launcher.cli import main; main()", *arguments]
-        return subprocess.run(
-            command, env=environ, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        done = subprocess.run(
+            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
 
@@ -42,7 +60,7 @@ def test_a_launch_becomes_the_agent_and_touches_only_our_own_folder(
 ):
     fake_agent("pi")
     server.serve_models({"id": "m", "max_model_len": 8192})
-    done = omlx("launch", "pi", "--", "-p", "say hello")
+    done = omlx("launch", "pi", "--", "-p", "say hello", becomes=True)
     assert done.returncode == 7, done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1] != ""
@@ -55,7 +73,7 @@ def test_the_key_comes_from_the_environment_and_stands_in_no_argument(
 ):
     fake_agent("claude")
     server.serve_models({"id": "m", "max_model_len": 131_072})
-    done = omlx("launch", "claude", OMLX_API_KEY="the-servers-own-key")
+    done = omlx("launch", "claude", becomes=True, OMLX_API_KEY="the-servers-own-key")
     assert "OMLX_API_KEY=the-servers-own-key" in done.stdout.splitlines()
     assert not [line for line in done.stdout.splitlines() if line.startswith("argument") and "own-key" in line]
     assert server.requests[-1].headers["authorization"] == "Bearer the-servers-own-key"
@@ -65,8 +83,8 @@ def test_the_last_model_is_used_again(omlx: Run, server: FakeServer, fake_agent:
     fake_agent("pi")
     server.serve_models({"id": "m", "max_model_len": 8192}, {"id": "n", "max_model_len": 8192})
     assert "choose one with --model" in omlx("launch", "pi").stderr
-    assert "argument omlx/n" in omlx("launch", "pi", "--model", "n").stdout
-    assert "argument omlx/n" in omlx("launch", "pi").stdout
+    assert "argument omlx/n" in omlx("launch", "pi", "--model", "n", becomes=True).stdout
+    assert "argument omlx/n" in omlx("launch", "pi", becomes=True).stdout
 
 
 def test_a_dry_run_prints_the_plan_without_the_key_and_writes_nothing(omlx: Run, server: FakeServer, tmp_path: Path):
@@ -92,7 +110,7 @@ def test_a_small_window_is_refused_before_anything_is_written(
     assert refused.returncode == 1
     assert refused.stderr.startswith("omlx: Claude Code needs a window of 49,152 tokens; m has 8,192")
     assert files_under(tmp_path) == ["bin/claude"]
-    assert omlx("launch", "claude", "--force").returncode == 7
+    assert omlx("launch", "claude", "--force", becomes=True).returncode == 7
 
 
 def test_what_is_missing_is_told_with_its_remedy(omlx: Run, server: FakeServer):
@@ -143,7 +161,7 @@ def test_probe_prints_a_row_for_each_question_and_ends_with_its_verdict(omlx: Ru
 
 @pytest.mark.parametrize("command", ["serve", "import"])
 def test_the_servers_commands_show_their_own_help(omlx: Run, command: str):
-    done = omlx(command, "--help")
+    done = omlx(command, "--help", becomes=True)
     assert done.returncode == 0, done.stderr
     assert f"Usage: omlx {command}" in done.stdout
 
