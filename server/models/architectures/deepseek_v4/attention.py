@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.wo_a = MultiLinear(heads * dim // args.o_groups, args.o_lora_rank, args.o_groups)
         self.wo_b = nn.Linear(args.o_groups * args.o_lora_rank, args.hidden_size, bias=False)
         self.attn_sink = mx.zeros((heads,))
-        self.rotary = Rotary.of_layer(args, ratio, dim)
+        self.rotary = Rotary.of_layer(args, ratio)
         if ratio:
             self.compressor = Compressor(args, ratio, dim)
         if ratio == OVERLAPPING_RATIO:

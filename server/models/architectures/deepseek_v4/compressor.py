@@ -26,7 +26,7 @@ class Compressor(nn.Module):
         self.wgate = nn.Linear(args.hidden_size, width, bias=False)
         self.ape = mx.zeros((ratio, width))
         self.norm = nn.RMSNorm(dim, eps=args.rms_norm_eps)
-        self.rotary = Rotary.of_layer(args, ratio, dim)
+        self.rotary = Rotary.of_layer(args, ratio)
 
     def __call__(self, x: mx.array, pool: Pool, span: Span) -> mx.array | None:
         """Take in x [B, L, hidden]; all the rows there are now [B, P, dim], None while there are none."""

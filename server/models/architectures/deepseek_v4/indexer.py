@@ -24,7 +24,7 @@ class Indexer(nn.Module):
         self.wq_b = nn.Linear(args.q_lora_rank, self._heads * self._dim, bias=False)
         self.weights_proj = nn.Linear(args.hidden_size, self._heads, bias=False)
         self.compressor = Compressor(args, OVERLAPPING_RATIO, self._dim)
-        self.rotary = Rotary.of_layer(args, OVERLAPPING_RATIO, self._dim)
+        self.rotary = Rotary.of_layer(args, OVERLAPPING_RATIO)
 
     def take_in(self, x: mx.array, pool: Pool, span: Span) -> mx.array | None:
         """Take in x; the keys to choose by [B, P, D], None where every row is read anyway."""

@@ -15,30 +15,31 @@ from .config import ModelArgs, Yarn
 
 
 class Rotary:
-    """Turns the last `rope_dim` of `head_dim` channels; the others have an infinite wavelength and stay."""
+    """Turns the last `rope_dim` channels of a head; the others stay."""
 
-    def __init__(self, head_dim: int, rope_dim: int, theta: float, yarn: Yarn | None) -> None:
-        still = [math.inf] * ((head_dim - rope_dim) // 2)
-        self._head_dim = head_dim
-        self._wavelengths = mx.array(still + _wavelengths(rope_dim, theta, yarn), dtype=mx.float32)
+    def __init__(self, rope_dim: int, theta: float, yarn: Yarn | None) -> None:
+        self._rope_dim = rope_dim
+        self._wavelengths = mx.array(_wavelengths(rope_dim, theta, yarn), dtype=mx.float32)
 
     @classmethod
-    def of_layer(cls, args: ModelArgs, ratio: int, head_dim: int) -> Rotary:
+    def of_layer(cls, args: ModelArgs, ratio: int) -> Rotary:
         if ratio == 0:
-            return cls(head_dim, args.qk_rope_head_dim, args.rope_theta, None)
-        return cls(head_dim, args.qk_rope_head_dim, args.compress_rope_theta, args.yarn)
+            return cls(args.qk_rope_head_dim, args.rope_theta, None)
+        return cls(args.qk_rope_head_dim, args.compress_rope_theta, args.yarn)
 
     def __call__(self, x: mx.array, first: int | mx.array, *, stride: int = 1, inverse: bool = False) -> mx.array:
         """Turn x [B, H, L, D]: row i stands at position (first + i) * stride; `first` may differ by batch row."""
-        return mx.fast.rope(
-            x,
-            self._head_dim,
+        still, turning = mx.split(x, [x.shape[-1] - self._rope_dim], axis=-1)
+        turned = mx.fast.rope(
+            turning,
+            self._rope_dim,
             traditional=True,
             base=None,
             scale=float(stride),
             offset=first,
             freqs=-self._wavelengths if inverse else self._wavelengths,
         )
+        return mx.concatenate([still, turned], axis=-1)
 
 
 def _wavelengths(rope_dim: int, theta: float, yarn: Yarn | None) -> list[float]:

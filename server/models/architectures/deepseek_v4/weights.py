@@ -94,7 +94,8 @@ def _unfused(named: Weights, args: ModelArgs) -> Weights:
             if array.shape[1] % 2 or (fused[3] == "scale" and args.moe_intermediate_size % args.fp8_block[0]):
                 raise CorruptModel(f"{name}: gate and up projections of shape {array.shape} cannot be parted")
             for part, half in zip(("gate", "up"), mx.split(array, 2, axis=1), strict=True):
-                found[f"{fused[1]}.switch_mlp.{part}_proj.{fused[3]}"] = half
+                # An array of its own: MLX 0.32's sorted gather_mm on CUDA reads a strided half wrongly.
+                found[f"{fused[1]}.switch_mlp.{part}_proj.{fused[3]}"] = mx.contiguous(half)
     return found
 
 
