@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from uuid import uuid4
 
 from .engine.blas import engine_environment
@@ -36,7 +37,7 @@ def serve(settings: ServeSettings, model: str | None = None, engine_command: Eng
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     entries = find_models(settings)
     with listen(settings.host, settings.port) as listener:
-        pool = make_pool(entries, engine_command or mlx_engine_command())
+        pool = make_pool(entries, engine_command or mlx_engine_command(settings.cache_folder))
         if model is None and len(entries) == 1:
             model = entries[0].id
         if model is not None:
@@ -56,10 +57,10 @@ def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
     return entries
 
 
-def mlx_engine_command() -> EngineCommandFor:
-    """Engines on MLX. The BLAS they will use is looked for once, and logged."""
+def mlx_engine_command(cache_folder: Path) -> EngineCommandFor:
+    """Engines on MLX that keep prompt prefixes in `cache_folder`. Their BLAS is looked for once, and logged."""
     environment = engine_environment(os.environ)
-    argv = [sys.executable, "-m", "omlx.server.engine", "--model"]
+    argv = [sys.executable, "-m", "omlx.server.engine", "--cache-dir", str(cache_folder), "--model"]
     return lambda entry: EngineCommand([*argv, str(entry.path)], environment)
 
 

@@ -45,3 +45,8 @@ class ServeSettings:
     def state_file(self) -> Path:
         """Where a running server says how to reach it."""
         return self.home / "run" / "server.json"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where prompt prefixes outlive the process."""
+        return self.home / "cache"

@@ -49,7 +49,7 @@ class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
     """The weights are loaded. Sizes in bytes.
 
     `device` is MLX's device in words, with the BLAS on the CPU; `batching` says how rows are decoded
-    together ("batched" or "serial") and `batching_reason` why, where it is not the best way.
+    together ("batched", "padded" or "serial") and `batching_reason` why, where it is not the best way.
     """
 
     device: str

@@ -5,6 +5,7 @@ Tokenizer, chat template and output formats are read from the model's folder; no
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from ..errors import InvalidRequest, UnsupportedModel
@@ -18,6 +19,8 @@ from ..prompts.render import Prompt, Renderer
 from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, SamplingParams
 from .constraints import ModelMarks, build_grammar
+
+logger = logging.getLogger(__name__)
 
 RAW_TEXT = Formats(tools="hermes", reasoning="none")
 """A bare continuation: without tools nothing is looked for in it."""
@@ -43,10 +46,11 @@ class ModelText:
         source = capabilities.tool_template or capabilities.chat_template
         if not source:
             raise UnsupportedModel(f"{entry.id} has no chat template: it is a base model, or the file is missing")
-        tokenizer = Tokenizer.from_folder(entry.path)
+        template = ChatTemplate(source, capabilities.special_tokens)
+        renderer = Renderer(template, Tokenizer.from_folder(entry.path))
         return cls(
-            renderer=Renderer(ChatTemplate(source, capabilities.special_tokens), tokenizer),
-            formats=choose_formats(source),
+            renderer=renderer,
+            formats=choose_formats(source, renders_tools=renderer.traits.renders_tools),
             context_window=entry.context_window,
             stop_token_ids=capabilities.stop_token_ids,
             generation_defaults=capabilities.sampling,
@@ -58,7 +62,7 @@ class ModelText:
             return self.renderer.render(request)
         token_ids = request.prompt
         if isinstance(token_ids, str):
-            token_ids = self.renderer.tokenizer.encode(self.renderer.tokenizer.defuse(token_ids))
+            token_ids = self.renderer.tokenizer.encode(token_ids)
         if not token_ids:
             raise InvalidRequest("prompt is empty; send at least one token", "prompt")
         return Prompt(list(token_ids), [len(token_ids)])
@@ -79,8 +83,14 @@ class AnswerDecoder:
     def __init__(self, text: ModelText, request: GenerationRequest, prompt: Prompt) -> None:
         formats = text.formats if request.prompt is None else RAW_TEXT
         self._detokenizer = Detokenizer(text.renderer.tokenizer, formats.visible_markers, prompt.token_ids)
+        self._request_id = request.request_id
         self._parser = make_parser(
-            formats, request.tools, prompt.opens_reasoning, stop=request.stop, tool_choice=request.tool_choice
+            formats,
+            request.tools,
+            prompt.opens_reasoning,
+            stop=request.stop,
+            tool_choice=request.tool_choice,
+            report=self._report,
         )
 
     @property
@@ -93,3 +103,6 @@ class AnswerDecoder:
     def finish(self) -> list[Delta]:
         """What was held back in case more would come."""
         return self._parser.feed(self._detokenizer.finish()) + self._parser.finish()
+
+    def _report(self, line: str) -> None:
+        logger.warning("request %s: %s", self._request_id, line)

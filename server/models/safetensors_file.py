@@ -93,7 +93,8 @@ def read_header(path: Path) -> SafetensorsHeader:
 def _decode_header(path: Path, raw: bytes, data_size: int) -> SafetensorsHeader:
     try:
         document = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(document.pop("__metadata__", msgspec.Raw(b"{}")), type=dict[str, str])
+        # MLX writes null where there is none.
+        metadata = msgspec.json.decode(document.pop("__metadata__", msgspec.Raw(b"null")), type=dict[str, str] | None)
         entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in document.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptModel(f"{path}: its header is not the JSON of a safetensors file ({error})") from error
@@ -109,7 +110,7 @@ def _decode_header(path: Path, raw: bytes, data_size: int) -> SafetensorsHeader:
         tensors.append(tensor)
     if position != data_size:
         raise CorruptModel(f"{path}: its tensors take {position} bytes, the file holds {data_size}; download it again")
-    return SafetensorsHeader(tuple(tensors), metadata)
+    return SafetensorsHeader(tuple(tensors), metadata or {})
 
 
 class SafetensorsWriter:

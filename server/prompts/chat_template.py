@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
 from jinja2 import meta
 from jinja2.exceptions import SecurityError
 
-from ..errors import CorruptModel, InvalidRequest, UnsupportedModel
+from ..errors import InvalidRequest, UnsupportedModel
 from .template_environment import TemplateRefusal, template_environment
-from .tokenizer import read_json
 
 TemplateMessage = dict[str, Any]
 """A message as templates read it: the keys are the template's convention, not ours."""
@@ -40,16 +38,6 @@ class ChatTemplate:
         self._no_tools: list[Any] | None = None
         if self._iterates_no_tools():
             self._no_tools = []
-
-    @classmethod
-    def from_folder(cls, folder: Path, tokens: Mapping[str, str] | None = None) -> ChatTemplate:
-        """Raises `UnsupportedModel` when the folder has no chat template."""
-        source = template_source(folder)
-        if not source:
-            raise UnsupportedModel(
-                f"{folder.name} has no chat template; it is a base model, or chat_template.jinja is missing from it"
-            )
-        return cls(source, tokens)
 
     def render(
         self,
@@ -82,21 +70,3 @@ class ChatTemplate:
         except UnsupportedModel:
             return False
         return False
-
-
-def template_source(folder: Path) -> str:
-    """The chat template's text, or "" when the folder has none."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CorruptModel(f"{path} is not readable text: {error}") from error
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        value = read_json(folder / name).get("chat_template")
-        if isinstance(value, list):
-            named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-            value = named.get("tool_use") or named.get("default")
-        if isinstance(value, str) and value:
-            return value
-    return ""

@@ -7,14 +7,12 @@ encoded as plain characters. Only the chat template's own text yields control to
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
@@ -24,7 +22,6 @@ MARK = "\ue0f7"
 """A private-use character; taken out of whatever clients send, so that it always means a cut."""
 
 _CACHED_CHARACTERS = 4_000_000
-_NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +35,10 @@ class Encoded:
 class Tokenizer:
     """Encodes and decodes text. Safe to share between threads that only encode and decode."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any] | None = None) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self.backend = backend
         backend.no_truncation()
         backend.no_padding()
-        self.config = config or {}
-        self.named_tokens = {name: text for name in _NAMED_TOKENS if (text := _token_text(self.config.get(name)))}
         added = backend.get_added_tokens_decoder()
         self.control_ids = {token.content: token_id for token_id, token in added.items() if _is_control(token)}
         self.control_id_set = frozenset(self.control_ids.values())
@@ -56,10 +51,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
-        """Read `tokenizer.json` and, where there is one, `tokenizer_config.json`.
-
-        Raises `CorruptModel` naming the file that is missing or does not parse.
-        """
+        """Read the folder's `tokenizer.json`. Raises `CorruptModel` when it is missing or does not parse."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise CorruptModel(f"{folder} has no tokenizer.json; convert its tokenizer or download it again")
@@ -67,7 +59,7 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises bare Exception for every kind of bad file
             raise CorruptModel(f"{path} is not a tokenizer this version reads: {error}") from error
-        return cls(backend, read_json(folder / "tokenizer_config.json"))
+        return cls(backend)
 
     @property
     def encodes_in_pieces(self) -> bool:
@@ -149,26 +141,6 @@ class Tokenizer:
             if whole != [i for part in parts for i in self.backend.encode(part, add_special_tokens=False).ids]:
                 return False
         return all(self.decode(self.backend.encode(p, add_special_tokens=False).ids, False) == p for p in pieces)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, empty where there is no file. Raises `CorruptModel` naming the file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorruptModel(f"{path} does not parse as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CorruptModel(f"{path} holds {type(value).__name__}, an object was expected")
-    return value
-
-
-def _token_text(value: object) -> str:
-    """`tokenizer_config.json` holds a token as its text or as an object with `content`."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else ""
 
 
 def _is_control(token: tokenizers.AddedToken) -> bool:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
-from omlx.server.errors import CorruptModel, InvalidRequest, UnsupportedModel
+from omlx.server.errors import InvalidRequest, UnsupportedModel
 from omlx.server.prompts.chat_template import ChatTemplate
 
 USER = [{"role": "user", "content": "<b>"}]
@@ -89,22 +86,3 @@ def test_templates_that_loop_over_no_tools_get_an_empty_list() -> None:
     template = ChatTemplate("{% for tool in tools %}{{ tool }}{% endfor %}{{ messages[0].content }}")
     assert template.render(USER) == "<b>"
     assert render("{{ tools is none }}") == "True"
-
-
-def test_a_folder_gives_its_template_file_first(tmp_path: Path) -> None:
-    config = {"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    assert ChatTemplate.from_folder(tmp_path).source == "t"
-    (tmp_path / "chat_template.jinja").write_text("file")
-    assert ChatTemplate.from_folder(tmp_path).source == "file"
-
-
-def test_a_folder_without_a_template_is_a_base_model(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="no chat template"):
-        ChatTemplate.from_folder(tmp_path)
-
-
-def test_a_template_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CorruptModel, match=r"chat_template\.jinja"):
-        ChatTemplate.from_folder(tmp_path)

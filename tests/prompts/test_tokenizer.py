@@ -49,29 +49,15 @@ def test_a_tokenizer_that_puts_spaces_before_texts_is_not_given_pieces() -> None
     assert not Tokenizer(sentencepiece_backend()).encodes_in_pieces
 
 
-def test_named_tokens_come_from_text_or_object() -> None:
-    config = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None}
-    assert Tokenizer(byte_backend(), config).named_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
-
-
 def test_a_folder_is_read(tmp_path: Path) -> None:
     byte_backend().save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
     read = Tokenizer.from_folder(tmp_path)
     assert read.decode(read.encode("<s>hé\n\n")) == "hé\n\n"
-    assert read.named_tokens == {"bos_token": "<s>"}
 
 
-@pytest.mark.parametrize(
-    ("tokenizer_json", "config", "words"),
-    [(None, None, "no tokenizer.json"), ("{", None, "tokenizer.json is not"), ("ok", "[]", "an object was expected")],
-)
-def test_a_bad_folder_is_named(tmp_path: Path, tokenizer_json: str | None, config: str | None, words: str) -> None:
-    if tokenizer_json == "ok":
-        byte_backend().save(str(tmp_path / "tokenizer.json"))
-    elif tokenizer_json is not None:
+@pytest.mark.parametrize(("tokenizer_json", "words"), [(None, "no tokenizer.json"), ("{", "tokenizer.json is not")])
+def test_a_bad_folder_is_named(tmp_path: Path, tokenizer_json: str | None, words: str) -> None:
+    if tokenizer_json is not None:
         (tmp_path / "tokenizer.json").write_text(tokenizer_json)
-    if config is not None:
-        (tmp_path / "tokenizer_config.json").write_text(config)
     with pytest.raises(CorruptModel, match=words):
         Tokenizer.from_folder(tmp_path)
