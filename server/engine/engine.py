@@ -105,7 +105,8 @@ class Engine:
                 break
             kept.append(token_id)
             if sequence.num_output_tokens + len(kept) >= request.max_tokens:
-                reason = FinishReason.LENGTH
+                is_complete = token_ids[len(kept) :] == [END_OF_GRAMMAR]
+                reason = FinishReason.STOP if is_complete else FinishReason.LENGTH
                 break
         sequence.num_output_tokens += len(kept)
         self._updates[sequence.request_id] = SequenceUpdate(

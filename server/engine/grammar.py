@@ -14,7 +14,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
-from ..errors import CorruptModel, InvalidRequest
+from ..errors import InvalidRequest
 
 MAX_MESSAGE = 300
 _MAX_COMPILED = 32
@@ -96,8 +96,7 @@ class GrammarCompiler:
     def row(self, grammar: str, stop_token_ids: Sequence[int]) -> RowGrammar:
         """A new row's place at the grammar's beginning.
 
-        Raises `InvalidRequest` where the grammar does not compile, `CorruptModel` where the tokenizer cannot
-        be read.
+        Raises `InvalidRequest` where the grammar does not compile, or llguidance does not read the tokenizer.
         """
         matcher = self._compiled.get(grammar)
         if matcher is None:
@@ -122,6 +121,7 @@ class GrammarCompiler:
         try:
             text = self._tokenizer_file.read_text(encoding="utf-8")
             self._tokenizer = LLTokenizer(text, eos_token=list(stop_token_ids) or None)
-        except (OSError, ValueError) as error:
-            raise CorruptModel(f"{self._tokenizer_file}: no grammar can be used with it ({error})") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error)[:MAX_MESSAGE]
+            raise InvalidRequest(f"this model's tokenizer cannot be held to a grammar: {reason}") from error
         return self._tokenizer

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
+from omlx.server.engine.grammar import GrammarCompiler
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.sampling import RowSampler, sample
+from omlx.server.errors import InvalidRequest
 from omlx.server.events import FinishReason
 from omlx.server.requests import Choice, Grammar, Json, JsonSchema, Regex, SamplingParams
 
@@ -137,6 +139,21 @@ def test_an_answer_cut_by_its_limit_says_so(tmp_path: Path):
     answer = writer.run([writer.submit("a", grammar_of(Regex("x{50}")), max_tokens=5)])["a"]
     assert writer.text(answer) == "xxxxx"
     assert answer.last.finish_reason is FinishReason.LENGTH
+
+
+def test_an_answer_that_is_complete_at_its_limit_was_not_cut(tmp_path: Path):
+    writer = Writer(tmp_path)
+    answer = writer.run([writer.submit("a", grammar_of(Regex("x{5}")), max_tokens=5)])["a"]
+    assert answer.last.finish_reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "a"}}']
+)
+def test_a_tokenizer_that_cannot_be_used_is_an_error_of_the_request(tmp_path: Path, content: str):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(InvalidRequest, match="tokenizer cannot be held"):
+        GrammarCompiler(tmp_path / "tokenizer.json", 300).row('start: "a"', [1])
 
 
 def test_a_grammar_that_does_not_compile_ends_only_its_own_request(tmp_path: Path):
