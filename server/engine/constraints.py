@@ -30,7 +30,7 @@ from ..requests import (
     ToolMode,
 )
 from .grammar import MAX_MESSAGE, grammar_limits
-from .schema_cost import too_dear, without_multiples
+from .schema_cost import too_dear, without_multiples, without_unknown_formats
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
             return {"json_schema": _with_options({"type": "object"}, lenient=False)}
         case JsonSchema(schema, param):
             _check_cost(schema, param or "response_format")
-            return {"json_schema": _with_options(schema, lenient=False)}
+            return {"json_schema": _with_options(without_unknown_formats(schema), lenient=False)}
         case Regex(pattern):
             return {"lark_grammar": f"start: /{regex_to_lark(pattern, 'd')}/"}
         case Choice(options):
@@ -192,9 +192,7 @@ def _with_options(schema: dict[str, Json], lenient: bool) -> dict[str, Json]:
 
 def _tool_schema(tool: ToolDefinition) -> dict[str, Json]:
     """Tools bring schemas of all sorts, and judge their arguments themselves: what is out of reach is left out."""
-    parameters = without_multiples({"type": "object", **tool.parameters})
-    assert isinstance(parameters, dict)
-    return _with_options(parameters, lenient=True)
+    return _with_options(without_multiples({"type": "object", **tool.parameters}), lenient=True)
 
 
 def _check_cost(schema: Json, param: str, subject: str = "") -> None:

@@ -1,12 +1,13 @@
-"""What a schema would cost to compile, where the compiler itself has no bound.
+"""Schemas as the compiler can take them: what is out of its reach left out, what it would choke on refused.
 
-Its limits do not count the time it takes over very many properties (their number squared) or over the
+The compiler's own limits do not count the time it takes over very many properties (their number squared) or over the
 remainders of `multipleOf` (a state each, and the states of two multiples at once).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 
 from ..requests import Json
@@ -14,6 +15,11 @@ from ..requests import Json
 MAX_PROPERTIES = 2000
 MAX_PROPERTIES_OF_ONE = 500
 MAX_MULTIPLE = 2000
+_VALUES = frozenset({"const", "enum", "default", "examples"})
+"""What stands under these is no schema."""
+_FORMATS = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
+)  # llguidance's docs/json_schema.md
 
 
 def too_dear(schema: Json) -> str:
@@ -39,16 +45,24 @@ def too_dear(schema: Json) -> str:
     return ""
 
 
-def without_multiples(schema: Json) -> Json:
+def without_multiples(schema: dict[str, Json]) -> dict[str, Json]:
     """The schema with its `multipleOf` left out, for where it need not be followed to the letter."""
-    if isinstance(schema, list):
-        return [without_multiples(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
+    return _without(schema, lambda key, value: key == "multipleOf" and isinstance(value, int | float))
+
+
+def without_unknown_formats(schema: dict[str, Json]) -> dict[str, Json]:
+    """The schema without a `format` that the compiler does not know: JSON Schema has those ignored."""
+    return _without(schema, lambda key, value: key == "format" and isinstance(value, str) and value not in _FORMATS)
+
+
+def _without(schema: dict[str, Json], is_dropped: Callable[[str, Json], bool]) -> dict[str, Json]:
+    def kept(node: Json) -> Json:
+        if isinstance(node, list):
+            return [kept(item) for item in node]
+        return _without(node, is_dropped) if isinstance(node, dict) else node
+
     return {
-        key: without_multiples(value)
-        for key, value in schema.items()
-        if key != "multipleOf" or not isinstance(value, int | float)
+        key: value if key in _VALUES else kept(value) for key, value in schema.items() if not is_dropped(key, value)
     }
 
 

@@ -223,6 +223,15 @@ def test_a_choice_of_schemas_is_followed_whatever_it_is_called(tmp_path: Path):
     assert Reader(tmp_path).accepts(wanted, '{"a": 2}')
 
 
+def test_a_format_nobody_knows_is_an_annotation(tmp_path: Path):
+    inner: dict[str, Json] = {"const": {"format": "int64"}, "format": "odd"}
+    wanted = request_for(JsonSchema({"anyOf": [{"type": "integer", "format": "int64"}, inner]}))
+    reader = Reader(tmp_path)
+    assert reader.accepts(wanted, "7")
+    assert reader.accepts(wanted, '{"format": "int64"}')
+    assert not reader.accepts(request_for(JsonSchema({"type": "string", "format": "date"})), '"soon"')
+
+
 @pytest.mark.parametrize("parameters", [{"type": "banana"}, {"properties": {"a": {"pattern": "(["}}}])
 def test_a_forced_tool_with_a_broken_schema_is_refused_by_name(tmp_path: Path, parameters: dict[str, Json]):
     tool = ToolDefinition("broken", "", parameters)
