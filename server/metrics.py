@@ -49,10 +49,9 @@ class Metrics:
     def first_token(self, model: str, seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)
 
-    def next_tokens(self, model: str, count: int, seconds: float) -> None:
-        """`count` tokens came together, `seconds` after those before them."""
-        for _ in range(count):
-            self._token_gap.labels(model).observe(seconds / count)
+    def token_gaps(self, model: str) -> Callable[[float], None]:
+        """Takes the seconds between two tokens. A request holds it, for it is called once a token."""
+        return self._token_gap.labels(model).observe
 
     def finished(self, model: str, usage: Usage, reason: str, seconds: float) -> None:
         self._generation_tokens.labels(model).inc(usage.num_output_tokens)

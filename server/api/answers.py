@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
+from time import monotonic
 from typing import Any, TypeVar
 
 from litestar import Request, Response
@@ -63,6 +64,7 @@ class EventStream(Response[None]):
         self._encoder = encoder
         self._request_id = request_id
         self._heartbeat_seconds = heartbeat_seconds
+        self._last_sent = monotonic()
 
     def to_asgi_response(self, *_: object, **__: object) -> Any:
         return self._respond
@@ -75,30 +77,39 @@ class EventStream(Response[None]):
     async def _send(self, send: Send) -> None:
         ids = [(name.encode(), value.encode()) for name, value in id_headers(self._request_id).items()]
         await send({"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *ids]})
-        async for records in self.records():
-            await send({"type": "http.response.body", "body": records, "more_body": True})
+        async with asyncio.TaskGroup() as tasks:
+            beating = tasks.create_task(self._beat(send))
+            try:
+                await self._send_events(send)
+            finally:
+                beating.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def records(self) -> AsyncIterator[bytes]:
-        """The stream's bytes; an error of the engine becomes the protocol's error event."""
+    async def _send_events(self, send: Send) -> None:
+        """The stream's records; an error of the engine becomes the protocol's error event."""
         try:
-            yield self._encoder.start(self._generation.usage)
+            await self._send_records(send, self._encoder.start(self._generation.usage))
             while not self._generation.is_finished:
-                if records := await self._next():
-                    yield records
+                events = await self._generation.next()
+                await self._send_records(send, b"".join([self._encode(event) for event in events]))
         except OmlxError as error:
-            yield self._encoder.error(error)
+            await self._send_records(send, self._encoder.error(error))
         except Exception:
             logger.exception("request %s: a stream failed", self._request_id)
-            yield self._encoder.error(EngineFailure("internal error; the server's log has the details"))
+            failure = EngineFailure("internal error; the server's log has the details")
+            await self._send_records(send, self._encoder.error(failure))
 
-    async def _next(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._heartbeat_seconds):
-                events = await self._generation.next()
-        except TimeoutError:
-            return self._encoder.heartbeat()
-        return b"".join(self._encode(event) for event in events)
+    async def _send_records(self, send: Send, records: bytes) -> None:
+        if records:
+            self._last_sent = monotonic()
+            await send({"type": "http.response.body", "body": records, "more_body": True})
+
+    async def _beat(self, send: Send) -> None:
+        """Say that the stream lives wherever it has been silent: one timer, where one a token would cost more."""
+        while True:
+            await asyncio.sleep(self._last_sent + self._heartbeat_seconds - monotonic())
+            if monotonic() >= self._last_sent + self._heartbeat_seconds:
+                await self._send_records(send, self._encoder.heartbeat())
 
     def _encode(self, event: Event) -> bytes:
         return self._encoder.finish(event) if isinstance(event, Finished) else self._encoder.feed(event)

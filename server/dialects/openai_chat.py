@@ -25,6 +25,7 @@ from ..requests import (
 )
 from . import openai_chat_stream, openai_content, openai_errors, openai_options, wire
 from .base import Answer, Encoder
+from .sse import response_id
 from .wire import Ignored, Object
 
 encode_error = openai_errors.encode_error
@@ -63,12 +64,14 @@ class Call:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def encoder(self) -> Encoder:
-        head = openai_chat_stream.Head(self.request.request_id, self.request.model, self.created)
-        return openai_chat_stream.ChatEncoder(head, self.include_usage)
+        return openai_chat_stream.ChatEncoder(self._head(), self.include_usage)
 
     def encode_answer(self, answer: Answer) -> bytes:
-        head = openai_chat_stream.Head(self.request.request_id, self.request.model, self.created)
-        return openai_chat_stream.encode_answer(head, answer)
+        return openai_chat_stream.encode_answer(self._head(), answer)
+
+    def _head(self) -> openai_chat_stream.Head:
+        answer_id = response_id("chatcmpl-", self.request.request_id)
+        return openai_chat_stream.Head(answer_id, self.request.model, self.created)
 
 
 def decode(body: bytes, request_id: str) -> Call:

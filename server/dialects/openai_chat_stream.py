@@ -10,7 +10,7 @@ from ..events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDe
 from ..requests import ToolCall
 from .base import Answer
 from .openai_errors import error_object
-from .sse import DONE, data_record, encode, response_id
+from .sse import DONE, data_record, encode
 
 FINISH_REASONS = {
     FinishReason.STOP: "stop",
@@ -24,13 +24,13 @@ FINISH_REASONS = {
 class Head:
     """What every chunk of one answer repeats; `created` is in Unix seconds."""
 
-    request_id: str
+    answer_id: str
     model: str
     created: int
 
-    def body(self, kind: str, choices: list[dict[str, Any]], prefix: str = "chatcmpl-") -> dict[str, Any]:
+    def body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "id": response_id(prefix, self.request_id),
+            "id": self.answer_id,
             "object": kind,
             "created": self.created,
             "model": self.model,

@@ -14,7 +14,7 @@ from ..requests import GenerationRequest
 from . import openai_errors, openai_options, wire
 from .base import Answer, Encoder
 from .openai_chat_stream import Head, finish_fields, usage_object
-from .sse import DONE, data_record, encode
+from .sse import DONE, data_record, encode, response_id
 from .wire import Ignored, Object
 
 encode_error = openai_errors.encode_error
@@ -50,7 +50,7 @@ class Call:
         return encode({**_body(self._head(), [choice]), "usage": usage_object(answer.usage)})
 
     def _head(self) -> Head:
-        return Head(self.request.request_id, self.request.model, self.created)
+        return Head(response_id("cmpl-", self.request.request_id), self.request.model, self.created)
 
 
 def decode(body: bytes, request_id: str) -> Call:
@@ -142,7 +142,7 @@ class CompletionsEncoder:
 
 
 def _body(head: Head, choices: list[Object]) -> Object:
-    return head.body("text_completion", choices, prefix="cmpl-")
+    return head.body("text_completion", choices)
 
 
 def _choice(text: str) -> Object:

@@ -42,16 +42,27 @@ class Generation:
         self._decoder = text.decoder(request, prompt)
         self._num_computed_tokens = 0
         self._calls_tools = False
-        self.usage = Usage(len(prompt.token_ids))
+        self._num_output_tokens = 0
+        self._num_reasoning_tokens = 0
+        self._admitted_usage = Usage(len(prompt.token_ids))
         self.is_finished = False
         self._pending: SequenceUpdate | None = None
         self._stream = lease.engine.submit(_submit(request, text, prompt, grammar))
 
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far."""
+        return replace(
+            self._admitted_usage,
+            num_output_tokens=self._num_output_tokens,
+            num_reasoning_tokens=self._num_reasoning_tokens,
+        )
+
     async def admitted(self) -> None:
         """Wait until the engine has taken the request in; raises why it could not."""
         update = await self._stream.next()
-        self.usage = replace(self.usage, num_cached_tokens=update.num_cached_tokens)
-        self._record.admitted(self.usage)
+        self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
+        self._record.admitted(self._admitted_usage)
         self._pending = update
 
     async def next(self) -> list[Event]:
@@ -65,8 +76,8 @@ class Generation:
         events: list[Event] = []
         if self._num_computed_tokens < update.num_computed_tokens:
             self._num_computed_tokens = update.num_computed_tokens
-            self.usage = replace(self.usage, num_cached_tokens=update.num_cached_tokens)
-            events.append(PrefillProgress(update.num_computed_tokens, self.usage.num_prompt_tokens))
+            self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
+            events.append(PrefillProgress(update.num_computed_tokens, self._admitted_usage.num_prompt_tokens))
         events += self._decode(update)
         return events
 
@@ -86,20 +97,16 @@ class Generation:
         is_last = update.finish_reason is not None or bool(stop_sequence)
         if is_last:
             deltas += self._decoder.finish()
-        self._count(update, any(isinstance(delta, ReasoningDelta) for delta in deltas))
-        self._calls_tools |= any(isinstance(delta, ToolCallDelta) for delta in deltas)
+        self._num_output_tokens += len(update.token_ids)
+        for delta in deltas:
+            if isinstance(delta, ReasoningDelta):
+                self._num_reasoning_tokens += len(update.token_ids)
+                break
+        self._calls_tools = self._calls_tools or any(isinstance(delta, ToolCallDelta) for delta in deltas)
         events: list[Event] = list(deltas)
         if is_last:
             events.append(self._finish(update.finish_reason, stop_sequence))
         return events
-
-    def _count(self, update: SequenceUpdate, is_reasoning: bool) -> None:
-        count = len(update.token_ids)
-        self.usage = replace(
-            self.usage,
-            num_output_tokens=self.usage.num_output_tokens + count,
-            num_reasoning_tokens=self.usage.num_reasoning_tokens + (count if is_reasoning else 0),
-        )
 
     def _finish(self, reason: FinishReason | None, stop_sequence: str) -> Finished:
         if stop_sequence:
@@ -149,12 +156,15 @@ class Generator:
 
     async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt]:
         self._pool.entry(request.model)
-        text = await asyncio.to_thread(self._text_of, request.model)
-        prompt = await asyncio.to_thread(text.render, request)
+        text, prompt = await asyncio.to_thread(self._render_now, request)
         longest_prompt = text.context_window - 1
         if check_window and len(prompt.token_ids) > longest_prompt:
             raise ContextOverflow(len(prompt.token_ids), longest_prompt)
         return text, prompt
+
+    def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt]:
+        text = self._text_of(request.model)
+        return text, text.render(request)
 
 
 def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar: str) -> Submit:

@@ -18,6 +18,7 @@ class RequestRecord:
         self._request_id = request_id
         self._model = model
         self._metrics = metrics
+        self._observe_gap = metrics.token_gaps(model)
         self._arrived_at = perf_counter()
         self._queue_seconds = 0.0
         self._first_token_at = 0.0
@@ -34,7 +35,8 @@ class RequestRecord:
             self._first_token_at = now
             self._metrics.first_token(self._model, now - self._arrived_at)
         else:
-            self._metrics.next_tokens(self._model, count, now - self._last_token_at)
+            for _ in range(count):
+                self._observe_gap((now - self._last_token_at) / count)
         self._last_token_at = now
 
     def ended(self, usage: Usage, outcome: str) -> None:
