@@ -7,7 +7,7 @@ comes, in about half a second; compiled grammars are kept, a few of them, and ev
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ class RowGrammar:
         self._matcher = matcher
         self._vocabulary = vocabulary
         self._stops = [token_id for token_id in stop_token_ids if 0 <= token_id < vocabulary]
+        self._draft: list[int] = []
 
     @property
     def is_complete(self) -> bool:
@@ -58,6 +59,25 @@ class RowGrammar:
     def error(self) -> str:
         """Why the grammar cannot go on, "" while it can: it met a limit of `grammar_limits`."""
         return self._matcher.get_error()[:MAX_MESSAGE]
+
+    def expect(self, draft: Sequence[int]) -> list[int]:
+        """The next step is fed a guess too: as much of `draft` as the grammar would go along with."""
+        count = self._matcher.try_consume_tokens(list(draft)) if draft else 0
+        if count and self._matcher.is_stopped():
+            count -= 1
+            self._matcher.rollback(1)
+        self._matcher.rollback(count)
+        self._draft = list(draft[:count])
+        return self._draft
+
+    def masks(self) -> Iterator[NDArray[np.bool_]]:
+        """What is `allowed` at the next place and behind each token of the draft; to be read to the end."""
+        yield self.allowed()
+        for token_id in self._draft:
+            self._matcher.consume_token(token_id)
+            yield self.allowed()
+        if self._draft:
+            self._matcher.rollback(len(self._draft))
 
     def allowed(self) -> NDArray[np.bool_]:
         """Which tokens may come next, shape [vocabulary]. After an error it is any: the row is about to end."""
@@ -75,6 +95,7 @@ class RowGrammar:
 
     def consume(self, token_id: int) -> None:
         """The row took this token. A stop token ends the row and changes nothing here."""
+        self._draft = []
         if token_id not in self._stops and not self.is_complete:
             self._matcher.consume_token(token_id)
 

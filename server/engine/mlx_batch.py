@@ -43,7 +43,8 @@ class _Row:
     def draft(self, limit: int) -> list[int]:
         if self.drafter is None:
             self.drafter = Drafter(self.token_ids)
-        return self.drafter.draft(limit)
+        draft, grammar = self.drafter.draft(limit), self.sampler.grammar
+        return draft if grammar is None else grammar.expect(draft)
 
     def append(self, token_ids: list[int]) -> None:
         self.token_ids += token_ids
@@ -182,8 +183,7 @@ class MlxBatch:
         drafts: list[list[int]] = []
         for row in self._decoding:
             left = len(row.request.token_ids) + row.request.max_tokens - len(row.token_ids) - 1
-            drafts_well = row.sampler.penalties is None and row.sampler.grammar is None
-            wanted = self._layout.takes_drafts and drafts_well and row.control.wants_draft()
+            wanted = self._layout.takes_drafts and row.sampler.penalties is None and row.control.wants_draft()
             drafts.append(row.draft(min(room, left)) if wanted else [])
         return drafts
 

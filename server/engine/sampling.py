@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,9 +135,12 @@ def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     """The logits with what a row's grammar forbids at minus infinity, found while the model computes them."""
     mx.async_eval(logits)
     allowed: Any = np.ones(logits.shape, np.bool_)  # mx takes numpy arrays, its stubs do not say so
+    places: dict[int, Iterator[Any]] = {}
     for index, row in enumerate(rows):
         if row.grammar is not None:
-            allowed[index] = row.grammar.allowed()
+            allowed[index] = next(places.setdefault(id(row), row.grammar.masks()))
+    for masks in places.values():
+        next(masks, None)
     return mx.where(mx.array(allowed), logits, mx.array(-mx.inf, logits.dtype))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import mlx.core as mx
+import msgspec
 import numpy as np
 import pytest
 
@@ -132,6 +134,40 @@ def test_a_grammar_changes_no_bit_of_another_rows_choice(tmp_path: Path):
     plain, held = draw(""), draw(grammar_of(Choice(("q",))))
     assert (held[0], held[2]) == (plain[0], plain[2])
     assert held[1] == writer.token("q")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_drafted_answer_is_the_one_without_drafts(tmp_path: Path, temperature: float):
+    writer = Writer(tmp_path)
+    sampling = SamplingParams(temperature=temperature, seed=2)
+    grammars = [
+        Regex("(write(more| [a-c])){30}"),
+        Choice(("write a long word",)),
+        JsonSchema({"const": "write " * 20}),
+    ]
+    rows = [writer.submit(f"{n} write a", grammar_of(g), sampling) for n, g in enumerate(grammars)]
+    drafted = writer.run(rows)
+    slow = [msgspec.structs.replace(row, sampling=replace(sampling, logit_bias=((0, 0.0),))) for row in rows]
+    plain = writer.run(slow)
+    for row in rows:
+        assert drafted[row.request_id].token_ids == plain[row.request_id].token_ids
+        assert drafted[row.request_id].last.finish_reason is FinishReason.STOP
+    assert any(len(update.token_ids) > 1 for answer in drafted.values() for update in answer.updates)
+    assert all(len(update.token_ids) <= 1 for answer in plain.values() for update in answer.updates)
+
+
+def test_a_draft_goes_as_far_as_the_grammar_and_leaves_no_trace(tmp_path: Path):
+    writer = Writer(tmp_path)
+    row = writer.grammars.row(grammar_of(Regex("ab{3}")), writer.stops)
+    a, b = writer.token("a"), writer.token("b")
+    assert row.expect([b]) == []
+    assert row.expect([a, b, a]) == [a, b]
+    assert [list(np.flatnonzero(mask)) for mask in row.masks()] == [[a], [b], [b]]
+    assert list(np.flatnonzero(row.allowed())) == [a]
+    assert row.expect([a, b, b, b]) == [a, b, b]
+    for token_id in (a, b, b, b):
+        row.consume(token_id)
+    assert row.is_complete
 
 
 def test_an_answer_cut_by_its_limit_says_so(tmp_path: Path):
