@@ -53,8 +53,17 @@ demo: $(VENV)/.runtime $(VENV)/.embedded ## Serve a real model and drive the Pi 
 agents: setup ## Install the pinned agents of the end-to-end tests
 	@$(BIN)/python -m tests.e2e.install_agents claude pi
 
+# Other people's clients want older versions of what the development environment holds, so they have their own.
+.cache/clients/.locked: requirements/clients.txt | $(BIN)/python
+	"$(FOUND)" -m venv .cache/clients
+	.cache/clients/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement $<
+	@touch $@
+
+.PHONY: clients
+clients: .cache/clients/.locked ## Install the other clients that judge the server in tests/clients
+
 .PHONY: test
-test: setup agents ## Run the whole test suite, with the real agents
+test: setup agents clients ## Run the whole test suite, with the real agents
 	$(BIN)/python -m pytest $(ARGS)
 
 # A type checker does not see through the editable install, so the rooms stand here as the folder `omlx`.
@@ -93,10 +102,11 @@ torture: setup ## Abuse the editing of settings files: random edits, kills in th
 .PHONY: lock
 lock: ## Write the hash-locked requirements anew (needs uv); UPGRADE=1 moves to newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
-	$(call COMPILE,runtime) --extra cpu
-	$(call COMPILE,dev) --extra cpu --extra dev --constraints requirements/runtime.txt
+	$(call COMPILE,pyproject.toml requirements/build.in,runtime) --extra cpu
+	$(call COMPILE,pyproject.toml requirements/build.in,dev) --extra cpu --extra dev --constraints requirements/runtime.txt
+	$(call COMPILE,requirements/clients.in,clients)
 
 # One list for every platform, by markers, and without the address of a registry.
-COMPILE = uv pip compile --quiet pyproject.toml requirements/build.in --output-file requirements/$(1).txt \
+COMPILE = uv pip compile --quiet $(1) --output-file requirements/$(2).txt \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)

@@ -94,7 +94,7 @@ class Bench:
     def _enter(self, job: Job) -> dict:
         job_path, result_path = self.folder / "job.json", self.folder / "result.json"
         job_path.write_text(json.dumps(asdict(job)))
-        command = ["unshare", "--map-root-user", "--net", sys.executable, "-m", "tests.e2e.inside"]
+        command = [*_enter_namespace(), sys.executable, "-m", "tests.e2e.inside"]
         done = subprocess.run(
             [*command, str(job_path), str(result_path)], cwd=_ROOT, capture_output=True, text=True, check=False
         )
@@ -132,8 +132,13 @@ def _missing(agent: str) -> str:
         return f"{agent} is not installed: make agents"
     if shutil.which("unshare") is None:
         return "no `unshare` here: the agents run only where a network namespace keeps them to loopback"
-    tried = subprocess.run(["unshare", "--map-root-user", "--net", "true"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([*_enter_namespace(), "true"], capture_output=True, text=True, check=False)
     return f"network namespaces are not permitted here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def _enter_namespace() -> list[str]:
+    """Root needs no user namespace, which a container or a chroot may forbid."""
+    return ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
 
 
 def _fingerprints(folder: Path) -> dict[str, str]:
