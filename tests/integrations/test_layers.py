@@ -6,6 +6,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,7 +16,7 @@ from omlx.integrations.spec import Refusal, Surroundings, Target
 
 @pytest.mark.parametrize(("module", "variable"), [(opencode, "OPENCODE_CONFIG_CONTENT"), (kilo, "KILO_CONFIG_CONTENT")])
 def test_opencode_and_kilo_keep_the_inline_configuration_that_is_there(
-    target: Target, surroundings: Surroundings, module: type[opencode], variable: str
+    target: Target, surroundings: Surroundings, module: ModuleType, variable: str
 ):
     own = {"theme": "mine", "model": "foreign/x", "provider": {"foreign": {"name": "f"}, "omlx": {"old": True}}}
     wiring = module.wire(target, replace(surroundings, environ={variable: json.dumps(own)}))
