@@ -10,7 +10,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
-from .api import completions, health, messages, models, responses
+from .api import completions, health, messages, models, openapi, responses
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
@@ -22,7 +22,7 @@ from .metrics import Metrics
 from .models.pool import ModelPool
 from .settings import ServeSettings
 
-_ROOMS = (completions, responses, messages, models, health)
+_ROOMS = (completions, responses, messages, models, health, openapi)
 _MAX_TEXTS = 16
 
 
@@ -49,6 +49,7 @@ def create_app(settings: ServeSettings, pool: ModelPool[EngineProcess], instance
         metrics=metrics,
         instance_id=instance_id,
         heartbeat_seconds=settings.heartbeat_seconds,
+        asks_for_key=bool(settings.api_key),
     )
     app = Litestar(
         route_handlers=[handler for room in _ROOMS for handler in room.routes(context)],

@@ -22,3 +22,4 @@ class Context:
     metrics: Metrics
     instance_id: str
     heartbeat_seconds: float
+    asks_for_key: bool

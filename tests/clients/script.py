@@ -5,7 +5,6 @@ The model answers by the words that stand last in its prompt, so that any number
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 _PARIS = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
@@ -44,8 +43,6 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 
 
 def answer_to(prompt: str) -> str:
-    """The answer whose words stand last in the prompt."""
+    """The answer whose words stand last in the prompt; a prompt with no words of ours gets a short one."""
     words = max(ANSWERS, key=prompt.rfind)
-    if words not in prompt:
-        raise KeyError(f"no answer to {json.dumps(prompt[-200:])}")
-    return ANSWERS[words]
+    return ANSWERS[words] if words in prompt else "I see."

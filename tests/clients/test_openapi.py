@@ -1,0 +1,41 @@
+"""The server does what its OpenAPI document says, whatever is sent to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from omlx.server.api.openapi_document import document
+
+from .drivers.driving import Server
+
+_CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_headers_conformance,response_schema_conformance,ignored_auth,negative_data_rejection"
+)
+_EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "12"))
+"""Of each kind for each operation; set more for a long run."""
+
+
+def test_schemathesis_finds_no_server_error_and_no_violation(
+    matrix_server: Server, clients: Path, tmp_path: Path
+) -> None:
+    command = [str(clients / "schemathesis"), "run", f"{matrix_server.url}/openapi.json"]
+    options = ["--checks", _CHECKS, "--max-examples", str(_EXAMPLES), "--seed", "1", "--no-color"]
+    options += ["--header", f"Authorization: Bearer {matrix_server.key}", "--request-timeout", "30"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=1800)
+
+    assert done.returncode == 0, done.stdout[-8000:]
+
+
+def test_the_document_holds_every_route_of_the_page(checkout: Path) -> None:
+    page = (checkout / "docs" / "http.md").read_text()
+    listed = set(re.findall(r"^\| `(GET|POST|DELETE) (/\S*)`", page, re.MULTILINE))
+    described = {
+        (method.upper(), path) for path, methods in document(["m"], "1", False)["paths"].items() for method in methods
+    }
+
+    assert listed - described == {("GET", "/v1/responses")}, "only the answer to a WebSocket is not described"
+    assert described <= listed
