@@ -2,11 +2,12 @@
 
 Two engines that cost nothing stand behind the real server. `instant` answers one token, in this very process and
 at once; `paced` is a scripted engine process that gives every running request a token each step.
-`GET /cpu` tells the CPU seconds of the API process so far.
+`GET /cpu` tells the CPU seconds of the API process so far; `POST /bare` streams with no server of ours in between.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -33,6 +34,7 @@ INSTANT, PACED = "instant", "paced"
 TOKENS_AN_ANSWER = 1500
 STEP_SECONDS = 0.003
 CONTEXT_WINDOW = 1_000_000
+_PIECE = b"x" * 230
 
 
 class InstantEngine:
@@ -61,6 +63,15 @@ class InstantEngine:
         pass
 
 
+async def send_bare(send: Send) -> None:
+    """As many pieces at the same pace, and nothing else: what HTTP alone costs on this machine."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(TOKENS_AN_ANSWER):
+        await asyncio.sleep(STEP_SECONDS)
+        await send({"type": "http.response.body", "body": _PIECE, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def main() -> None:
     home = Path(sys.argv[1])
     tokenizer = build_text_model(home / "models" / INSTANT, CONTEXT_WINDOW)
@@ -77,6 +88,9 @@ def main() -> None:
         app = create_app(settings, pool, "bench")
 
         async def with_cpu(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("path") == "/bare":
+                await send_bare(send)
+                return
             if scope.get("path") != "/cpu":
                 await app(scope, receive, send)
                 return
