@@ -48,7 +48,7 @@ class InvalidRequest(RequestError):
 
 
 class ContextOverflow(RequestError):
-    """The prompt has `num_tokens`, the window holds `maximum`.
+    """The prompt has `num_tokens`; with one token of an answer it does not fit `context_window`.
 
     The wording is Anthropic's: Claude Code, opencode and Pi compact the conversation when they read it.
     """
@@ -56,10 +56,10 @@ class ContextOverflow(RequestError):
     code = "context_length_exceeded"
     param = "messages"
 
-    def __init__(self, num_tokens: int, maximum: int) -> None:
-        super().__init__(f"prompt is too long: {num_tokens} tokens > {maximum} maximum")
+    def __init__(self, num_tokens: int, context_window: int) -> None:
+        super().__init__(f"prompt is too long: {num_tokens} tokens > {context_window - 1} maximum")
         self.num_tokens = num_tokens
-        self.maximum = maximum
+        self.context_window = context_window
 
 
 class Unauthorized(RequestError):

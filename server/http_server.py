@@ -13,6 +13,7 @@ import uvicorn
 from litestar.types import ASGIApp
 
 logger = logging.getLogger(__name__)
+logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its name for all its news
 
 _KEEP_ALIVE_SECONDS = 75
 

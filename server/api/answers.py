@@ -14,9 +14,9 @@ from litestar.types import Receive, Scope, Send
 
 from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
-from ..errors import EngineFailure, OmlxError
+from ..errors import EngineFailure, OmlxError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
-from .failures import id_headers
+from .failures import id_headers, request_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,21 @@ class ClientLeft(Exception):
     """The client closed the connection first; whatever is answered now reaches nobody."""
 
 
-async def answer(
-    request: Request, dialect: Dialect, generator: Generator, request_id: str, heartbeat_seconds: float
-) -> Response:
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises `ShuttingDown` when the server stops before it has come."""
+    try:
+        return await request.body()
+    except asyncio.CancelledError:  # only the end of the server's grace cancels a handler
+        raise ShuttingDown("the server is shutting down; try again when it is back") from None
+
+
+async def answer(request: Request, dialect: Dialect, generator: Generator, heartbeat_seconds: float) -> Response:
     """Decode the body, generate, and send what the client asked for.
 
     Errors before the first byte are raised; the exception handlers give them the dialect's shape.
     """
-    call = dialect.decode(await request.body(), request_id)
+    request_id = request_id_of(request)
+    call = dialect.decode(await read_body(request), request_id)
     try:
         if call.stream:
             generation = await _unless_client_leaves(request.receive, generator.start(call.request))

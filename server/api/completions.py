@@ -8,16 +8,15 @@ from litestar.handlers import HTTPRouteHandler
 from ..dialects import openai_chat, openai_completions
 from .answers import answer
 from .context import Context
-from .failures import new_request_id
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
     @post("/v1/chat/completions", status_code=200)
     async def chat_completions(request: Request) -> Response:
-        return await answer(request, openai_chat, context.generator, new_request_id(), context.heartbeat_seconds)
+        return await answer(request, openai_chat, context.generator, context.heartbeat_seconds)
 
     @post("/v1/completions", status_code=200)
     async def completions(request: Request) -> Response:
-        return await answer(request, openai_completions, context.generator, new_request_id(), context.heartbeat_seconds)
+        return await answer(request, openai_completions, context.generator, context.heartbeat_seconds)
 
     return [chat_completions, completions]

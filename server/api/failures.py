@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from uuid import uuid4
 
 from litestar import MediaType, Request, Response
@@ -15,9 +16,16 @@ from ..errors import BodyTooLarge, EngineFailure, InvalidRequest, NotFound, Omlx
 
 logger = logging.getLogger(__name__)
 
+_MESSAGES = re.compile(r"(/anthropic|/v1)?/v1/messages\b")
+
 
 def new_request_id() -> str:
     return f"req_{uuid4().hex}"
+
+
+def request_id_of(request: Request) -> str:
+    """The id of this request, made when it is first asked for: the log and the client get the same one."""
+    return request.scope["state"].setdefault("request_id", new_request_id())
 
 
 def id_headers(request_id: str) -> dict[str, str]:
@@ -26,8 +34,8 @@ def id_headers(request_id: str) -> dict[str, str]:
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect that errors on `path` are told in."""
-    return anthropic_messages if path.removeprefix("/anthropic").startswith("/v1/messages") else openai_chat
+    """The dialect that errors on `path` are told in; clients join `/v1` and `/anthropic` in their own ways."""
+    return anthropic_messages if _MESSAGES.match(path) else openai_chat
 
 
 def error_response(error: OmlxError, path: str, request_id: str) -> Response[bytes]:
@@ -46,7 +54,7 @@ async def send_error(error: OmlxError, path: str, send: Send) -> None:
 
 
 def on_omlx_error(request: Request, error: OmlxError) -> Response[bytes]:
-    return error_response(error, request.url.path, new_request_id())
+    return error_response(error, request.url.path, request_id_of(request))
 
 
 def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]:
@@ -62,7 +70,7 @@ def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]
 
 def on_bug(request: Request, error: Exception) -> Response[bytes]:
     """Anything not raised on purpose: the log gets the details, the client a request id."""
-    request_id = new_request_id()
+    request_id = request_id_of(request)
     logger.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
     failure = EngineFailure(f"internal error; look for {request_id} in the server's log")
     return error_response(failure, request.url.path, request_id)

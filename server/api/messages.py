@@ -10,9 +10,9 @@ from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from ..dialects import anthropic_messages
-from .answers import answer
+from .answers import answer, read_body
 from .context import Context
-from .failures import new_request_id
+from .failures import request_id_of
 
 _PATHS = ["/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages"]
 
@@ -20,11 +20,11 @@ _PATHS = ["/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages"]
 def routes(context: Context) -> list[HTTPRouteHandler]:
     @post(_PATHS, status_code=200)
     async def messages(request: Request) -> Response:
-        return await answer(request, anthropic_messages, context.generator, new_request_id(), context.heartbeat_seconds)
+        return await answer(request, anthropic_messages, context.generator, context.heartbeat_seconds)
 
     @post([f"{path}/count_tokens" for path in _PATHS], status_code=200)
     async def count_tokens(request: Request) -> Response[bytes]:
-        counted = anthropic_messages.decode_count_tokens(await request.body(), new_request_id())
+        counted = anthropic_messages.decode_count_tokens(await read_body(request), request_id_of(request))
         num_tokens = await context.generator.count_tokens(counted)
         return Response(msgspec.json.encode({"input_tokens": num_tokens}), media_type="application/json")
 

@@ -12,7 +12,6 @@ from ..dialects.openai_responses import ResponsesDialect
 from ..errors import NotFound
 from .answers import answer
 from .context import Context
-from .failures import new_request_id
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
@@ -21,7 +20,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @post("/v1/responses", status_code=200)
     async def responses(request: Request) -> Response:
-        return await answer(request, dialect, context.generator, new_request_id(), context.heartbeat_seconds)
+        return await answer(request, dialect, context.generator, context.heartbeat_seconds)
 
     @get("/v1/responses")
     async def refuse_web_socket() -> Response[bytes]:

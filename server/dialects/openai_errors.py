@@ -18,7 +18,7 @@ def error_object(error: OmlxError) -> dict[str, Any]:
     message = str(error)
     if isinstance(error, ContextOverflow):
         # Clients know an overflow by the code, by OpenAI's sentence or by Anthropic's: say all three.
-        message = f"{message}. This model's maximum context length is {error.maximum} tokens."
+        message = f"{message}. This model's maximum context length is {error.context_window} tokens."
     elif isinstance(error, InvalidRequest) and error.param:
         message = f"Invalid '{error.param}': {message}"
     if isinstance(error, RequestError):

@@ -157,9 +157,8 @@ class Generator:
     async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt]:
         self._pool.entry(request.model)
         text, prompt = await asyncio.to_thread(self._render_now, request)
-        longest_prompt = text.context_window - 1
-        if check_window and len(prompt.token_ids) > longest_prompt:
-            raise ContextOverflow(len(prompt.token_ids), longest_prompt)
+        if check_window and len(prompt.token_ids) >= text.context_window:
+            raise ContextOverflow(len(prompt.token_ids), text.context_window)
         return text, prompt
 
     def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt]:

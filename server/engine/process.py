@@ -34,7 +34,7 @@ from .wire import frame, read_frame_async
 logger = logging.getLogger(__name__)
 
 _decoder = msgspec.msgpack.Decoder(EngineMessage)
-_STOP_SECONDS = 1.0
+_STOP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,16 +44,17 @@ class RequestRecord:
         self._metrics.finished(self._model, usage, outcome, now - self._arrived_at)
         decode_seconds = self._last_token_at - self._first_token_at
         rate = (usage.num_output_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0
+        first_token = f"{1000 * (self._first_token_at - self._arrived_at):.0f} ms" if self._first_token_at else "-"
         logger.info(
-            "request %s: model %s, queued %.0f ms, %d prompt tokens (%d cached), %d output tokens, "
-            "first token after %.0f ms, %.1f tokens/s, %s",
+            "request %s: model %s, admitted after %.0f ms, %d prompt tokens (%d cached), %d output tokens, "
+            "first token after %s, %.1f tokens/s, %s",
             self._request_id,
             self._model,
             1000 * self._queue_seconds,
             usage.num_prompt_tokens,
             usage.num_cached_tokens,
             usage.num_output_tokens,
-            1000 * ((self._first_token_at or now) - self._arrived_at),
+            first_token,
             rate,
             outcome,
         )

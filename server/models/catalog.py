@@ -85,10 +85,11 @@ def _subfolders(folder: Path) -> list[Path]:
     """The visible folders in `folder`, sorted; imports under way have hidden names."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            visible = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         logger.warning("Skipped %s: cannot be listed (%s)", folder, error.strerror or error)
         return []
+    names = [name for name in visible if (folder / name).is_dir()]  # a link to itself is none
     for name in names:
         if not name.isprintable():
             logger.warning("Skipped %r in %s: its name has characters that cannot be printed; rename it", name, folder)

@@ -19,6 +19,8 @@ MESSAGES = "/v1/messages"
 USER = [{"role": "user", "content": "hello"}]
 CHAT_BODY = {"model": MODEL, "messages": USER}
 MESSAGES_BODY = {"model": MODEL, "messages": USER, "max_tokens": 1000}
+SLOW = 0.05
+"""Seconds a step: an answer of a thousand tokens takes five times as long as `until` waits."""
 ENDPOINTS = [(CHAT, CHAT_BODY), (MESSAGES, MESSAGES_BODY)]
 
 
@@ -83,7 +85,7 @@ async def test_a_tool_call_comes_out_as_one(tmp_path: Path):
 
 
 async def test_a_stop_sequence_ends_the_answer_and_the_work(tmp_path: Path):
-    async with serving(tmp_path, "one two three" + " four" * 500, step_seconds=0.001) as server:
+    async with serving(tmp_path, "one two three" + " four" * 500, step_seconds=SLOW) as server:
         answer = (await server.client.post(MESSAGES, json={**MESSAGES_BODY, "stop_sequences": [" thr"]})).json()
         await until(lambda: num_running(server) == 0)
     assert answer["content"][0]["text"] == "one two"
@@ -165,9 +167,12 @@ async def test_unknown_paths_are_json_404(tmp_path: Path, path: str):
 
 
 @pytest.mark.parametrize("path", ["/v1/v1/messages", "/anthropic/v1/messages", "/v1/messages?beta=true"])
-async def test_every_spelling_of_the_messages_path_works(tmp_path: Path, path: str):
+async def test_every_spelling_of_the_messages_path_works_and_errs_alike(tmp_path: Path, path: str):
     async with serving(tmp_path, "Hi.") as server:
         assert (await server.client.post(path, json=MESSAGES_BODY)).status_code == 200
+        unknown = await server.client.post(path, json={**MESSAGES_BODY, "model": "other"})
+    assert unknown.json()["type"] == "error"
+    assert unknown.json()["request_id"] == unknown.headers["request-id"]
 
 
 async def test_the_models_are_listed_with_their_window(tmp_path: Path):
@@ -196,7 +201,7 @@ async def test_a_foreign_host_is_refused_in_the_dialects_shape(tmp_path: Path):
 
 @pytest.mark.parametrize(("path", "body"), ENDPOINTS)
 async def test_a_client_that_leaves_a_stream_stops_the_work(tmp_path: Path, path: str, body: dict):
-    async with serving(tmp_path, "x" * 4000, step_seconds=0.005) as server:
+    async with serving(tmp_path, "x" * 4000, step_seconds=SLOW) as server:
         async with server.client.stream("POST", path, json={**body, "stream": True}) as response:
             await anext(response.aiter_text())
             assert num_running(server) == 1
@@ -204,7 +209,7 @@ async def test_a_client_that_leaves_a_stream_stops_the_work(tmp_path: Path, path
 
 
 async def test_a_client_that_leaves_while_it_waits_stops_the_work(tmp_path: Path):
-    async with serving(tmp_path, "x" * 4000, step_seconds=0.005) as server:
+    async with serving(tmp_path, "x" * 4000, step_seconds=SLOW) as server:
         waiting = asyncio.create_task(server.client.post(CHAT, json=CHAT_BODY))
         await until(lambda: MODEL in server.pool.engines and num_running(server) == 1)
         waiting.cancel()

@@ -277,7 +277,7 @@ def test_the_sdk_raises_its_own_error(error: OmlxError, status: int, expected: t
 
 def test_an_overflow_is_told_in_the_words_clients_know() -> None:
     encoded = anthropic_messages.encode_error(ContextOverflow(9000, 8192), "req_1")
-    assert b'"message":"prompt is too long: 9000 tokens > 8192 maximum"' in encoded
+    assert b'"message":"prompt is too long: 9000 tokens > 8191 maximum"' in encoded
 
 
 def test_an_error_inside_the_stream_ends_it() -> None:

@@ -117,6 +117,12 @@ def test_the_first_of_two_models_with_one_name_stays(tmp_path: Path, caplog: pyt
     assert "is taken by" in caplog.text
 
 
+def test_a_link_to_itself_hides_no_model(tmp_path: Path) -> None:
+    make_model(tmp_path / "m")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert [entry.id for entry in discover([tmp_path])] == ["m"]
+
+
 def test_a_missing_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert discover([tmp_path / "absent"]) == ()
     assert "does not exist" in caplog.text

@@ -231,7 +231,7 @@ def test_an_answer_that_the_client_began_is_left_open() -> None:
 
 
 def test_no_messages_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match="messages is empty"):
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
         shown(AGENT)
 
 
