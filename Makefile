@@ -54,9 +54,10 @@ agents: setup ## Install the pinned agents of the end-to-end tests
 	@$(BIN)/python -m tests.e2e.install_agents claude pi
 
 # Other people's clients want older versions of what the development environment holds, so they have their own.
-.cache/clients/.locked: requirements/clients.txt | $(BIN)/python
-	"$(FOUND)" -m venv .cache/clients
-	.cache/clients/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement $<
+# The locked pip fills it: those that Debian and older Pythons bring trip over a requirement's extras.
+.cache/clients/.locked: requirements/clients.txt $(VENV)/.dev
+	"$(FOUND)" -m venv --without-pip .cache/clients
+	$(BIN)/python -m pip --python .cache/clients/bin/python install --quiet --require-hashes --requirement $<
 	@touch $@
 
 .PHONY: clients
