@@ -29,9 +29,9 @@ def test_pi_gets_an_answer_from_the_embedded_model(tmp_path: Path, embedded_mode
     assert {tool["function"]["name"] for tool in body["tools"]} >= {"bash", "read", "edit", "write"}
     assert asked.status == 200
     assert asked.is_complete
-    answered = outcome.runs[0].output.strip()
-    assert answered
-    assert answered.split()[0] in "".join(streamed_text(asked.answer))
+    streamed = "".join(streamed_text(asked.answer)).split()
+    assert streamed
+    assert outcome.runs[0].output.split() == streamed
     assert " ERROR " not in outcome.server_log
     assert outcome.server_exit_code == 0, outcome.server_log
 
