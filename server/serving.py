@@ -20,7 +20,7 @@ from .state_file import ServerState, published, reachable_url
 
 logger = logging.getLogger(__name__)
 
-_GIB = 1024**3
+_GB = 10**9
 _WEIGHTS_SHARE_OF_MEMORY = 0.75
 _LISTEN_BACKLOG = 1024
 
@@ -49,7 +49,7 @@ def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
     """The language models in the settings' folders, each with a line in the log."""
     entries = tuple(entry for entry in discover(settings.model_dirs) if entry.kind is ModelKind.LLM)
     for entry in entries:
-        size = entry.size_bytes / _GIB
+        size = entry.size_bytes / _GB
         logger.info("Discovered model: %s (type: %s, engine: batched, size: %.2f GB)", entry.id, entry.kind, size)
     if not entries:
         folders = ", ".join(map(str, settings.model_dirs))

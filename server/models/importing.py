@@ -57,6 +57,8 @@ def import_gguf(
 ) -> Path:
     """Write the model in `path` to `models_folder/name` and return that folder.
 
+    What the file's header tells is refused before a byte is written; a weight that its type cannot hold is
+    met on the way, and what was written by then goes away again.
     `name` defaults to the file's, without its quantization. `force` replaces a model of that name. Raises
     `UnsupportedModel` by name, `CorruptModel` with the fact, `ModelError` for a name or disk that does not do.
     """
