@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,17 @@ _USER_FILES = {
 }
 """What a user had before: nothing of it may change, not even the spacing."""
 
-_OWN_PLACES = {"claude": (".claude/", ".claude.json"), "pi": (".pi/",)}
+_OWN_PLACES = {
+    "claude": (".claude/", ".claude.json"),
+    "codex": (".codex/",),
+    "copilot": (".copilot/", ".cache/copilot/", ".cache/Microsoft/DeveloperTools/"),
+    "hermes": (".hermes/",),
+    "kilo": (".config/kilo/", ".local/share/kilo/", ".local/state/kilo", ".cache/kilo/"),
+    "openclaw": (".openclaw/",),
+    "opencode": (".config/opencode/", ".local/share/opencode/", ".local/state/opencode/", ".cache/opencode/"),
+    "pi": (".pi/",),
+    "qwen": (".qwen/",),
+}
 """Where each agent keeps its state; a new file elsewhere in the home, but for omlx's own, is a finding."""
 
 
@@ -57,6 +68,7 @@ class Bench:
 
     folder: Path
     agent: str
+    more_environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -109,15 +121,16 @@ class Bench:
             "CLAUDE_CODE_MAX_RETRIES": "1",  # so that a failing server fails the test at once
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONPATH": str(_ROOT),  # for the scripted server; it holds `tests`, and omlx is installed
+            **self.more_environment,
         }
 
 
-def make_bench(folder: Path, agent: str) -> Bench:
-    """A bench, or a skip that says what this machine lacks."""
+def make_bench(folder: Path, agent: str, environment: Mapping[str, str] | None = None) -> Bench:
+    """A bench, or a skip that says what this machine lacks. `environment` is set on top of the bench's own."""
     refusal = _missing(agent)
     if refusal:
         pytest.skip(refusal)
-    bench = Bench(folder, agent)
+    bench = Bench(folder, agent, environment or {})
     for each in (bench.home, bench.work, folder / "tmp"):
         each.mkdir(parents=True)
     for name, text in _USER_FILES.items():

@@ -1,7 +1,8 @@
-"""Installs the pinned agents from npm into .cache/agents: `python -m tests.e2e.install_agents claude pi`.
+"""Installs the pinned agents into .cache/agents: `python -m tests.e2e.install_agents claude pi`; all without names.
 
-`agents/NAME` holds each agent's package.json and its lock, which pins every file by hash. No package's own script
-runs. The commands are linked in .cache/agents/bin, beside the Node that runs them.
+`agents/NAME` holds each agent's package.json and its lock, which pins every file by hash, or for Hermes, which is on
+PyPI, hash-locked requirements. No npm package's own script runs. The commands are linked in .cache/agents/bin, beside
+the Node that runs them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[2]
 _PINS = Path(__file__).parent / "agents"
 CACHE = _ROOT / ".cache" / "agents"
+_BINARIES = {"claude": "@anthropic-ai/claude-code-*/claude", "opencode": "opencode-*/bin/opencode"}
+"""The programs of agents whose own command is a stub that an install script would replace."""
 MINIMUM_NODE = (22, 19)
-"""What Pi 0.87 asks for; Claude Code runs on its own binary."""
+"""What Pi 0.87 asks for; OpenClaw wants 24.16, which the environment's own Node is."""
+MINIMUM_PYTHON = (3, 12)
+"""What Hermes asks for."""
 
 
 class AgentsUnavailable(Exception):
@@ -81,9 +86,20 @@ def install(names: list[str]) -> Path:
     commands.mkdir(parents=True, exist_ok=True)
     _link(commands / "node", node.program)
     for name in names:
-        folder = _install_package(name, node)
-        _link(commands / name, _command(name, folder))
+        if (_PINS / name / "requirements.txt").is_file():
+            _link(commands / name, _install_python_package(name) / "bin" / name)
+        else:
+            _link(commands / name, _command(name, _install_package(name, node)))
     return commands
+
+
+def install_each(names: list[str]) -> None:
+    """Have as many of the agents as this machine can; say of each other one why it cannot."""
+    for name in names:
+        try:
+            install([name])
+        except AgentsUnavailable as reason:
+            print(f"{name} is left out: {reason}", file=sys.stderr, flush=True)
 
 
 def _install_package(name: str, node: Node) -> Path:
@@ -96,10 +112,11 @@ def _install_package(name: str, node: Node) -> Path:
     for file in ("package.json", "package-lock.json"):
         shutil.copyfile(_PINS / name / file, folder / file)
     print(f"installing {name} from npm into {folder.relative_to(_ROOT)}", file=sys.stderr, flush=True)
+    # Not `npm ci`, which refuses a lock that lacks the platforms a registry lacks; what is locked stays locked.
     command = [
         node.program,
         node.npm,
-        "ci",
+        "install",
         "--ignore-scripts",
         "--no-audit",
         "--no-fund",
@@ -117,13 +134,40 @@ def _install_package(name: str, node: Node) -> Path:
     return folder
 
 
+def _install_python_package(name: str) -> Path:
+    """The folder of the agent `name`, in a virtual environment of its own, made anew when its lock has changed."""
+    folder, requirements = CACHE / name, _PINS / name / "requirements.txt"
+    done = folder / "installed.txt"  # a copy of the lock, written last
+    if done.is_file() and done.read_text() == requirements.read_text():
+        return folder
+    python = _newer_python()
+    print(f"installing {name} from PyPI into {folder.relative_to(_ROOT)}", file=sys.stderr, flush=True)
+    subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    command = [*pip, "--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements)]
+    if subprocess.run(command, check=False).returncode:
+        raise AgentsUnavailable(f"pip could not install {name}; its reason stands above")
+    shutil.copyfile(requirements, done)
+    return folder
+
+
+def _newer_python() -> str:
+    """A Python that Hermes runs on; raises `AgentsUnavailable`."""
+    wanted = f"import sys, venv, ensurepip; sys.exit(sys.version_info < {MINIMUM_PYTHON})"
+    for name in (sys.executable, *(f"python3.{minor}" for minor in range(MINIMUM_PYTHON[1], 15)), "python3"):
+        python = shutil.which(name)
+        if python and subprocess.run([python, "-c", wanted], capture_output=True, check=False).returncode == 0:
+            return python
+    raise AgentsUnavailable("Hermes needs Python 3.12 or newer with its venv module, and there is none on PATH")
+
+
 def _command(name: str, folder: Path) -> Path:
-    """The program to run. Claude Code's own command is a stub that its install script would replace."""
-    if name != "claude":
+    """The program to run."""
+    if name not in _BINARIES:
         return folder / "node_modules" / ".bin" / name
-    binaries = sorted((folder / "node_modules" / "@anthropic-ai").glob("claude-code-*/claude"))
+    binaries = sorted((folder / "node_modules").glob(_BINARIES[name]))
     if not binaries:
-        raise AgentsUnavailable("Claude Code has no binary for this machine")
+        raise AgentsUnavailable(f"{name} has no binary for this machine")
     return binaries[0]
 
 
@@ -135,7 +179,10 @@ def _link(link: Path, target: Path) -> None:
 
 def main() -> None:
     try:
-        print(install(sys.argv[1:]))
+        if len(sys.argv) > 1:
+            print(install(sys.argv[1:]))
+        else:
+            install_each(sorted(folder.name for folder in _PINS.iterdir()))
     except AgentsUnavailable as error:
         sys.exit(f"install_agents: {error}")
 

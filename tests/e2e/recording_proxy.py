@@ -15,11 +15,12 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content
 
 @dataclass
 class Exchange:
-    """One request and its answer, as text. `is_complete` is false where a side left early."""
+    """One request and its answer, as text. `key` came with it; `is_complete` is false where a side left early."""
 
     method: str
     path: str
     request: str
+    key: str = ""
     status: int = 0
     answer: str = ""
     is_complete: bool = False
@@ -42,7 +43,7 @@ def recording_proxy(upstream: str) -> Iterator[RecordingProxy]:
 
         def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            exchange = Exchange(self.command, self.path, body.decode("utf-8", "replace"))
+            exchange = Exchange(self.command, self.path, body.decode("utf-8", "replace"), self._key())
             exchanges.append(exchange)
             connection = http.client.HTTPConnection(address, timeout=600)
             try:
@@ -53,6 +54,10 @@ def recording_proxy(upstream: str) -> Iterator[RecordingProxy]:
                 self.close_connection = True
             finally:
                 connection.close()
+
+        def _key(self) -> str:
+            bearer = self.headers.get("authorization", "").removeprefix("Bearer ")
+            return bearer or self.headers.get("x-api-key", "")
 
         do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = _forward
 

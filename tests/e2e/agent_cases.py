@@ -1,0 +1,204 @@
+"""The real agents, each with its own words for the same session: two commands run, then an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .harness import Bench
+from .talking_server import MODEL
+
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+PROMPT, PROMPT_AGAIN = "Which word is it?", "And which one now?"
+WORDS = ("word-42", "word-43", "word-44", "word-45")
+"""What the commands print: none of these stands in a command."""
+ANSWERS = ("They are word-42 and word-43.", "Now word-44 and word-45.")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCase:
+    """How one agent is run.
+
+    `tool` is what it calls its shell, `command` the argument that holds the command, `more` the arguments it also
+    needs. `first` and `again` are its command lines; `{prompt}` stands in them. `own_files` are the user's before
+    the run; a key of `environment` is set for the launch.
+    """
+
+    name: str
+    tool: str
+    first: tuple[str, ...]
+    again: tuple[str, ...]
+    path: str = CHAT
+    command: str = "command"
+    more: Mapping[str, object] = field(default_factory=dict)
+    output_cap: str | None = "max_tokens"
+    own_files: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 240
+
+    def answers(self) -> list[str]:
+        """What the model says in the whole session, in order."""
+        first, second, third, fourth = (self._call(number) for number in range(40, 44))
+        return [
+            f"<think>\nA command will tell.\n</think>\n\nI will look.\n{first}",
+            second,
+            ANSWERS[0],
+            f"<think>\nOnce more.\n</think>\n\n{third}",
+            fourth,
+            ANSWERS[1],
+        ]
+
+    def _call(self, number: int) -> str:
+        arguments = {self.command: f"echo word-$(({number} + 2))", **self.more}
+        return f"<tool_call>\n{json.dumps({'name': self.tool, 'arguments': arguments})}\n</tool_call>"
+
+    def launch(self, arguments: tuple[str, ...], prompt: str) -> list[str]:
+        given = [part.replace("{prompt}", prompt) for part in arguments]
+        return ["launch", self.name, "--model", MODEL, "--", *given]
+
+    def lay_out(self, bench: Bench) -> None:
+        """Write the user's own files into the home."""
+        for name, text in self.own_files.items():
+            path = bench.home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+_DESCRIBED = MappingProxyType({"description": "Print a word"})
+_OPENCODE_OWN = """\
+{
+  "$schema": "https://opencode.ai/config.json", // mine
+  /* Not this one. */ "model": "foreign/x",   "small_model": "foreign/y",
+  "provider": {"foreign": {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": "http://127.0.0.1:9/v1"},
+    "models": {"x": {}, "y": {}}}},
+}
+"""
+_CODEX_OWN = """\
+# mine
+model = "gpt-5.5"   # not this one
+model_provider = "foreign"
+
+[model_providers.foreign] # a far one
+name = "far"
+base_url = "http://127.0.0.1:9/v1"
+"""
+_QWEN_OWN = """\
+{
+  // mine
+  "security": {"auth": {"selectedType": "qwen-oauth"}},
+  "model": {"name": "foreign"}, "fastModel": "other",
+  "env": {"OPENAI_BASE_URL": "http://127.0.0.1:9"},
+  "$version": 4
+}
+"""
+_OPENCLAW_OWN = """\
+{ // mine
+  agents: { defaults: { model: { primary: "foreign/x", fallbacks: ["foreign/y"] } } },
+  models: { providers: { foreign: { baseUrl: "http://127.0.0.1:9/v1", apiKey: "k", api: "openai-completions",
+    models: [{id: "x", name: "x"}, {id: "y", name: "y"}] } } },
+}
+"""
+_HERMES_OWN = """\
+# mine
+model:
+  provider: openrouter
+  default: foreign/model   # not this one
+  base_url: http://127.0.0.1:9/v1
+auxiliary:
+  compression: {provider: openrouter, model: x}
+fallback_model: {provider: openrouter, model: z}
+"""
+_CLAUDE_OWN = """\
+{
+  "cleanupPeriodDays": 20,   "env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "a-foreign-key",
+    "CLAUDE_CODE_USE_BEDROCK": "1"}
+}
+"""
+
+CASES = (
+    AgentCase(
+        name="claude",
+        tool="Bash",
+        more=_DESCRIBED,
+        path=MESSAGES,
+        first=("-p", "{prompt}", "--allowedTools", "Bash"),
+        again=("-c", "-p", "{prompt}", "--allowedTools", "Bash"),
+        own_files={".claude/settings.json": _CLAUDE_OWN},
+        environment={"CLAUDE_CODE_USE_BEDROCK": "1", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"},
+    ),
+    AgentCase(
+        name="codex",
+        tool="exec_command",
+        command="cmd",
+        path=RESPONSES,
+        output_cap=None,
+        first=("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "{prompt}"),
+        again=(
+            "exec",
+            "--skip-git-repo-check",
+            "--dangerously-bypass-approvals-and-sandbox",
+            "resume",
+            "--last",
+            "{prompt}",
+        ),
+        own_files={".codex/config.toml": _CODEX_OWN},
+    ),
+    AgentCase(
+        name="opencode",
+        tool="bash",
+        more=_DESCRIBED,
+        first=("run", "{prompt}"),
+        again=("run", "-c", "{prompt}"),
+        own_files={".config/opencode/opencode.jsonc": _OPENCODE_OWN},
+    ),
+    AgentCase(
+        name="copilot",
+        tool="bash",
+        more=_DESCRIBED,
+        first=("-p", "{prompt}", "--allow-all-tools"),
+        again=("--continue", "-p", "{prompt}", "--allow-all-tools"),
+    ),
+    AgentCase(
+        name="qwen",
+        tool="run_shell_command",
+        more={"description": "Print a word", "is_background": False},
+        first=("-p", "{prompt}", "--yolo"),
+        again=("-c", "-p", "{prompt}", "--yolo"),
+        own_files={".qwen/settings.json": _QWEN_OWN},
+    ),
+    AgentCase(
+        name="kilo",
+        tool="bash",
+        more=_DESCRIBED,
+        first=("run", "--auto", "{prompt}"),
+        again=("run", "--auto", "-c", "{prompt}"),
+        own_files={
+            ".config/kilo/kilo.jsonc": _OPENCODE_OWN.replace("opencode.ai", "kilo.ai"),
+            ".config/kilo/.bash-permission-migrated": "",  # else Kilo itself adds a permission to the file above
+        },
+    ),
+    AgentCase(
+        name="pi",
+        tool="bash",
+        output_cap="max_completion_tokens",
+        first=("-p", "{prompt}"),
+        again=("-c", "-p", "{prompt}"),
+    ),
+    AgentCase(
+        name="openclaw",
+        tool="exec",
+        output_cap="max_completion_tokens",
+        first=("agent", "--local", "--session-id", "words", "-m", "{prompt}"),
+        again=("agent", "--local", "--session-id", "words", "-m", "{prompt}"),
+        own_files={".openclaw/openclaw.json": _OPENCLAW_OWN},
+    ),
+    AgentCase(
+        name="hermes",
+        tool="terminal",
+        first=("chat", "-Q", "-q", "{prompt}"),
+        again=("chat", "-Q", "--continue", "-q", "{prompt}"),
+        own_files={".hermes/config.yaml": _HERMES_OWN},
+    ),
+)
