@@ -88,7 +88,7 @@ def launch_command(
 
     The agent's own arguments stand after `--`: omlx launch pi -- -p "hello"
     """
-    from . import showing
+    from . import showing, showing_plan
     from .launch import LaunchRequest, launch, list_agents, locate, take_aim
     from .selection import Wanted
     from .terminal import Progress, pick_agent
@@ -110,9 +110,9 @@ def launch_command(
         aim = take_aim(request, machine, picker(yes), report, may_start=not is_only_shown)
     plan = aim.plan(force=force, persist=persist)
     if print_env:
-        click.echo(showing.plan_shell(plan, has_own_key=aim.has_own_key))
+        click.echo(showing_plan.plan_shell(plan, has_own_key=aim.has_own_key))
     elif dry_run:
-        click.echo(showing.plan_json(plan) if as_json else showing.plan_text(plan))
+        click.echo(showing_plan.plan_json(plan) if as_json else showing_plan.plan_text(plan))
     if persist:
         wire(aim, machine, yes=yes, force=force, dry_run=is_only_shown)
     if not is_only_shown:

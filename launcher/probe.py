@@ -157,7 +157,7 @@ def _judge_haiku(completion: Completion, _before: Completion | None) -> Verdict:
     lines = [line for line in completion.text.splitlines() if line.strip()]
     if len(lines) >= 3:
         return Verdict(True, _shown(completion.text))
-    return Verdict(False, f"{len(lines)} lines, not three{_cut_off(completion)}: {_shown(completion.text)}")
+    return Verdict(False, f"not three lines but {len(lines)}{_cut_off(completion)}: {_shown(completion.text)}")
 
 
 def _judge_holds(number: str) -> Callable[[Completion, Completion | None], Verdict]:

@@ -1,68 +1,16 @@
-"""Values as text: plans, models and probe results, for people and as JSON. No key is ever among it."""
+"""Values as text: agents, models and probe results, for people and as JSON. No key is ever among it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 
-from ..integrations.spec import KEY_VARIABLE, Integration, Model
-from .plan import LaunchPlan
+from ..integrations.spec import Integration, Model
 from .probe import exit_code
 from .probing import Probed, Status
 from .terminal import columns
 
-MASK = "••••"
-_SHORTEST_MASKED_KEY = 8  # A key like `omlx` is no secret, and would blot out words.
 _OUTCOMES = {0: "ok", 3: "wrong", 4: "broken"}
-
-
-def plan_text(plan: LaunchPlan) -> str:
-    """What `--dry-run` prints."""
-    window = "unknown" if plan.context_window is None else f"{plan.context_window:,} tokens"
-    files = [(str(file.path), file.text.rstrip()) for file in plan.files]
-    sections = [
-        f"model    {plan.model} (window {window})",
-        f"run      {_masked(shlex.join((plan.executable, *plan.arguments)), plan)}",
-        *(f"set      {name}={_shown_value(value, plan)}" for name, value in sorted(plan.environment.items())),
-        *(f"unset    {name}" for name in plan.unset),
-        *(f"write    {path}\n{_indented(_masked(text, plan))}" for path, text in files),
-        *(f"warning  {warning}" for warning in plan.warnings),
-    ]
-    return "\n".join(sections)
-
-
-def plan_json(plan: LaunchPlan) -> str:
-    return _json(
-        {
-            "agent": plan.agent,
-            "model": plan.model,
-            "context_window": plan.context_window,
-            "command": [_masked(argument, plan) for argument in (plan.executable, *plan.arguments)],
-            "environment": {name: _shown_value(value, plan) for name, value in plan.environment.items()},
-            "unset": plan.unset,
-            "files": [{"path": str(file.path), "text": _masked(file.text, plan)} for file in plan.files],
-            "warnings": plan.warnings,
-        }
-    )
-
-
-def plan_shell(plan: LaunchPlan, has_own_key: bool) -> str:
-    """Lines for a POSIX shell that wire it as the launch would, and the command as a comment.
-
-    The key isn't printed: it is in the user's environment already, or the server asks for none.
-    """
-    keys = [name for name, value in plan.environment.items() if _is_key(value, plan) and name != KEY_VARIABLE]
-    others = {name: value for name, value in plan.environment.items() if not _is_key(value, plan)}
-    return "\n".join(
-        [
-            *(f"unset {name}" for name in plan.unset),
-            *(f"export {name}={shlex.quote(_masked(value, plan))}" for name, value in sorted(others.items())),
-            *([] if has_own_key else [f"export {KEY_VARIABLE}=none"]),
-            *(f'export {name}="${KEY_VARIABLE}"' for name in keys),
-            f"# {_masked(shlex.join((plan.executable, *plan.arguments)), plan)}",
-        ]
-    )
 
 
 def agents_text(agents: Sequence[tuple[Integration, bool]]) -> str:
@@ -74,7 +22,7 @@ def agents_text(agents: Sequence[tuple[Integration, bool]]) -> str:
 
 
 def agents_json(agents: Sequence[tuple[Integration, bool]]) -> str:
-    return _json(
+    return as_json_text(
         [
             {
                 "name": agent.name,
@@ -118,7 +66,7 @@ def status_json(status: Status) -> str:
         }
         for model in status.models
     ]
-    return _json(
+    return as_json_text(
         {
             "url": status.address.url,
             "source": status.address.source,
@@ -162,31 +110,14 @@ def probe_json(probed: Probed) -> str:
                 "completion_tokens": completion and completion.completion_tokens,
             }
         )
-    return _json(
+    return as_json_text(
         {"url": probed.url, "model": probed.model, "outcome": _OUTCOMES[exit_code(probed.results)], "probes": probes}
     )
-
-
-def _shown_value(value: str, plan: LaunchPlan) -> str:
-    return MASK if _is_key(value, plan) else _masked(value, plan)
-
-
-def _is_key(value: str, plan: LaunchPlan) -> bool:
-    return value == plan.environment[KEY_VARIABLE]
-
-
-def _masked(text: str, plan: LaunchPlan) -> str:
-    key = plan.environment[KEY_VARIABLE]
-    return text.replace(key, MASK) if len(key) >= _SHORTEST_MASKED_KEY else text
 
 
 def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"         {line}" for line in text.splitlines())
-
-
-def _json(value: object) -> str:
+def as_json_text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)

@@ -92,7 +92,7 @@ def test_the_long_prompt_is_new_each_time():
             Reply(events=[chunk({"reasoning_content": "hm"}), chunk({}, "length"), "[DONE]"]),
             "cut off while it reasoned",
         ),
-        (1, text_reply("one line"), "1 lines, not three: one line"),
+        (1, text_reply("one line"), "not three lines but 1: one line"),
         (2, text_reply("1391", "length"), "not 391 (cut off at its cap): 1391"),
         (3, text_reply("It is sunny."), "no tool call: It is sunny."),
         (3, tool_reply("get_weather", '{"city": "Rome", "unit": "celsius"}'), "not Paris in celsius"),

@@ -1,0 +1,122 @@
+"""A launch's plan as text, as JSON and as shell lines, with every secret masked: our key, and the user's own.
+
+The user typed the path of a settings file, or has a variable with one in it: what stands in there comes into the plan,
+and is theirs to see and nobody else's, and a plan is what people paste when they ask for help.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..integrations.spec import KEY_VARIABLE
+from .plan import LaunchPlan
+from .review import MASK, is_secret_name, mask, secret_values
+from .showing import as_json_text
+
+_SHORTEST_MASKED_KEY = 8  # A key like `omlx` is no secret, and would blot out words.
+
+
+def plan_text(plan: LaunchPlan) -> str:
+    """What `--dry-run` prints."""
+    masked = _Masker.of(plan)
+    window = "unknown" if plan.context_window is None else f"{plan.context_window:,} tokens"
+    sections = [
+        f"model    {plan.model} (window {window})",
+        f"run      {shlex.join((plan.executable, *masked.arguments()))}",
+        *(f"set      {name}={value}" for name, value in sorted(masked.environment().items())),
+        *(f"unset    {name}" for name in plan.unset),
+        *(f"write    {file.path}\n{_indented(masked(file.text).rstrip())}" for file in plan.files),
+        *(f"warning  {masked(warning)}" for warning in plan.warnings),
+    ]
+    return "\n".join(sections)
+
+
+def plan_json(plan: LaunchPlan) -> str:
+    """What `--dry-run --json` prints."""
+    masked = _Masker.of(plan)
+    return as_json_text(
+        {
+            "agent": plan.agent,
+            "model": plan.model,
+            "context_window": plan.context_window,
+            "command": [plan.executable, *masked.arguments()],
+            "environment": masked.environment(),
+            "unset": plan.unset,
+            "files": [{"path": str(file.path), "text": masked(file.text)} for file in plan.files],
+            "warnings": [masked(warning) for warning in plan.warnings],
+        }
+    )
+
+
+def plan_shell(plan: LaunchPlan, has_own_key: bool) -> str:
+    """Lines for a POSIX shell that wire it as the launch would, and the command as a comment.
+
+    The key isn't printed: it is in the user's environment already, or the server asks for none. A variable that holds
+    another secret of the user's is a comment: with its mask it would be wrong, and without it the secret would be out.
+    """
+    masked = _Masker.of(plan)
+    key = plan.environment[KEY_VARIABLE]
+    lines = [f"unset {name}" for name in plan.unset]
+    for name, value in sorted(masked.environment().items()):
+        if plan.environment[name] != key:
+            line = f"export {name}={shlex.quote(value)}"
+            lines.append(line if value == plan.environment[name] else f"# holds a secret of yours: {line}")
+    if not has_own_key:
+        lines.append(f"export {KEY_VARIABLE}=none")
+    lines += [
+        f'export {name}="${KEY_VARIABLE}"'
+        for name, value in plan.environment.items()
+        if value == key and name != KEY_VARIABLE
+    ]
+    return "\n".join([*lines, f"# {shlex.join((plan.executable, *masked.arguments()))}"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Masker:
+    """Knows every secret of one plan."""
+
+    plan: LaunchPlan
+    secrets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: LaunchPlan) -> _Masker:
+        key = plan.environment[KEY_VARIABLE]
+        texts = (*plan.arguments, *plan.environment.values(), *(file.text for file in plan.files))
+        found = {secret for text in texts for secret in _secrets_in(text)}
+        return cls(plan, (*found, *((key,) if len(key) >= _SHORTEST_MASKED_KEY else ())))
+
+    def __call__(self, text: str) -> str:
+        return mask(text, self.secrets)
+
+    def environment(self) -> dict[str, str]:
+        return {name: self._named(name, value) for name, value in self.plan.environment.items()}
+
+    def arguments(self) -> tuple[str, ...]:
+        """Each by itself, and the one after an option such as `--api-key` too."""
+        before = ("", *self.plan.arguments)
+        return tuple(
+            MASK if name.startswith("-") and is_secret_name(name) else self(argument)
+            for name, argument in zip(before, self.plan.arguments, strict=False)
+        )
+
+    def _named(self, name: str, value: str) -> str:
+        is_secret = value == self.plan.environment[KEY_VARIABLE] or any(secret_values({name: value}))
+        return MASK if is_secret else self(value)
+
+
+def _secrets_in(text: str) -> Iterator[str]:
+    """What stands under a name such as `apiKey` in a text that is JSON."""
+    if not text.lstrip().startswith("{"):
+        return
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    yield from secret_values(value)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"         {line}" for line in text.splitlines())
