@@ -51,7 +51,7 @@ demo: $(VENV)/.runtime $(VENV)/.embedded ## Serve a real model and drive the Pi 
 
 .PHONY: agents
 agents: setup ## Install the pinned agents of the end-to-end tests
-	@$(BIN)/python -m tests.e2e.install_agents claude pi
+	@$(BIN)/python -m tests.e2e.install_agents
 
 # Other people's clients want older versions of what the development environment holds, so they have their own.
 # The locked pip fills it: those that Debian and older Pythons bring trip over a requirement's extras.
