@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
@@ -21,29 +22,41 @@ from .errors import OmlxError
 from .metrics import Metrics
 from .models.pool import ModelPool
 from .settings import ServeSettings
+from .settings.model_store import ModelSettingsStore
+from .settings.values import ModelSettings
 
 _ROOMS = (completions, responses, messages, models, health, openapi)
 _MAX_TEXTS = 16
+_IDLE_CHECK_SECONDS = 5.0
 
 
-def create_app(settings: ServeSettings, pool: ModelPool[EngineProcess], instance_id: str) -> ASGIApp:
-    """The application. Its lifespan listens to the preloaded engines, and ends all engines."""
+def create_app(
+    settings: ServeSettings,
+    pool: ModelPool[EngineProcess],
+    instance_id: str,
+    model_settings: ModelSettingsStore | None = None,
+) -> ASGIApp:
+    """The application. Its lifespan listens to the preloaded engines, and ends all engines.
 
-    @lru_cache(maxsize=_MAX_TEXTS)
-    def text_of(model_id: str) -> ModelText:
-        return ModelText.read(pool.entry(model_id))
+    `model_settings` are those of the settings' file unless given.
+    """
+    model_settings = model_settings or ModelSettingsStore(settings.settings_file)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await pool.attach()
+        unloading = asyncio.create_task(_unload_idle(pool))
         try:
             yield
         finally:
+            unloading.cancel()
             await pool.close()
 
+    text_of = _texts(pool, model_settings)
     metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
     context = Context(
         pool=pool,
+        model_settings=model_settings,
         text_of=text_of,
         generator=Generator(pool, text_of, metrics),
         metrics=metrics,
@@ -60,3 +73,27 @@ def create_app(settings: ServeSettings, pool: ModelPool[EngineProcess], instance
         logging_config=None,
     )
     return Guard(app, api_key=settings.api_key, allowed_host=settings.host)
+
+
+def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -> Callable[[str], ModelText]:
+    """A model's text side by id or alias, under the settings of this moment."""
+
+    @lru_cache(maxsize=_MAX_TEXTS)
+    def read(model_id: str) -> ModelText:
+        return ModelText.read(pool.entry(model_id))
+
+    @lru_cache(maxsize=_MAX_TEXTS)
+    def configured(model_id: str, settings: ModelSettings) -> ModelText:
+        return read(model_id).configured(settings)
+
+    def text_of(name: str) -> ModelText:
+        model_id = pool.entry(name).id
+        return configured(model_id, model_settings.get(model_id))
+
+    return text_of
+
+
+async def _unload_idle(pool: ModelPool[EngineProcess]) -> None:
+    while True:
+        await asyncio.sleep(_IDLE_CHECK_SECONDS)
+        await pool.unload_idle()

@@ -7,15 +7,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from uuid import uuid4
 
 from .engine.blas import engine_environment
 from .engine.process import EngineCommand, EngineProcess
 from .errors import SettingsError, ShuttingDown
 from .models.catalog import ModelEntry, ModelKind, discover
-from .models.pool import ModelPool
+from .models.pool import ModelPool, Residency
 from .settings import ServeSettings
+from .settings.model_store import ModelSettingsStore
+from .settings.values import size_in_bytes
 from .state_file import ServerState, published, reachable_url
 
 logger = logging.getLogger(__name__)
@@ -30,19 +31,23 @@ EngineCommandFor = Callable[[ModelEntry], EngineCommand]
 def serve(settings: ServeSettings, model: str | None = None, engine_command: EngineCommandFor | None = None) -> None:
     """Run the server until SIGINT or SIGTERM.
 
-    `model` is loaded at once; without it the only model is. `engine_command` says how a model's engine
-    process is started, MLX's by default. Raises `SettingsError` when the address can't be had, and
-    `ModelNotFound`.
+    `model` is loaded at once, without it the only model, and those whose settings say so. `engine_command`
+    says how a model's engine process is started, MLX's by default. Raises `SettingsError` when the address
+    can't be had, and `ModelNotFound`.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     entries = find_models(settings)
     with listen(settings.host, settings.port) as listener:
-        pool = make_pool(entries, engine_command or mlx_engine_command(settings.cache_folder))
-        if model is None and len(entries) == 1:
-            model = entries[0].id
+        model_settings = ModelSettingsStore(settings.settings_file)
+        pool = make_pool(entries, engine_command or mlx_engine_command(settings), model_settings)
+        wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
         if model is not None:
-            pool.preload(model)  # it loads while this process imports the web framework
-        _run(settings, pool, listener)
+            wanted.add(pool.entry(model).id)
+        elif len(entries) == 1:
+            wanted.add(entries[0].id)
+        for model_id in sorted(wanted):
+            pool.preload(model_id)  # it loads while this process imports the web framework
+        _run(settings, pool, model_settings, listener)
 
 
 def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
@@ -57,17 +62,41 @@ def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
     return entries
 
 
-def mlx_engine_command(cache_folder: Path) -> EngineCommandFor:
-    """Engines on MLX that keep prompt prefixes in `cache_folder`. Their BLAS is looked for once, and logged."""
+def mlx_engine_command(settings: ServeSettings) -> EngineCommandFor:
+    """Engines on MLX, under the settings' limits. Their BLAS is looked for once, and logged."""
     environment = engine_environment(os.environ)
-    argv = [sys.executable, "-m", "omlx.server.engine", "--cache-dir", str(cache_folder), "--model"]
+    argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), "--model"]
     return lambda entry: EngineCommand([*argv, str(entry.path)], environment)
 
 
-def make_pool(entries: Sequence[ModelEntry], engine_command: EngineCommandFor) -> ModelPool[EngineProcess]:
+def engine_flags(settings: ServeSettings) -> list[str]:
+    """What the engine process is told of the settings."""
+    engine, cache = settings.engine, settings.cache
+    flags = [f"--max-num-seqs={engine.max_num_seqs}", f"--max-num-waiting={engine.max_num_waiting}"]
+    ram_bytes = cache.ram_bytes if cache.enabled else 0
+    if ram_bytes is not None:
+        flags.append(f"--cache-ram-bytes={size_in_bytes(ram_bytes)}")
+    disk_bytes = size_in_bytes(cache.ssd_bytes) if cache.enabled else 0
+    if disk_bytes:
+        flags += [f"--cache-dir={settings.cache_folder}", f"--cache-bytes={disk_bytes}"]
+    return flags
+
+
+def make_pool(
+    entries: Sequence[ModelEntry], engine_command: EngineCommandFor, model_settings: ModelSettingsStore
+) -> ModelPool[EngineProcess]:
+    """A pool of engine processes. Aliases, pins and times to live are those of `model_settings`."""
+
+    def residency_of(model_id: str) -> Residency:
+        settings = model_settings.get(model_id)
+        return Residency(settings.pin, settings.ttl_seconds)
+
+    def start(entry: ModelEntry) -> EngineProcess:
+        return EngineProcess.start(engine_command(entry))
+
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = int(memory_bytes * _WEIGHTS_SHARE_OF_MEMORY)
-    return ModelPool(entries, lambda entry: EngineProcess.start(engine_command(entry)), limit)
+    return ModelPool(entries, start, limit, model_settings.real_name, residency_of)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -83,14 +112,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(settings: ServeSettings, pool: ModelPool[EngineProcess], listener: socket.socket) -> None:
+def _run(
+    settings: ServeSettings,
+    pool: ModelPool[EngineProcess],
+    model_settings: ModelSettingsStore,
+    listener: socket.socket,
+) -> None:
     from .app import create_app
     from .http_server import HttpServer
 
     instance_id = uuid4().hex
     port = listener.getsockname()[1]
     url = reachable_url(settings.host, port)
-    app = create_app(settings, pool, instance_id)
+    app = create_app(settings, pool, instance_id, model_settings)
     error = ShuttingDown("the server is shutting down; try again when it is back")
     server = HttpServer(app, lambda: pool.fail_requests(error), settings.shutdown_grace_seconds)
     with published(settings.state_file, ServerState(os.getpid(), settings.host, port, url, instance_id)):

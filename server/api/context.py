@@ -10,6 +10,7 @@ from ..engine.model_text import ModelText
 from ..engine.process import EngineProcess
 from ..metrics import Metrics
 from ..models.pool import ModelPool
+from ..settings.model_store import ModelSettingsStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Context:
     """`text_of` gives a model's text side by id; `instance_id` tells one run of the server from the next."""
 
     pool: ModelPool[EngineProcess]
+    model_settings: ModelSettingsStore
     text_of: Callable[[str], ModelText]
     generator: Generator
     metrics: Metrics

@@ -21,14 +21,17 @@ from .context import Context
 def routes(context: Context) -> list[HTTPRouteHandler]:
     def card(entry: ModelEntry) -> ModelCard:
         engine = context.pool.engines.get(entry.id)
+        settings = context.model_settings.get(entry.id)
         details = {
+            "alias": settings.alias,
             "kind": entry.kind,
             "architecture": entry.architecture,
             "quantization": entry.quantization,
             "size_bytes": entry.size_bytes,
             "is_loaded": engine is not None and engine.is_alive and not engine.is_loading,
         }
-        return ModelCard(entry.id, int(entry.path.stat().st_mtime), entry.context_window, details=details)
+        window = settings.window(entry.context_window)
+        return ModelCard(entry.id, int(entry.path.stat().st_mtime), window, details=details)
 
     @get("/v1/models")
     async def list_models(

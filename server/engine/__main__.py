@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .batch import BatchEngine
+from .scheduler import SchedulerLimits
 from .worker import ignore_interrupts, run
 
 
@@ -22,6 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--fd", type=int, required=True, help="the number of the inherited socket")
     parser.add_argument("--cache-dir", type=Path, help="keep prompt prefixes here across restarts")
     parser.add_argument("--cache-bytes", type=int, help="the most all models' prefixes may take on disk")
+    parser.add_argument(
+        "--cache-ram-bytes", type=int, help="memory for prompt prefixes, a share of what is free by default"
+    )
+    parser.add_argument("--max-num-seqs", type=int, default=SchedulerLimits().max_num_seqs, help="sequences at once")
+    parser.add_argument(
+        "--max-num-waiting", type=int, default=SchedulerLimits().max_num_waiting, help="length of the queue"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
     ignore_interrupts()
@@ -31,14 +39,16 @@ def main(arguments: Sequence[str]) -> int:
         from ..cache.disk_tier import DiskLimits
         from .loaded_batch import DiskCache, load_batch
 
-        if options.cache_dir is None:
-            return load_batch(options.model)
-        limits = DiskLimits() if options.cache_bytes is None else DiskLimits(max_bytes=options.cache_bytes)
-        return load_batch(options.model, DiskCache(options.cache_dir, limits))
+        disk_cache = None
+        if options.cache_dir is not None:
+            limits = DiskLimits() if options.cache_bytes is None else DiskLimits(max_bytes=options.cache_bytes)
+            disk_cache = DiskCache(options.cache_dir, limits)
+        return load_batch(options.model, disk_cache, options.cache_ram_bytes)
 
+    limits = SchedulerLimits(max_num_seqs=options.max_num_seqs, max_num_waiting=options.max_num_waiting)
     with socket.socket(fileno=options.fd) as connection:
         connection.setblocking(True)
-        return run(connection, load)
+        return run(connection, load, limits)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar
     return Submit(
         request_id=request.request_id,
         token_ids=list(prompt.token_ids),
-        max_tokens=min(request.max_tokens or room, room),
+        max_tokens=min(request.max_tokens or text.max_tokens or room, room),
         stop_token_ids=list(text.stop_token_ids),
         sampling=request.sampling.over(text.generation_defaults),
         boundaries=list(prompt.boundaries),

@@ -30,9 +30,10 @@ class DiskCache:
     limits: DiskLimits
 
 
-def load_batch(path: Path, disk_cache: DiskCache | None = None) -> MlxBatch:
+def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: int | None = None) -> MlxBatch:
     """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
 
+    `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave.
     Raises `ModelError`.
     """
     loaded = load_model(path)
@@ -55,7 +56,7 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None) -> MlxBatch:
         batching_reason=choice.reason,
         checkpointed=not codec.divisible,
     )
-    prefix_cache = PrefixCache(identity, budget.prefix_cache, lower)
+    prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
     return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars)
 

@@ -6,7 +6,7 @@ Tokenizer, chat template and output formats are read from the model's folder; no
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidRequest, UnsupportedModel
 from ..events import Delta
@@ -17,7 +17,8 @@ from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
 from ..prompts.tokenizer import Tokenizer
-from ..requests import GenerationRequest, SamplingParams
+from ..requests import GenerationRequest, ReasoningOptions, SamplingParams
+from ..settings.values import ModelSettings
 from .constraints import ModelMarks, build_grammar
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ RAW_TEXT = Formats(tools="hermes", reasoning="none")
 class ModelText:
     """Renders requests to tokens and decodes answers from them.
 
-    `context_window` counts tokens, prompt and answer together. `generation_defaults` are the model's own.
+    `context_window` counts tokens, prompt and answer together. The defaults are for requests that say nothing
+    of the matter; `max_tokens` None is as many as fit.
     """
 
     renderer: Renderer
@@ -38,6 +40,8 @@ class ModelText:
     context_window: int
     stop_token_ids: tuple[int, ...]
     generation_defaults: SamplingParams
+    max_tokens: int | None = None
+    reasoning_defaults: ReasoningOptions = field(default_factory=ReasoningOptions)
 
     @classmethod
     def read(cls, entry: ModelEntry) -> ModelText:
@@ -56,9 +60,29 @@ class ModelText:
             generation_defaults=capabilities.sampling,
         )
 
+    def configured(self, settings: ModelSettings) -> ModelText:
+        """With the user's settings over the model's own. Raises `SettingsError` for a parser that is none."""
+        window = settings.window(self.context_window)
+        if window > self.context_window:
+            logger.warning("A window of %d is set, and the model declares %d", window, self.context_window)
+        parsers = {
+            "tool_format": settings.tool_parser or self.formats.tools,
+            "reasoning_format": settings.reasoning_parser or self.formats.reasoning,
+        }
+        return replace(
+            self,
+            formats=choose_formats("", parsers),
+            context_window=window,
+            generation_defaults=settings.sampling.over(self.generation_defaults),
+            max_tokens=settings.max_tokens,
+            reasoning_defaults=ReasoningOptions(settings.thinking, budget_tokens=settings.thinking_budget),
+        )
+
     def render(self, request: GenerationRequest) -> Prompt:
         """Raises `InvalidRequest` when the template refuses the conversation, or there is nothing to continue."""
         if request.prompt is None:
+            if request.reasoning == ReasoningOptions():
+                request = replace(request, reasoning=self.reasoning_defaults)
             return self.renderer.render(request)
         token_ids = request.prompt
         if isinstance(token_ids, str):

@@ -24,6 +24,9 @@ class Engine(Protocol):
     @property
     def is_alive(self) -> bool: ...
 
+    @property
+    def is_loading(self) -> bool: ...
+
     async def attach(self) -> None: ...
 
     async def ready(self) -> object: ...
@@ -34,6 +37,14 @@ class Engine(Protocol):
 
 
 E = TypeVar("E", bound=Engine)
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """How long a model stays loaded: a pinned one to the end, another until it was idle for `ttl_seconds`."""
+
+    pinned: bool = False
+    ttl_seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -64,13 +75,23 @@ class ModelPool(Generic[E]):
     """Leases engines by model id.
 
     `memory_limit` bounds the weights held at once, in bytes; idle models leave, least recently used first,
-    when another one needs the room.
+    when another one needs the room. `real_name` gives the model that an alias stands for, `residency_of` says
+    of a model's id how long it stays; both are asked anew each time.
     """
 
-    def __init__(self, entries: Sequence[ModelEntry], start: Callable[[ModelEntry], E], memory_limit: int) -> None:
+    def __init__(
+        self,
+        entries: Sequence[ModelEntry],
+        start: Callable[[ModelEntry], E],
+        memory_limit: int,
+        real_name: Callable[[str], str] = str,
+        residency_of: Callable[[str], Residency] = lambda _: Residency(),
+    ) -> None:
         self._entries = {entry.id: entry for entry in entries}
         self._start = start
         self._memory_limit = memory_limit
+        self._real_name = real_name
+        self._residency_of = residency_of
         self._loaded: dict[str, _Loaded[E]] = {}
         self._making_room = asyncio.Lock()
         self._closing = False
@@ -85,16 +106,16 @@ class ModelPool(Generic[E]):
         return {model_id: loaded.engine for model_id, loaded in self._loaded.items()}
 
     def entry(self, model_id: str) -> ModelEntry:
-        """Raises `ModelNotFound`, which names the models there are."""
-        try:
-            return self._entries[model_id]
-        except KeyError:
-            raise ModelNotFound(model_id, tuple(self._entries)) from None
+        """The model of this id or alias. Raises `ModelNotFound`, which names the models there are."""
+        entry = self._entries.get(model_id) or self._entries.get(self._real_name(model_id))
+        if entry is None:
+            raise ModelNotFound(model_id, tuple(self._entries))
+        return entry
 
     def preload(self, model_id: str) -> None:
         """Spawn a model's engine now; the first lease, or `attach`, listens to it."""
         entry = self.entry(model_id)
-        self._loaded[model_id] = _Loaded(entry, self._start(entry))
+        self._loaded[entry.id] = _Loaded(entry, self._start(entry))
 
     async def attach(self) -> None:
         """Listen to the engines that `preload` spawned."""
@@ -134,13 +155,29 @@ class ModelPool(Generic[E]):
 
     async def _make_room(self, entry: ModelEntry) -> None:
         while self._loaded and self._weights() + entry.size_bytes > self._memory_limit:
-            idle = [loaded for loaded in self._loaded.values() if loaded.num_leases == 0]
+            idle = [loaded for loaded in self._loaded.values() if self._may_leave(loaded)]
             if not idle:
-                raise Overloaded(f"no memory for {entry.id} while {', '.join(self._loaded)} answer requests", 5)
+                kept = ", ".join(self._loaded)
+                raise Overloaded(f"no memory for {entry.id} while {kept} answer requests or are pinned", 5)
             oldest = min(idle, key=lambda loaded: loaded.last_used)
             logger.info("Unloading %s to make room for %s", oldest.entry.id, entry.id)
             del self._loaded[oldest.entry.id]
             await oldest.engine.stop()
+
+    async def unload_idle(self) -> None:
+        """End the engines that have been idle for as long as they may."""
+        async with self._making_room:
+            for loaded in list(self._loaded.values()):
+                if loaded.engine.is_loading:
+                    loaded.last_used = monotonic()
+                ttl = self._residency_of(loaded.entry.id).ttl_seconds
+                if ttl is not None and self._may_leave(loaded) and monotonic() - loaded.last_used >= ttl:
+                    logger.info("Unloading %s, idle for %.0f seconds", loaded.entry.id, ttl)
+                    del self._loaded[loaded.entry.id]
+                    await loaded.engine.stop()
+
+    def _may_leave(self, loaded: _Loaded[E]) -> bool:
+        return loaded.num_leases == 0 and not self._residency_of(loaded.entry.id).pinned
 
     def _weights(self) -> int:
         return sum(loaded.entry.size_bytes for loaded in self._loaded.values())

@@ -19,6 +19,7 @@ from omlx.server.http_server import HttpServer
 from omlx.server.models.pool import ModelPool
 from omlx.server.serving import find_models, listen, make_pool
 from omlx.server.settings import ServeSettings
+from omlx.server.settings.model_store import ModelSettingsStore
 
 from ..scripted_engine import Script
 from ..text_model import END_OF_TURN, build_text_model
@@ -32,6 +33,7 @@ class Serving:
     http: HttpServer
     app: ASGIApp
     pool: ModelPool[EngineProcess]
+    model_settings: ModelSettingsStore
     tokenizer: tokenizers.Tokenizer
 
 
@@ -60,14 +62,15 @@ async def serving(
         shutdown_grace_seconds=0.2,
     )
     listener = listen(settings.host, settings.port)
-    pool = make_pool(find_models(settings), lambda _: command)
-    app = create_app(settings, pool, "an-instance")
+    model_settings = ModelSettingsStore(settings.settings_file)
+    pool = make_pool(find_models(settings), lambda _: command, model_settings)
+    app = create_app(settings, pool, "an-instance", model_settings)
     http = HttpServer(app, lambda: pool.fail_requests(ShuttingDown("shutting down")), settings.shutdown_grace_seconds)
     running = asyncio.create_task(http.serve(sockets=[listener]))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
-            yield Serving(client, http, app.app, pool, tokenizer)
+            yield Serving(client, http, app.app, pool, model_settings, tokenizer)
     finally:
         http.should_exit = True
         await running

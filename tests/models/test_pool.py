@@ -17,6 +17,7 @@ class FakeEngine:
         self.entry = entry
         self.failure = failure
         self.is_alive = False
+        self.is_loading = False
         self.failed_with: list[OmlxError] = []
 
     async def attach(self) -> None:
