@@ -1,9 +1,12 @@
-"""The responses a client may come back to: by `previous_response_id`, by `GET`, by an item's id."""
+"""What a client may come back to: responses, by `previous_response_id`, by `GET`, by an item's id; a session's tools."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+
+import msgspec
 
 from .wire import Object
 
@@ -58,3 +61,30 @@ class ResponseStore:
         for item_id in stored.item_ids:
             self._items.pop(item_id, None)
         return True
+
+
+class SessionTools:
+    """The tools of each of the last `max_sessions` sessions (`prompt_cache_key`).
+
+    Codex asks for a summary of a conversation without the conversation's tools, which stand before it in most
+    prompts: nothing cached would be of use.
+    """
+
+    def __init__(self, max_sessions: int = 256) -> None:
+        self._max_sessions = max_sessions
+        self._sessions: OrderedDict[str, tuple[list[Object], int, bytes]] = OrderedDict()
+
+    def remember(self, session: str, tools: list[Object], items: list[Object]) -> None:
+        self._sessions[session] = (tools, len(items), _digest(items))
+        self._sessions.move_to_end(session)
+        if len(self._sessions) > self._max_sessions:
+            self._sessions.popitem(last=False)
+
+    def recall(self, session: str, items: list[Object]) -> list[Object]:
+        """The session's tools where `items` go on with the conversation that had them, else none."""
+        tools, count, digest = self._sessions.get(session, ([], 0, b""))
+        return tools if tools and len(items) > count and _digest(items[:count]) == digest else []
+
+
+def _digest(items: list[Object]) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(items)).digest()

@@ -23,7 +23,7 @@ from ..requests import (
 )
 from . import openai_errors, openai_options, wire
 from .base import Answer, Encoder
-from .openai_response_store import ResponseStore, StoredResponse
+from .openai_response_store import ResponseStore, SessionTools, StoredResponse
 from .openai_responses_input import InputReader
 from .openai_responses_stream import ResponsesEncoder
 from .openai_responses_tools import Toolbox, read_tool_choice, read_tools
@@ -104,6 +104,7 @@ class ResponsesDialect:
 
     def __init__(self, store: ResponseStore) -> None:
         self._store = store
+        self._session_tools = SessionTools()
 
     def decode(self, body: bytes, request_id: str) -> Call:
         """The call a `POST /v1/responses` body asks for."""
@@ -112,8 +113,14 @@ class ResponsesDialect:
         ignored.add_unknown_fields(body, Body)
         _refuse_unserved(fields)
         toolbox = Toolbox()
-        items, messages = self._conversation(fields, InputReader(toolbox, ignored))
-        choice, tools = read_tool_choice(fields.tool_choice, fields.parallel_tool_calls, toolbox)
+        earlier, new = self._earlier(fields.previous_response_id), self._new(fields.input or [])
+        items = [*earlier, *new]
+        recalled = self._recalled_tools(fields, items)
+        read_tools(toolbox, fields.tools or recalled, "tools", ignored)
+        messages = _read_messages(fields.instructions, earlier, new, InputReader(toolbox, ignored))
+        # Recalled tools keep the prompt's beginning as it was; they are not there to be called.
+        wanted = "none" if recalled else fields.tool_choice
+        choice, tools = read_tool_choice(wanted, fields.parallel_tool_calls, toolbox)
         request = GenerationRequest(
             request_id=request_id,
             model=fields.model,
@@ -138,23 +145,15 @@ class ResponsesDialect:
     def encode_error(self, error: OmlxError, request_id: str) -> bytes:
         return openai_errors.encode_error(error, request_id)
 
-    def _conversation(self, fields: Body, reader: InputReader) -> tuple[list[Object], list[Message]]:
-        """All items, those of the previous response first, and their messages after the instructions.
-
-        The instructions of previous responses are not carried over, as the API has it.
-        """
-        earlier = self._earlier(fields.previous_response_id)
-        given = fields.input or []
-        new = [{"role": "user", "content": given}] if isinstance(given, str) else self._resolved(given)
-        read_tools(reader.toolbox, fields.tools or [], "tools", reader.ignored)
-        reader.read_tools(earlier, "previous_response_id")
-        reader.read_tools(new, "input")
-        messages = [Message(Role.SYSTEM, (Text(fields.instructions),))] if fields.instructions else []
-        messages += reader.read_messages(earlier, "previous_response_id")
-        messages += reader.read_messages(new, "input")
-        if not messages:
-            raise InvalidRequest("holds nothing to answer", "input")
-        return [*earlier, *new], messages
+    def _recalled_tools(self, fields: Body, items: list[Object]) -> list[Object]:
+        """The session's own tools, for a request that goes on with it and expressly offers none."""
+        session = fields.prompt_cache_key
+        if not session or fields.tools is None:
+            return []
+        if fields.tools:
+            self._session_tools.remember(session, fields.tools, items)
+            return []
+        return self._session_tools.recall(session, items)
 
     def _earlier(self, previous: str | None) -> list[Object]:
         if previous is None:
@@ -165,11 +164,13 @@ class ResponsesDialect:
             raise InvalidRequest(message, "previous_response_id")
         return list(stored.items)
 
-    def _resolved(self, items: list[Object]) -> list[Object]:
-        """The items, with references to items of stored responses replaced by those."""
+    def _new(self, given: str | list[Object]) -> list[Object]:
+        """The input as items, with references to items of stored responses replaced by those."""
+        if isinstance(given, str):
+            return [{"role": "user", "content": given}]
         return [
             self._item(item, f"input.{index}") if item.get("type") == "item_reference" else item
-            for index, item in enumerate(items)
+            for index, item in enumerate(given)
         ]
 
     def _item(self, reference: Object, path: str) -> Object:
@@ -191,6 +192,20 @@ class ResponsesDialect:
             self._store.put(StoredResponse(response["id"], (*items, *output), encoded, size, item_ids))
 
         return keep
+
+
+def _read_messages(
+    instructions: str | None, earlier: list[Object], new: list[Object], reader: InputReader
+) -> list[Message]:
+    """The messages after the instructions. Those of previous responses are not carried over, as the API has it."""
+    reader.read_tools(earlier, "previous_response_id")
+    reader.read_tools(new, "input")
+    messages = [Message(Role.SYSTEM, (Text(instructions),))] if instructions else []
+    messages += reader.read_messages(earlier, "previous_response_id")
+    messages += reader.read_messages(new, "input")
+    if not messages:
+        raise InvalidRequest("holds nothing to answer", "input")
+    return messages
 
 
 def _refuse_unserved(fields: Body) -> None:

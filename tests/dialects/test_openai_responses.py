@@ -358,3 +358,21 @@ def test_the_sdk_raises_its_own_error(error: OmlxError, code: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="m", input="x")
     assert caught.value.code == code
+
+
+def test_a_compaction_keeps_the_tools_of_the_conversation_it_sums_up() -> None:
+    dialect = ResponsesDialect(ResponseStore())
+    talk = [{"role": "user", "content": "hi"}]
+    tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
+    head: Json = {"model": "m", "prompt_cache_key": "thread-1"}
+    turn = dialect.decode(body({**head, "input": talk, "tools": tools}), "req_1").request
+    longer = [*talk, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "Sum it up."}]
+
+    def ask(**changed: Any) -> GenerationRequest:
+        return dialect.decode(body({**head, "input": longer, "tools": [], **changed}), "req_2").request
+
+    assert ask().tools == turn.tools
+    assert ask().tool_choice.mode is ToolMode.NONE
+    assert ask(tools=None).tools == ()
+    assert ask(prompt_cache_key="thread-2").tools == ()
+    assert ask(input=[{"role": "user", "content": "another talk"}, *longer]).tools == ()
