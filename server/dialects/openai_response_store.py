@@ -1,4 +1,4 @@
-"""What a client may come back to: responses, by `previous_response_id`, by `GET`, by an item's id; a session's tools."""
+"""What a client may come back to: responses (by `previous_response_id`, `GET`, an item's id) and a session's tools."""
 
 from __future__ import annotations
 
