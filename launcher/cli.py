@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -20,6 +20,11 @@ from .cli_options import (
 )
 from .cli_wire import restore_command, wire, wire_command, wired_command
 from .errors import LauncherError
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .plan import LaunchPlan
+    from .selection import Wanted
 
 _SERVER_COMMAND = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -71,10 +76,7 @@ def import_command(arguments: tuple[str, ...]) -> None:
 def launch_command(
     agent: str | None,
     arguments: tuple[str, ...],
-    model: str | None,
-    opus: str | None,
-    sonnet: str | None,
-    haiku: str | None,
+    wanted: Wanted,
     url: str | None,
     is_list: bool,
     dry_run: bool,
@@ -88,37 +90,64 @@ def launch_command(
 
     The agent's own arguments stand after `--`: omlx launch pi -- -p "hello"
     """
-    from . import showing, showing_plan
-    from .launch import LaunchRequest, launch, list_agents, locate, take_aim
-    from .selection import Wanted
-    from .terminal import Progress, pick_agent
+    from . import launch
+    from .terminal import Progress
+    from .wire import plan_wiring
 
+    _check_together(is_list=is_list, dry_run=dry_run, print_env=print_env, as_json=as_json)
     machine = this_machine()
     if is_list or agent is None:
-        agents = list_agents(machine)
-        if agent is None and not is_list and is_terminal() and not yes:
-            agent = pick_agent(agents)
-        else:
-            click.echo(showing.agents_json(agents) if as_json else showing.agents_text(agents))
-            if is_list:
-                return
-            raise click.UsageError("name one of these agents")
-    is_only_shown = dry_run or print_env
-    executable = "" if is_only_shown else locate(agent, machine)
-    request = LaunchRequest(agent, Wanted(model, opus, sonnet, haiku), url, arguments)
-    with Progress() as report:
-        aim = take_aim(request, machine, picker(yes), report, may_start=not is_only_shown)
-    plan = aim.plan(force=force, persist=persist)
-    if print_env:
-        click.echo(showing_plan.plan_shell(plan, has_own_key=aim.has_own_key))
-    elif dry_run:
-        click.echo(showing_plan.plan_json(plan) if as_json else showing_plan.plan_text(plan))
-    if persist:
-        wire(aim, machine, yes=yes, force=force, dry_run=is_only_shown)
-    if not is_only_shown:
+        agent = _listed_or_picked(machine, is_list=is_list, as_json=as_json, yes=yes)
+        if agent is None:
+            return
+    runs = not dry_run and not print_env
+    executable = launch.locate(agent, machine) if runs else ""
+    request = launch.LaunchRequest(agent, wanted, url, arguments)
+    with (
+        Progress() as report,
+        launch.taken_aim(request, machine, picker(yes), report, may_start=runs, loads=runs) as aim,
+    ):
+        plan = aim.plan(force=force, persist=persist)
+        wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
+    if not runs:
+        _show(plan, aim.has_own_key, as_lines=print_env, as_json=as_json)
+    if wiring is not None:
+        wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
+    if runs:
         for warning in plan.warnings:
             click.echo(f"omlx: {warning}", err=True)
-        launch(plan, executable, machine)
+        launch.launch(plan, executable, machine)
+
+
+def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, as_json: bool) -> None:
+    if sum((is_list, dry_run, print_env)) > 1:
+        raise click.UsageError("give one of --list, --dry-run and --print-env")
+    if as_json and not is_list and not dry_run:
+        raise click.UsageError("--json goes with --list or --dry-run")
+
+
+def _listed_or_picked(machine: Machine, *, is_list: bool, as_json: bool, yes: bool) -> str | None:
+    """The agent that was picked; None where the list was what the user wanted, and is printed."""
+    from . import showing
+    from .launch import list_agents
+    from .terminal import pick_agent
+
+    agents = list_agents(machine)
+    if not is_list and not yes and is_terminal():
+        return pick_agent(agents)
+    click.echo(showing.agents_json(agents) if as_json else showing.agents_text(agents))
+    if not is_list:
+        raise click.UsageError("name one of these agents")
+    return None
+
+
+def _show(plan: LaunchPlan, has_own_key: bool, *, as_lines: bool, as_json: bool) -> None:
+    from .showing_plan import plan_json, plan_shell, plan_text
+
+    if as_lines:
+        click.echo(plan_shell(plan, has_own_key))
+    else:
+        click.echo(plan_json(plan) if as_json else plan_text(plan))
 
 
 @commands.command("probe", short_help="Ask an endpoint seven questions: speed and sense.")

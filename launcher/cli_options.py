@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from .machine import Machine
     from .selection import Picker
-
-Command = TypeVar("Command", bound=Callable[..., object])
 
 _URL_HELP = "The server's address.  [default: OMLX_URL, the running server, http://127.0.0.1:8000]"
 
@@ -24,16 +23,23 @@ yes_option = click.option("--yes", is_flag=True, help="Ask nothing: agree, and f
 force_option = click.option("--force", is_flag=True, help="Go on though the window is too small for the agent.")
 
 
-def model_options(command: Command) -> Command:
-    """--model, and a model for each tier."""
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--model, and a model for each tier; the command gets them as one `wanted`."""
+
+    @functools.wraps(command)
+    def with_wanted(model: str | None, opus: str | None, sonnet: str | None, haiku: str | None, **others: Any) -> None:
+        from .selection import Wanted
+
+        command(wanted=Wanted(model, opus, sonnet, haiku), **others)
+
     for option in (
         click.option("--haiku", help="The model for its smallest tier.  [default: --model]"),
         click.option("--sonnet", help="The model for its middle tier.  [default: --model]"),
         click.option("--opus", help="The model for the agent's largest tier.  [default: --model]"),
         click.option("--model", help="The model to work with.  [default: the only one, or the last one]"),
     ):
-        command = option(command)
-    return command
+        option(with_wanted)
+    return with_wanted
 
 
 def this_machine() -> Machine:

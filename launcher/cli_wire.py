@@ -19,8 +19,9 @@ from .cli_options import (
 )
 
 if TYPE_CHECKING:
-    from .launch import Aim
-    from .machine import Machine
+    from .selection import Wanted
+    from .state import OmlxHome
+    from .wire import WiringPlan
 
 
 @click.command("wire", short_help="Wire an agent for good, in its own settings.")
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
 @force_option
 def wire_command(
     agent: str,
-    model: str | None,
-    opus: str | None,
-    sonnet: str | None,
-    haiku: str | None,
+    wanted: Wanted,
     url: str | None,
     dry_run: bool,
     yes: bool,
@@ -45,29 +43,27 @@ def wire_command(
 
     The changes are shown first, with keys masked; `omlx restore AGENT` undoes them.
     """
-    from .launch import LaunchRequest, take_aim
-    from .selection import Wanted
+    from .launch import LaunchRequest, taken_aim
     from .terminal import Progress
+    from .wire import plan_wiring
 
     machine = this_machine()
-    request = LaunchRequest(agent, Wanted(model, opus, sonnet, haiku), url)
-    with Progress() as report:
-        aim = take_aim(request, machine, picker(yes), report, may_start=not dry_run)
-    wire(aim, machine, yes=yes, force=force, dry_run=dry_run)
+    request = LaunchRequest(agent, wanted, url)
+    with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=not dry_run) as aim:
+        plan = plan_wiring(aim, machine.omlx_home, force=force)
+    wire(plan, machine.omlx_home, yes=yes, dry_run=dry_run)
 
 
-def wire(aim: Aim, machine: Machine, *, yes: bool, force: bool, dry_run: bool = False) -> None:
+def wire(plan: WiringPlan, home: OmlxHome, *, yes: bool, dry_run: bool = False) -> None:
     """Show the changes, ask, make them. Raises LauncherError where the user declines or nobody is there to ask."""
     from datetime import UTC, datetime
 
-    from .wire import apply_wiring, plan_wiring
+    from .wire import apply_wiring
 
-    home = machine.omlx_home
-    plan = plan_wiring(aim, home, force=force)
     for warning in plan.warnings:
         click.echo(f"omlx: {warning}", err=True)
     if not plan.changes:
-        click.echo(f"{aim.integration.title} is wired so already.", err=True)
+        click.echo(f"{plan.title} is wired so already.", err=True)
         return
     click.echo(plan.diff, nl=False)
     if dry_run:

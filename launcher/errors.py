@@ -1,6 +1,6 @@
 """Every error the launcher raises on purpose, and the exit codes of `omlx`.
 
-    LauncherError                1    a refusal; nothing was touched
+    LauncherError                1    a refusal; nothing was written
     ├── UnknownAgent             1    names the agents there are
     ├── AgentMissing             1    says how to install it
     ├── ModelError               1    unknown model, or a choice only the user can make

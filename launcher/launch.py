@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..integrations import find, names
@@ -13,7 +14,7 @@ from .errors import UnknownAgent
 from .machine import Machine
 from .plan import LaunchPlan, make_plan
 from .process import become, find_executable, is_installed, write_run_files
-from .reach import reach_server
+from .reach import reached
 from .selection import Picker, Wanted, choose
 from .starting import wait_until_loaded
 from .state import read_last_models, read_text, remember_model
@@ -56,17 +57,24 @@ class Aim:
         return make_plan(self.integration, self.target, self.surroundings, force=force, persist=persist)
 
 
-def take_aim(
-    request: LaunchRequest, machine: Machine, pick: Picker | None, report: Callable[[str], None], *, may_start: bool
-) -> Aim:
-    """Everything before a plan: the agent, the server and the models; touches nothing.
+@contextmanager
+def taken_aim(
+    request: LaunchRequest,
+    machine: Machine,
+    pick: Picker | None,
+    report: Callable[[str], None],
+    *,
+    may_start: bool,
+    loads: bool = False,
+) -> Iterator[Aim]:
+    """Everything before a plan: the agent, the server and its list of models, which loads none of them.
 
-    With `may_start` a server that is down is started, and its loading of the models waited for.
+    The block plans, and refuses what cannot be. With `may_start` a server that is down is started, and ended again
+    where anything is refused. With `loads` the models are waited for, after the block.
     """
     integration = find_agent(request.agent)
     home = machine.omlx_home
-    client = reach_server(machine, request.url, report, may_start=may_start)
-    try:
+    with reached(machine, request.url, report, may_start=may_start) as client:
         models = client.models()
         chosen = choose(models, request.wanted, read_last_models(home).get(integration.name), pick)
         target = Target(
@@ -78,19 +86,17 @@ def take_aim(
             models=models,
             api_key=machine.environ.get(KEY_VARIABLE) or new_launch_key(),
         )
-        if may_start:
+        surroundings = Surroundings(
+            environ=machine.environ,
+            home=machine.user_home,
+            directory=machine.directory,
+            run_directory=home.run_directory(integration.name),
+            arguments=request.arguments,
+            read=read_text,
+        )
+        yield Aim(integration, target, surroundings)
+        if loads:
             wait_until_loaded(client, [tier.name for tier in target.tiers], report)
-    finally:
-        client.close()
-    surroundings = Surroundings(
-        environ=machine.environ,
-        home=machine.user_home,
-        directory=machine.directory,
-        run_directory=home.run_directory(integration.name),
-        arguments=request.arguments,
-        read=read_text,
-    )
-    return Aim(integration, target, surroundings)
 
 
 def list_agents(machine: Machine) -> list[tuple[Integration, bool]]:

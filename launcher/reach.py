@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from ..integrations.spec import KEY_VARIABLE
 from .address import ServerAddress, is_loopback
 from .client import ServerClient
 from .errors import ServerDown
 from .machine import Machine
-from .starting import start_server
+from .starting import SERVE_COMMAND, start_server, stop_server
 
 
-def reach_server(machine: Machine, url: str | None, report: Callable[[str], None], *, may_start: bool) -> ServerClient:
-    """A client of a server that answers; one that nobody named is started. The caller closes it. Raises ServerError."""
+@contextmanager
+def reached(
+    machine: Machine,
+    url: str | None,
+    report: Callable[[str], None],
+    *,
+    may_start: bool,
+    command: Sequence[str] = SERVE_COMMAND,
+) -> Iterator[ServerClient]:
+    """A client, for the time of the block, of a server that answers. Raises ServerError.
+
+    Where nobody named one, a server that is down is started; it is ended again where the block raises.
+    """
     address = machine.resolve(url)
-    client = ServerClient(address.url, machine.environ.get(KEY_VARIABLE))
+    key = machine.environ.get(KEY_VARIABLE)
+    with closing(ServerClient(address.url, key)) as client:
+        if _is_up(client, address, may_start=may_start):
+            yield client
+            return
+    state = start_server(machine.omlx_home, machine.environ, report, command)
+    try:
+        with closing(ServerClient(state.url, key)) as client:
+            yield client
+    except BaseException:
+        stop_server(state)
+        raise
+
+
+def _is_up(client: ServerClient, address: ServerAddress, *, may_start: bool) -> bool:
+    """False where a server is down that we may start; raises ServerDown where we may not."""
     try:
         client.health()
     except ServerDown:
-        client.close()
         if address.is_chosen:
             raise ServerDown(_down(address)) from None
         if not may_start:
             raise ServerDown(f"no server runs at {address.url}; start it with `omlx serve`") from None
-        state = start_server(machine.omlx_home, machine.environ, report)
-        return ServerClient(state.url, machine.environ.get(KEY_VARIABLE))
-    except BaseException:
-        client.close()
-        raise
-    return client
+        return False
+    return True
 
 
 def _down(address: ServerAddress) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -59,6 +62,19 @@ def start_server(
             )
         report(f"starting the server… {waited:.0f} s")
         time.sleep(_POLL_SECONDS)
+
+
+def stop_server(state: ServerState, timeout_seconds: float = 10.0) -> None:
+    """End a server that this process started; returns when it is gone."""
+    deadline = time.monotonic() + timeout_seconds
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it ended by itself meanwhile
+        os.kill(state.pid, signal.SIGTERM)
+        while os.waitpid(state.pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(state.pid, signal.SIGKILL)
+                os.waitpid(state.pid, 0)
+                return
+            time.sleep(_POLL_SECONDS)
 
 
 def wait_until_loaded(

@@ -23,6 +23,7 @@ class WiringPlan:
     """What `omlx wire` would do: the edits, and the changes they make to the files as they stand."""
 
     agent: str
+    title: str
     edits: tuple[FileEdit | WholeFile, ...]
     changes: tuple[FileChange, ...]
     warnings: tuple[str, ...]
@@ -44,7 +45,8 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     # Files that stay, apart from those of single launches, which are swept.
     surroundings = replace(aim.surroundings, run_directory=home.wired_directory(integration.name))
     edits = tuple(map(_journalled, integration.edits(aim.target, surroundings)))
-    return WiringPlan(integration.name, edits, journal.preview(home.root, integration.name, edits), warnings)
+    changes = journal.preview(home.root, integration.name, edits)
+    return WiringPlan(integration.name, integration.title, edits, changes, warnings)
 
 
 def apply_wiring(plan: WiringPlan, home: OmlxHome, now: datetime) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from omlx.launcher.cli import commands
 
-from .fake_server import FakeServer, text_reply
+from .fake_server import FakeServer, Reply, text_reply
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,31 @@ def test_a_small_window_is_refused_before_anything_is_written(
     assert refused.stderr.startswith("omlx: Claude Code needs a window of 49,152 tokens; m has 8,192")
     assert files_under(tmp_path) == ["bin/claude"]
     assert omlx("launch", "claude", "--force", becomes=True).returncode == 7
+
+
+def test_a_small_window_is_refused_before_the_model_is_waited_for(
+    omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path]
+):
+    fake_agent("claude")
+    server.serve_models({"id": "m", "max_model_len": 8192})
+    server.answers["/health"] = lambda _: Reply({"status": "loading", "loading": ["m"]})
+    assert "needs a window" in omlx("launch", "claude").stderr
+    assert [request.path for request in server.requests] == ["/health", "/v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--json"], "--json goes with --list or --dry-run"),
+        (["--json", "--print-env"], "--json goes with --list or --dry-run"),
+        (["--dry-run", "--print-env"], "give one of"),
+        (["--list", "--dry-run"], "give one of"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(omlx: Run, server: FakeServer, options: list[str], words: str):
+    done = omlx("launch", "pi", *options)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert server.requests == []
 
 
 def test_what_is_missing_is_told_with_its_remedy(omlx: Run, server: FakeServer):
