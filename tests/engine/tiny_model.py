@@ -52,7 +52,7 @@ def greedy_solo(model: nn.Module, prompt: list[int], count: int) -> list[int]:
     inputs = prompt
     for _ in range(count):
         logits = model(mx.array([inputs]), cache=caches)[0, -1]
-        inputs = [int(mx.argmax(logits).item())]
+        inputs = [int(mx.argmax(logits))]
         tokens += inputs
     return tokens[len(prompt) :]
 
