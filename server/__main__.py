@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
+from .config_commands import config
 from .errors import OmlxError
+from .requests import Json
+from .settings.keys import Key, keys
+from .settings.layers import flag_of, layered
+from .settings.loading import load_document
+from .settings.serve import ServeSettings, omlx_home, settings_file
+
+_FOLDERS = ("server.model_dirs", "cache.folder")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,38 +25,51 @@ def commands() -> None:
     """omlx: serve models you run yourself."""
 
 
+def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for every setting that is no model's."""
+    for key in reversed(keys()):
+        metavar = "FOLDER" if key.name in _FOLDERS else "VALUE"
+        parameter = key.name.replace(".", "_")
+        command = click.option(flag_of(key), parameter, metavar=metavar, multiple=key.is_list, help=_help(key))(command)
+    return command
+
+
+def _help(key: Key) -> str:
+    given_twice = "; may be given more than once" if key.is_list else ""
+    default = f"  [default: {key.default}]" if key.default not in (None, []) else ""
+    return f"{key.description}{given_twice}.{default}"
+
+
 @commands.command()
-@click.option(
-    "--model-dir",
-    "model_dirs",
-    type=click.Path(path_type=Path, file_okay=False),
-    multiple=True,
-    help="Folder with models; may be given more than once.  [default: ~/.omlx/models]",
-)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than loopback need a key."
-)
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one."
-)
+@_setting_options
 @click.option("--model", default=None, help="Load this model at once.  [default: the only one]")
-def serve(model_dirs: tuple[Path, ...], host: str, port: int, model: str | None) -> None:
+def serve(model: str | None, **options: str | tuple[str, ...] | None) -> None:
     """Serve models over the OpenAI and Anthropic protocols.
 
-    Where OMLX_API_KEY is set, clients must send that key. OMLX_HOME moves ~/.omlx.
+    An option holds for this run only; `omlx config set` writes a setting for good, and `omlx config show --origin`
+    says where each is from. Where OMLX_API_KEY is set, clients must send that key. OMLX_HOME moves ~/.omlx.
     """
     from .serving import serve as run
-    from .settings import ServeSettings
 
-    home = _home()
-    settings = ServeSettings(
-        home=home,
-        model_dirs=model_dirs or (home / "models",),
-        host=host,
-        port=port,
-        api_key=os.environ.get("OMLX_API_KEY", ""),
-    )
-    run(settings, model)
+    home = omlx_home(os.environ)
+    document, warnings = load_document(settings_file(home))
+    configuration = layered(document, os.environ, _flags(options))
+    for warning in (*warnings, *configuration.warnings):
+        click.echo(f"omlx: {warning}", err=True)
+    run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model)
+
+
+def _flags(options: Mapping[str, str | tuple[str, ...] | None]) -> dict[str, Json]:
+    """The options given, by the setting's name. Folders are the caller's, not omlx's."""
+    given: dict[str, Json] = {}
+    for key in keys():
+        option = options[key.name.replace(".", "_")]
+        if option:
+            texts = [option] if isinstance(option, str) else list(option)
+            if key.name in _FOLDERS:
+                texts = [str(Path(text).expanduser().absolute()) for text in texts]
+            given[key.name] = [*texts] if key.is_list else texts[0]
+    return given
 
 
 @commands.command("import")
@@ -73,13 +95,17 @@ def import_model(file: Path, name: str | None, type_name: str, force: bool) -> N
             bar.update(done - bar.pos)
 
         folder = import_gguf(
-            file, models_folder=_home() / "models", name=name, dtype=ImportType(type_name), force=force, progress=show
+            file,
+            models_folder=omlx_home(os.environ) / "models",
+            name=name,
+            dtype=ImportType(type_name),
+            force=force,
+            progress=show,
         )
     click.echo(f"Imported {folder.name} into {folder}")
 
 
-def _home() -> Path:
-    return Path(os.environ.get("OMLX_HOME") or Path.home() / ".omlx")
+commands.add_command(config)
 
 
 def main() -> None:

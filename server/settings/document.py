@@ -47,13 +47,13 @@ class Document:
                 raise SettingsError(f"{self.place(path)}: {name} is no object; correct it")
             section = inner
         section[path[-1]] = value
-        return Document(self.path, content)
+        return Document(self.path, content, self.lines)
 
     def without(self, path: KeyPath) -> Document:
         """With the key gone, and the sections that hold nothing any more."""
         content = copy.deepcopy(self.content)
         _remove(content, path)
-        return Document(self.path, content)
+        return Document(self.path, content, self.lines)
 
 
 def read_document(path: Path) -> Document:

@@ -60,7 +60,8 @@ class Configuration:
 
 
 def layered(document: Document, environ: Mapping[str, str], flags: Mapping[str, Json]) -> Configuration:
-    """The configuration in force. `flags` are the options given, by the setting's name.
+    """The configuration in force. `flags` are the options given, as texts or lists of texts, by
+    the setting's name.
 
     Raises `SettingsError` with the place, the reason and the remedy.
     """
@@ -160,9 +161,9 @@ def _from_variable(key: Key, text: str) -> Json:
         raise SettingsError(f"the variable {key.variable}: {error}; correct or unset it") from None
 
 
-def _from_flag(key: Key, value: Json) -> Json:
+def _from_flag(key: Key, given: Json) -> Json:
     try:
-        return key.convert(value)
+        return key.parse(given) if isinstance(given, str) else key.convert(given)
     except SettingsError as error:
         raise SettingsError(f"{flag_of(key)}: {error}") from None
 

@@ -45,6 +45,11 @@ class ModelSettingsStore:
         """The settings of a model, all defaults where it has none."""
         return self._current().models.get(model_id, _DEFAULTS)
 
+    @property
+    def configured(self) -> Mapping[str, ModelSettings]:
+        """The models that have settings, whether these models are there or not."""
+        return self._current().models
+
     def real_name(self, name: str) -> str:
         """The model that has this alias; `name` itself where none has."""
         return self._current().aliases.get(name, name)
