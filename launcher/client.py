@@ -17,7 +17,7 @@ from .errors import BadAnswer, ServerDown, ServerError
 if TYPE_CHECKING:
     import httpx
 
-_DEFAULT_OUTPUT_CAP = 32_000
+_LARGEST_OUTPUT_CAP = 32_000
 _KINDS_THAT_WRITE = ("llm", "vlm")
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def _model(entry: _ModelObject) -> Model:
     meta = entry.meta or _Meta()
     windows = (entry.max_model_len, entry.context_length, entry.context_window, meta.n_ctx, meta.n_ctx_train)
     window = next((value for value in windows if value), None)
-    cap = entry.omlx.max_output_tokens or _DEFAULT_OUTPUT_CAP
+    cap = min(entry.omlx.max_output_tokens or _LARGEST_OUTPUT_CAP, _LARGEST_OUTPUT_CAP)
     return Model(
         name=entry.id,
         context_window=window,

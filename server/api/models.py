@@ -6,7 +6,9 @@ that send `client_version`, OpenAI's for all others.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -14,14 +16,20 @@ from litestar.params import FromPath, FromQuery
 
 from ..dialects import model_lists
 from ..dialects.model_lists import ModelCard
+from ..errors import ModelError
+from ..models.capabilities import read_chat_template
 from ..models.catalog import ModelEntry
+from ..parsers.selection import choose_formats
 from .context import Context
+
+_MAX_FORMATS = 1024
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
     def card(entry: ModelEntry) -> ModelCard:
         engine = context.pool.engines.get(entry.id)
         settings = context.model_settings.get(entry.id)
+        window = settings.window(entry.context_window)
         details = {
             "alias": settings.alias,
             "kind": entry.kind,
@@ -29,8 +37,10 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             "quantization": entry.quantization,
             "size_bytes": entry.size_bytes,
             "is_loaded": engine is not None and engine.is_alive and not engine.is_loading,
+            "reasoning": (settings.reasoning_parser or _reasoning_format(entry.path)) != "none",
+            "vision": False,  # an image becomes a line of text, whatever the model could see
+            "max_output_tokens": window,  # no cap of its own: an answer may fill what the prompt leaves
         }
-        window = settings.window(entry.context_window)
         return ModelCard(entry.id, int(entry.path.stat().st_mtime), window, details=details)
 
     @get("/v1/models")
@@ -56,6 +66,15 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         return _json(encode(found))
 
     return [list_models, get_model]
+
+
+@lru_cache(maxsize=_MAX_FORMATS)
+def _reasoning_format(folder: Path) -> str:
+    """How the model marks its thinking. Where its template can't be read, requests to it are told so."""
+    try:
+        return choose_formats(read_chat_template(folder) or "").reasoning
+    except ModelError:
+        return "none"
 
 
 def _is_anthropic(request: Request) -> bool:

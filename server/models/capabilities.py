@@ -71,6 +71,15 @@ def read_capabilities(folder: Path) -> ModelCapabilities:
     )
 
 
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template alone, the one for tools where there are two; much cheaper than all capabilities.
+
+    Raises `CorruptModel`.
+    """
+    templates = _chat_templates(folder, read_json_object(folder / "tokenizer_config.json"))
+    return templates.get(_TOOL_USE) or templates.get(_DEFAULT)
+
+
 def _added_tokens(path: Path) -> dict[str, int]:
     try:
         parsed = msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)

@@ -185,6 +185,19 @@ async def test_the_models_are_listed_with_their_window(tmp_path: Path):
     assert "'org/name' not found" in missing.json()["error"]["message"]
 
 
+async def test_a_model_says_what_it_can_do(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        plain = (await server.client.get("/v1/models")).json()["data"][0]["omlx"]
+    assert (plain["reasoning"], plain["vision"], plain["max_output_tokens"]) == (False, False, 4096)
+
+
+async def test_a_model_whose_template_marks_thinking_reasons(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        (tmp_path / "models" / MODEL / "chat_template.jinja").write_text("<think>{{ messages }}")
+        model = (await server.client.get(f"/v1/models/{MODEL}")).json()["omlx"]
+    assert model["reasoning"] is True
+
+
 async def test_a_key_is_asked_for_where_one_is_set(tmp_path: Path):
     async with serving(tmp_path, "Hi.", api_key="secret") as server:
         refused = await server.client.post(MESSAGES, json=MESSAGES_BODY)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from omlx.server.errors import CorruptModel, UnsupportedModel
-from omlx.server.models.capabilities import read_capabilities
+from omlx.server.models.capabilities import read_capabilities, read_chat_template
 from omlx.server.requests import SamplingParams
 
 CONFIG = {"model_type": "llama", "max_position_embeddings": 4096}
@@ -112,3 +112,12 @@ def test_a_damaged_tokenizer_is_named(folder: Path, text: str) -> None:
 def test_the_window_is_the_language_models(folder: Path, config: dict[str, Any], window: int) -> None:
     write(folder, "config.json", {"model_type": "x", **config})
     assert read_capabilities(folder).context_window == window
+
+
+def test_the_template_alone_is_the_one_for_tools_and_needs_no_tokenizer(tmp_path: Path) -> None:
+    assert read_chat_template(tmp_path) is None
+    templates = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]
+    write(tmp_path, "tokenizer_config.json", {"chat_template": templates})
+    assert read_chat_template(tmp_path) == "tools"
+    write(tmp_path, "tokenizer_config.json", {"chat_template": templates[:1]})
+    assert read_chat_template(tmp_path) == "plain"
