@@ -15,6 +15,7 @@ from .api import completions, health, messages, models, openapi, responses
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
+from .api.keys import KEY_FILE, ServerKeys
 from .engine.generation import Generator
 from .engine.model_text import ModelText
 from .engine.process import EngineProcess
@@ -53,6 +54,7 @@ def create_app(
             await pool.close()
 
     text_of = _texts(pool, model_settings)
+    keys = ServerKeys(settings.api_key, settings.home / KEY_FILE, may_be_open=settings.is_loopback)
     metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
     context = Context(
         pool=pool,
@@ -62,7 +64,7 @@ def create_app(
         metrics=metrics,
         instance_id=instance_id,
         heartbeat_seconds=settings.heartbeat_seconds,
-        asks_for_key=bool(settings.api_key),
+        asks_for_key=not keys.is_open,
     )
     app = Litestar(
         route_handlers=[handler for room in _ROOMS for handler in room.routes(context)],
@@ -72,7 +74,7 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
-    return Guard(app, api_key=settings.api_key, allowed_host=settings.host)
+    return Guard(app, keys=keys, allowed_host=settings.host)
 
 
 def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -> Callable[[str], ModelText]:

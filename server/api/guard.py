@@ -5,8 +5,6 @@ It stands before routing, so that no spelling of a path can slip past it.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -15,6 +13,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
 from .failures import send_error
+from .keys import ServerKeys
 
 _OPEN_PATHS = frozenset({"/health", "/ready"})
 
@@ -27,9 +26,9 @@ class Guard:
     `allowed_host` is a name or address the server is reached by, besides localhost and literal addresses.
     """
 
-    def __init__(self, app: ASGIApp, *, api_key: str, allowed_host: str) -> None:
+    def __init__(self, app: ASGIApp, *, keys: ServerKeys, allowed_host: str) -> None:
         self.app = app
-        self._key_digest = _digest(api_key) if api_key else None
+        self._keys = keys
         self._allowed_host = allowed_host.lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,11 +59,9 @@ class Guard:
         return name == self._allowed_host or _is_localhost(name) or _address(name) is not None
 
     def _has_key(self, headers: Mapping[str, str]) -> bool:
-        if self._key_digest is None:
-            return True
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return hmac.compare_digest(_digest(given), self._key_digest)
+        return self._keys.accepts(given)
 
 
 def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
@@ -95,7 +92,3 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower()
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from omlx.server.api.guard import Guard
+from omlx.server.api.keys import ServerKeys
 from omlx.server.errors import Forbidden, Unauthorized, UnsupportedMedia
 
 JSON = {"host": "127.0.0.1:8000", "content-type": "application/json"}
@@ -14,7 +15,7 @@ async def _app(scope: object, receive: object, send: object) -> None: ...
 
 
 def guard(api_key: str = "", allowed_host: str = "127.0.0.1") -> Guard:
-    return Guard(_app, api_key=api_key, allowed_host=allowed_host)
+    return Guard(_app, keys=ServerKeys(api_key), allowed_host=allowed_host)
 
 
 @pytest.mark.parametrize(

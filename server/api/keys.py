@@ -1,0 +1,118 @@
+"""Which keys open the server: the one of its environment, and those of which `keys.json` holds the hashes.
+
+`omlx key` writes that file; keys are 256 random bits, so a plain SHA-256 is hash enough. It is read again when it
+changes, so that a new or revoked key holds from the next request on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+logger = logging.getLogger(__name__)
+
+KEY_FILE = "keys.json"
+"""Its name in omlx's home."""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """One key of the file; those of single launches expire."""
+
+    sha256: str
+    expires: datetime | None = None
+
+
+class _File(msgspec.Struct, frozen=True):
+    keys: tuple[_Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    value: bytes
+    expires: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the file said when it had this `stamp`; `is_closed` where a request without a key is refused."""
+
+    stamp: tuple[int, int, int] | None
+    digests: tuple[_Digest, ...]
+    is_closed: bool
+
+
+class ServerKeys:
+    """Tells whether a key opens the server.
+
+    Without any key it is open, provided that `may_be_open`; a file that cannot be read opens nothing. Keys that
+    expire are of single launches, and close nothing by themselves.
+    """
+
+    def __init__(
+        self,
+        api_key: str = "",
+        file: Path | None = None,
+        *,
+        may_be_open: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._own = _Digest(_digest(api_key), None) if api_key else None
+        self._file = file
+        self._may_be_open = may_be_open
+        self._now = now
+        self._known = _Known(None, (), is_closed=False)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests need no key at all."""
+        return self._may_be_open and self._own is None and not self._current().is_closed
+
+    def accepts(self, given: str) -> bool:
+        if self.is_open:
+            return True
+        digest, now = _digest(given), self._now()
+        held = (*self._current().digests, *((self._own,) if self._own else ()))
+        # All are compared: the time tells nobody which one was near.
+        found = [hmac.compare_digest(digest, one.value) and (one.expires is None or now < one.expires) for one in held]
+        return any(found)
+
+    def _current(self) -> _Known:
+        stamp = None if self._file is None else _stamp(self._file)
+        if stamp != self._known.stamp:
+            assert self._file is not None
+            self._known = _read(self._file, stamp)
+        return self._known
+
+
+def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
+    if stamp is None:
+        return _Known(None, (), is_closed=False)
+    try:
+        entries = msgspec.json.decode(file.read_bytes(), type=_File).keys
+        digests = tuple(_Digest(bytes.fromhex(one.sha256), one.expires and one.expires.timestamp()) for one in entries)
+    except (OSError, ValueError) as error:
+        logger.error("%s cannot be read (%s), so none of its keys is taken; mend it with `omlx key list`", file, error)
+        return _Known(stamp, (), is_closed=True)
+    return _Known(stamp, digests, is_closed=any(one.expires is None for one in digests))
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return (-1, -1, -1)
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

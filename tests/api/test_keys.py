@@ -1,0 +1,79 @@
+"""Which keys open the server, and from when to when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from omlx.server.api.keys import ServerKeys
+
+
+def entry(key: str, expires: str | None = None) -> dict[str, str | None]:
+    return {"name": "x", "sha256": hashlib.sha256(key.encode()).hexdigest(), "expires": expires}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def write(file: Path, *entries: dict[str, str | None]) -> None:
+    """As omlx does: another file takes the place."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps({"keys": entries}))
+    new.replace(file)
+
+
+def test_without_any_key_the_server_is_open(file: Path):
+    keys = ServerKeys(file=file)
+    assert keys.is_open
+    assert keys.accepts("")
+
+
+def test_a_server_that_may_not_be_open_refuses_even_without_any_key(file: Path):
+    assert not ServerKeys(file=file, may_be_open=False).accepts("")
+
+
+def test_every_key_of_the_file_opens_and_the_environments_beside_them(file: Path):
+    write(file, entry("one"), entry("two"))
+    keys = ServerKeys("own", file)
+    assert [keys.accepts(given) for given in ("one", "two", "own", "", "three")] == [True, True, True, False, False]
+
+
+def test_a_hash_opens_nothing(file: Path):
+    write(file, entry("one"))
+    assert not ServerKeys(file=file).accepts(hashlib.sha256(b"one").hexdigest())
+
+
+def test_a_new_key_holds_from_the_next_request_and_a_revoked_one_no_longer(file: Path):
+    keys = ServerKeys(file=file)
+    assert keys.accepts("")
+    write(file, entry("one"))
+    assert [keys.accepts(given) for given in ("one", "")] == [True, False]
+    write(file, entry("two"))
+    assert [keys.accepts(given) for given in ("one", "two")] == [False, True]
+    file.unlink()
+    assert keys.accepts("")
+
+
+def test_a_launchs_key_expires_and_does_not_close_an_open_server(file: Path):
+    write(file, entry("launch", "2026-11-23T12:00:00Z"))
+    assert ServerKeys(file=file).is_open
+    write(file, entry("lasting"), entry("launch", "2026-11-23T12:00:00Z"))
+    noon = 1_795_435_200.0
+    assert ServerKeys(file=file, now=lambda: noon - 1).accepts("launch")
+    assert not ServerKeys(file=file, now=lambda: noon).accepts("launch")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"keys": [{"sha256": "xyz"}]}', '{"keys": [{"sha256": 1}]}', '{"keys": [{}]}']
+)
+def test_a_file_that_does_not_parse_opens_nothing(file: Path, content: str, caplog: pytest.LogCaptureFixture):
+    file.write_text(content)
+    keys = ServerKeys("own", file)
+    assert [keys.accepts(given) for given in ("", "xyz", "own")] == [False, False, True]
+    assert not ServerKeys(file=file).accepts("")
+    assert str(file) in caplog.text
