@@ -61,6 +61,12 @@ def import_command(arguments: tuple[str, ...]) -> None:
     _become_server("import", arguments)
 
 
+@commands.command("config", context_settings=_SERVER_COMMAND, short_help="Show and change the settings.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def config_command(arguments: tuple[str, ...]) -> None:
+    _become_server("config", arguments)
+
+
 @commands.command("launch", short_help="Start a coding agent, wired to the server.")
 @click.argument("agent", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

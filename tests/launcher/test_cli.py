@@ -184,7 +184,7 @@ def test_probe_prints_a_row_for_each_question_and_ends_with_its_verdict(omlx: Ru
     assert omlx("probe").returncode == 4
 
 
-@pytest.mark.parametrize("command", ["serve", "import"])
+@pytest.mark.parametrize("command", ["serve", "import", "config"])
 def test_the_servers_commands_show_their_own_help(omlx: Run, command: str):
     done = omlx(command, "--help", becomes=True)
     assert done.returncode == 0, done.stderr
