@@ -23,11 +23,12 @@ class DecodeLayout(Protocol):
         """Add a row whose prompt is computed. The caches belong to the layout from now on."""
         ...
 
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
+    def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
         """Feed each row its tokens: the logits after each, shape [rows, most tokens, vocabulary].
 
         There is one token a row, or more where the layout takes drafts. What stands behind a row's last
-        token in the result means nothing.
+        token in the result means nothing. One token a row may also come as an array, [rows, 1], that is
+        yet to be computed.
         """
         ...
 
@@ -56,10 +57,9 @@ class SerialLayout:
     def join(self, caches: list[LayerCache]) -> None:
         self._rows.append(caches)
 
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
-        logits = [
-            self._model(mx.array([list(fed)]), cache=caches) for fed, caches in zip(token_ids, self._rows, strict=True)
-        ]
+    def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
+        inputs = _as_array(token_ids)
+        logits = [self._model(inputs[row : row + 1], cache=caches) for row, caches in enumerate(self._rows)]
         return logits[0] if len(logits) == 1 else mx.concatenate(logits)
 
     def accept(self, counts: Sequence[int]) -> None:
@@ -91,8 +91,8 @@ class PaddedLayout:
                 batch.extend(added)
         self._num_rows += 1
 
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
-        return self._model(mx.array([list(fed) for fed in token_ids]), cache=self._batch)
+    def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
+        return self._model(_as_array(token_ids), cache=self._batch)
 
     def accept(self, counts: Sequence[int]) -> None:
         assert all(count == 1 for count in counts)
@@ -121,3 +121,7 @@ def can_pad(caches: Sequence[LayerCache]) -> bool:
         else hasattr(type(cache), "merge") and not getattr(cache, "keep", 0)
         for cache in caches
     )
+
+
+def _as_array(token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
+    return token_ids if isinstance(token_ids, mx.array) else mx.array([list(fed) for fed in token_ids])

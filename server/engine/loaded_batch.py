@@ -58,7 +58,8 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
-    return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars)
+    runs_ahead = mx.default_device().type == mx.gpu
+    return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars, runs_ahead=runs_ahead)
 
 
 def _container_limit() -> str:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,7 +20,7 @@ from .decode_layout import DecodeLayout
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .messages import Submit
-from .sampling import RowSampler, sample
+from .sampling import RowSampler, choose, sample
 from .sequence import checkpoints
 from .speculation import DraftControl, Drafter, StepPrices
 
@@ -63,8 +64,21 @@ class _Row:
         return [*token_ids, END_OF_GRAMMAR] if grammar.is_complete else token_ids
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step that is being computed: what `rows` will go on with, shape [rows]."""
+
+    rows: list[_Row]
+    tokens: mx.array
+
+
 class MlxBatch:
-    """Implements `BatchEngine`. `vocabulary` bounds the token ids a request may bring."""
+    """Implements `BatchEngine`. `vocabulary` bounds the token ids a request may bring.
+
+    With `runs_ahead` the next step is under way before this one's tokens are read, so that the device never
+    waits for Python. A row that turns out to have ended has then computed one token too many, which is dropped.
+    It pays where computing leaves this thread free: on a GPU.
+    """
 
     def __init__(
         self,
@@ -76,6 +90,7 @@ class MlxBatch:
         vocabulary: int,
         grammars: GrammarCompiler | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        runs_ahead: bool = False,
     ) -> None:
         self._model = model
         self._info = info
@@ -90,6 +105,8 @@ class MlxBatch:
         self._rows: dict[str, _Row] = {}
         self._decoding: list[_Row] = []
         """In the layout's order."""
+        self._runs_ahead = runs_ahead and layout.takes_drafts  # what is too much has to be taken back
+        self._flight: _Flight | None = None
 
     @property
     def info(self) -> BatchInfo:
@@ -135,8 +152,19 @@ class MlxBatch:
 
     def decode(self) -> dict[str, list[int]]:
         started = self._clock()
-        rows = self._decoding
         drafts = self._draft()
+        flies = self._runs_ahead and not any(drafts) and all(_is_free(row) for row in self._decoding)
+        if self._flight is None and not flies:
+            return self._decode_now(drafts, started)
+        flight = self._flight or self._launch(None)
+        self._flight = self._launch(flight) if flies else None
+        news = self._land(flight)
+        self._prices.observe(len(self._decoding), False, self._clock() - started)
+        return news
+
+    def _decode_now(self, drafts: list[list[int]], started: float) -> dict[str, list[int]]:
+        """A step of known tokens, from its beginning to its end."""
+        rows = self._decoding
         fed = [[row.token_ids[-1], *draft] for row, draft in zip(rows, drafts, strict=True)]
         logits = self._layout.forward(fed)
         chosen = self._choose(logits, fed)
@@ -160,6 +188,8 @@ class MlxBatch:
         self._remember(row, lambda: self._layout.extract(index), ended=True)
         self._layout.leave(index)
         del self._decoding[index]
+        if not self._decoding:
+            self._flight = None
 
     def memory(self) -> MemoryUse:
         return MemoryUse(self._prefix_cache.nbytes, mx.get_active_memory())
@@ -176,6 +206,33 @@ class MlxBatch:
         if self._grammars is None:
             raise InvalidRequest("this model's tokenizer cannot be held to a grammar; ask without a format")
         return self._grammars.row(request.grammar, request.stop_token_ids)
+
+    def _launch(self, before: _Flight | None) -> _Flight:
+        """Begin a step of all rows, those of `before` on the tokens it will bring."""
+        rows = list(self._decoding)
+        if before is not None and before.rows == rows:
+            inputs = before.tokens
+        else:
+            flying = {id(row): index for index, row in enumerate(before.rows)} if before else {}
+            known = mx.array([row.token_ids[-1] for row in rows])
+            source = known if before is None else mx.concatenate([before.tokens.astype(known.dtype), known])
+            inputs = source[mx.array([flying.get(id(row), len(flying) + index) for index, row in enumerate(rows)])]
+        logits = self._layout.forward(inputs[:, None])
+        self._layout.accept([1] * len(rows))
+        tokens = choose(logits[:, 0], [row.sampler for row in rows], may_wait=False)
+        mx.async_eval(tokens)
+        return _Flight(rows, tokens)
+
+    def _land(self, flight: _Flight) -> dict[str, list[int]]:
+        """Wait for a step's tokens. Rows that have been released since get none."""
+        tokens: Any = flight.tokens.tolist()
+        news: dict[str, list[int]] = {}
+        for row, token_id in zip(flight.rows, tokens, strict=True):
+            if self._rows.get(row.request.request_id) is row:
+                row.append([token_id])
+                row.num_computed += 1
+                news[row.request.request_id] = row.news(1)
+        return news
 
     def _draft(self) -> list[list[int]]:
         """A guess for each row, empty where there is none or where it wouldn't pay."""
@@ -231,3 +288,8 @@ class MlxBatch:
         if blocks:
             payloads = self._codec.cut(caches(), blocks, snapshot=resumable)
             self._prefix_cache.insert(token_ids, blocks, payloads, salt)
+
+
+def _is_free(row: _Row) -> bool:
+    """Whether the row's next token can be chosen without having seen the one before."""
+    return row.sampler.grammar is None and row.sampler.penalties is None

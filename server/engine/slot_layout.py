@@ -71,10 +71,19 @@ class SlotGroup:
         self._give_back()
 
     def write(self, layer: int, positions: mx.array, keys: mx.array, values: mx.array) -> None:
-        """Put `keys` and `values`, of shape [rows, heads, new, size], at `positions`, [rows, new]."""
-        slots = mx.arange(len(self.lengths))[:, None]
-        self._keys[layer][slots, :, positions] = keys.transpose(0, 2, 1, 3)
-        self._values[layer][slots, :, positions] = values.transpose(0, 2, 1, 3)
+        """Put `keys` and `values`, of shape [rows, heads, new, size], at `positions`, [slots, new]."""
+        for arrays, new in ((self._keys, keys), (self._values, values)):
+            array = arrays[layer]
+            unused = array.shape[0] - new.shape[0]
+            if unused:
+                new = mx.pad(new, ((0, unused), (0, 0), (0, 0), (0, 0)))
+            index = mx.broadcast_to(positions[:, None, :, None], new.shape)
+            arrays[layer] = mx.put_along_axis(array, index, new, axis=2)
+
+    def positions(self, num_new: int) -> mx.array:
+        """Where each slot's next tokens go, shape [slots, num_new]. What unused slots get, no one reads."""
+        starts = self.lengths + [0] * (self._keys[0].shape[0] - len(self.lengths))
+        return mx.array(starts)[:, None] + mx.arange(num_new)
 
     def read(self, layer: int, length: int) -> tuple[mx.array, mx.array]:
         rows = len(self.lengths)
@@ -177,22 +186,23 @@ class SlotLayout:
     def leave(self, row: int) -> None:
         self._vacate(self._rows.pop(row))
 
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
-        width = max(map(len, token_ids))
+    def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
+        inputs = token_ids if isinstance(token_ids, mx.array) else _even(token_ids)
+        width = inputs.shape[1]
         for row in self._rows:
             if row.group.lengths[row.slot] + width > row.group.capacity:
                 self._move_up(row, width)
         steps = self._plan(width)
         starts = {id(step.group): step.start for step in steps}
         places = [starts[id(row.group)] + row.slot for row in self._rows]
-        inputs: list[list[int]] = [[] for _ in places]
-        for place, fed in zip(places, token_ids, strict=True):
-            inputs[place] = [*fed, *[fed[-1]] * (width - len(fed))]
+        in_order = places == sorted(places)
+        if not in_order:
+            inputs = inputs[mx.array(sorted(range(len(places)), key=places.__getitem__))]
         offset = mx.array([length for step in steps for length in step.group.lengths])
         caches = [SlotCache(layer, offset, steps) for layer in range(self._num_layers)]
         with _routed(self._modules):
-            logits = self._model(mx.array(inputs), cache=caches)
-        return logits if places == sorted(places) else logits[mx.array(places)]
+            logits = self._model(inputs, cache=caches)
+        return logits if in_order else logits[mx.array(places)]
 
     def accept(self, counts: Sequence[int]) -> None:
         for row, count in zip(self._rows, counts, strict=True):
@@ -201,10 +211,9 @@ class SlotLayout:
     def _plan(self, num_new: int) -> list[_GroupStep]:
         steps, start = [], 0
         for group in self._groups:
-            lengths = mx.array(group.lengths)[:, None]
-            positions = lengths + mx.arange(num_new)
+            positions = group.positions(num_new)
             read = min(group.capacity, _round_up(max(group.lengths) + num_new, _READ_STEP))
-            mask = (mx.arange(read) <= positions[..., None])[:, None]
+            mask = (mx.arange(read) <= positions[: len(group.lengths), :, None])[:, None]
             stop = start + len(group.lengths)
             steps.append(_GroupStep(group, start, stop, positions, mask, read))
             start = stop
@@ -237,6 +246,12 @@ class SlotLayout:
                 row.slot = gone.slot
         if not gone.group.lengths:
             self._groups.remove(gone.group)
+
+
+def _even(token_ids: Sequence[Sequence[int]]) -> mx.array:
+    """Rows of one length: the last token is repeated."""
+    width = max(map(len, token_ids))
+    return mx.array([[*fed, *[fed[-1]] * (width - len(fed))] for fed in token_ids])
 
 
 def can_slot(caches: Sequence[LayerCache]) -> bool:

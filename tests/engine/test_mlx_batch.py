@@ -24,11 +24,13 @@ def model():
     return tiny_llama()
 
 
-@pytest.mark.parametrize("layout", [PaddedLayout, SerialLayout, SlotLayout])
-def test_rows_in_a_batch_write_what_they_write_alone(model, layout):
+@pytest.mark.parametrize(
+    ("layout", "runs_ahead"), [(PaddedLayout, True), (SerialLayout, False), (SlotLayout, False), (SlotLayout, True)]
+)
+def test_rows_in_a_batch_write_what_they_write_alone(model, layout, runs_ahead):
     """Requests join, grow, finish and are cancelled at random; the others never notice."""
     dice = random.Random(3)
-    batch = make_batch(model, layout(model))
+    batch = make_batch(model, layout(model), runs_ahead=runs_ahead)
     engine = make_engine(batch, SchedulerLimits(max_num_seqs=4, max_chunk=256))
     wanted, answers = {}, {}
     for number in range(16):
@@ -78,8 +80,9 @@ def test_prompt_then_prompt_with_its_answer_then_the_same_again(model):
         assert answers[name].last.num_cached_tokens == len(longer) - 1
 
 
-def test_the_next_turn_reuses_the_answer_to_the_token(model):
-    engine = make_engine(make_batch(model), SchedulerLimits(max_chunk=256))
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_the_next_turn_reuses_the_answer_to_the_token(model, runs_ahead):
+    engine = make_engine(make_batch(model, runs_ahead=runs_ahead), SchedulerLimits(max_chunk=256))
     answers = {}
     engine.submit(submit("first", prompt_of(100), 20))
     drain(engine, answers)
@@ -144,11 +147,12 @@ def test_a_cache_without_room_changes_nothing_but_speed(model):
         assert answer.last.num_cached_tokens == 0
 
 
-def test_a_seed_gives_the_same_answer_alone_and_in_any_batch(model):
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_a_seed_gives_the_same_answer_alone_and_in_any_batch(model, runs_ahead):
     alone = make_engine(make_batch(model))
     alone.submit(submit("a", prompt_of(50), 12, SAMPLED))
     expected = drain(alone)["a"].token_ids
-    crowd = make_engine(make_batch(model))
+    crowd = make_engine(make_batch(model, runs_ahead=runs_ahead))
     for number in range(5):
         crowd.submit(submit(f"r{number}", prompt_of(20 + number, number), 12, SamplingParams(temperature=1.3)))
     crowd.submit(submit("a", prompt_of(50), 12, SAMPLED))

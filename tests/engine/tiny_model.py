@@ -63,6 +63,7 @@ def make_batch(
     max_bytes: int = 1 << 26,
     disk: Path | None = None,
     identity: str = "test",
+    runs_ahead: bool = False,
 ) -> MlxBatch:
     """A batch on the model; with `disk`, its prefix cache has a tier there."""
     codec = CacheCodec(lambda: make_prompt_cache(model))
@@ -71,7 +72,14 @@ def make_batch(
     prefix_cache = PrefixCache(identity, max_bytes, lower)
     steps = itertools.count()  # a clock by which every step takes as long, so that drafts are a matter of tokens only
     return MlxBatch(
-        model, info, layout or SlotLayout(model), codec, prefix_cache, VOCABULARY, clock=lambda: float(next(steps))
+        model,
+        info,
+        layout or SlotLayout(model),
+        codec,
+        prefix_cache,
+        VOCABULARY,
+        clock=lambda: float(next(steps)),
+        runs_ahead=runs_ahead,
     )
 
 
