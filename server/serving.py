@@ -15,6 +15,7 @@ from .errors import SettingsError, ShuttingDown
 from .models.catalog import ModelEntry, ModelKind, discover
 from .models.pool import ModelPool, Residency
 from .settings import ServeSettings
+from .settings.keys import nearest
 from .settings.model_store import ModelSettingsStore
 from .settings.values import size_in_bytes
 from .state_file import ServerState, published, reachable_url
@@ -40,6 +41,7 @@ def serve(settings: ServeSettings, model: str | None = None, engine_command: Eng
     with listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
         pool = make_pool(entries, engine_command or mlx_engine_command(settings), model_settings)
+        _warn_of_names(entries, model_settings)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
         if model is not None:
             wanted.add(pool.entry(model).id)
@@ -60,6 +62,16 @@ def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
         folders = ", ".join(map(str, settings.model_dirs))
         logger.warning("No models in %s. Add one with `omlx import FILE.gguf`, or choose a --model-dir", folders)
     return entries
+
+
+def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsStore) -> None:
+    """Say which settings name a model that is not there, and which alias a model's own name hides."""
+    ids = {entry.id for entry in entries}
+    for model_id, settings in model_settings.configured.items():
+        if model_id not in ids:
+            logger.warning("Settings of %r: no such model%s", model_id, nearest(model_id, ids))
+        if settings.alias in ids - {model_id}:
+            logger.warning("The alias %r of %s is another model's name, which goes first", settings.alias, model_id)
 
 
 def mlx_engine_command(settings: ServeSettings) -> EngineCommandFor:

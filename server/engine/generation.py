@@ -133,7 +133,8 @@ class Generator:
         Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
         promised to the client by then.
         """
-        record = RequestRecord(request.request_id, request.model, self._metrics)
+        model_id = self._pool.entry(request.model).id  # the client may know it by an alias
+        record = RequestRecord(request.request_id, model_id, self._metrics)
         text, prompt = await self._render(request)
         grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
         lease = await self._pool.lease(request.model)
