@@ -1,7 +1,8 @@
 """A scripted engine that follows the conversation: `python -m tests.e2e.talking_engine --script FILE --fd N`.
 
 The n-th answer of the script goes to the prompt that holds n earlier answers, so that neither a title asked for
-at the same time nor a request sent again takes an answer away. A prompt without tools gets the `aside`.
+at the same time nor a request sent again takes an answer away. A prompt without tools, or one that asks for a summary,
+gets the `aside`; where that stands in the prompt as a summary, the last answer follows.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from ..engine.scripted_batch import ScriptedBatch
 
 
 class Talk(msgspec.Struct):
-    """Everything in token ids; `turn` opens an answer in the prompt, `tools` is how a list of tools begins."""
+    """Everything in token ids; `turn` opens an answer in the prompt, `tools` is how a list of tools begins, and
+    `summary` stands where one is asked for."""
 
     answers: list[list[int]]
     aside: list[int]
     turn: list[int]
     tools: list[int]
+    summary: list[int]
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -37,8 +40,10 @@ class Talk(msgspec.Struct):
 
     def answer(self, prompt: list[int]) -> list[int]:
         text = _as_text(prompt)
-        if _as_text(self.tools) not in text:
+        if _as_text(self.tools) not in text or _as_text(self.summary) in text:
             return self.aside
+        if _as_text(self.aside[:-1]) in text:
+            return self.answers[-1]
         num_answered = text.count(_as_text(self.turn)) - 1
         return self.answers[min(num_answered, len(self.answers) - 1)]
 

@@ -21,8 +21,8 @@ MODEL = "scripted"
 KEY = "the-key-of-this-server"
 CONTEXT_WINDOW = 262_144
 """Wide: the model's tokens are bytes, and agents open with up to 90 KB."""
-ASIDE = "A word"
-"""What it says where no tools are offered: agents ask for titles."""
+ASIDE = "About words that commands print"
+"""What it says where no tools are offered: agents ask for titles, and Codex for a summary."""
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def main() -> None:
         aside=tokens(ASIDE + END_OF_TURN),
         turn=tokens("<|im_start|>assistant\n"),
         tools=tokens("\n<tools>\n"),
+        summary=tokens("CONTEXT CHECKPOINT COMPACTION"),
     )
     command = talk.command(home / "script.json")
     settings = ServeSettings(home=home, model_dirs=(folder,), port=0, api_key=KEY)

@@ -1,0 +1,115 @@
+"""Recorded sessions of real agents on a real engine: from the second turn on the prompt comes from the cache.
+
+What the model writes is given, so that the conversation goes on as it did; tokenizer, chat template, rendering, engine,
+model and cache are real. The model is tiny and random, of each kind that caches differ by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from omlx.server.dialects import anthropic_messages, openai_chat
+from omlx.server.dialects.openai_response_store import ResponseStore
+from omlx.server.dialects.openai_responses import ResponsesDialect
+from omlx.server.engine import mlx_batch
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.model_text import ModelText
+from omlx.server.models.catalog import discover
+
+from ..engine.driving import drain, make_engine
+from ..tiny_model import build_tiny_model, needs_embedded_model
+from .models import MODELS, batch_of
+from .recording import FOLDER, Turn, read_recording
+
+pytestmark = needs_embedded_model
+
+RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+WANTED = {"pi": 0.96}
+"""The share of each prompt that must come from the cache; Pi's prompts are short. 98 % for all others."""
+LESS = {("qwen", 3): 0.975}
+"""Turns where the agent itself changed what it had sent: Qwen Code, resumed, takes a reminder of the date out of its
+first message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A turn as the engine sees it."""
+
+    prompt: list[int]
+    boundaries: list[int]
+    answer: list[int]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> ModelText:
+    folder = tmp_path_factory.mktemp("models")
+    build_tiny_model(folder / "tiny")
+    (entry,) = discover([folder])
+    return ModelText.read(entry)
+
+
+@pytest.fixture(scope="module")
+def sessions(text: ModelText) -> dict[str, list[Step]]:
+    return {name: list(rendered(read_recording(FOLDER / f"{name}.jsonl"), text)) for name in RECORDINGS}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("agent", RECORDINGS)
+def test_from_the_second_turn_on_the_prompt_comes_from_the_cache(
+    agent: str, kind: str, sessions: dict[str, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = list(cached_shares(sessions[agent], kind, monkeypatch))
+    print(f"{agent}, {kind}: " + " ".join(f"{share:.2%}" for share in shares))
+
+    assert len(shares) > 4
+    assert shares[0] == 0
+    missed = [
+        f"turn {number}: {share:.2%}"
+        for number, share in enumerate(shares[1:], 1)
+        if share < LESS.get((agent, number), WANTED.get(agent, 0.98))
+    ]
+    assert missed == []
+
+
+def rendered(turns: list[Turn], text: ModelText) -> Iterator[Step]:
+    """Each turn as the server renders it; the tokens of its answer as the model writes them."""
+    dialects = {
+        "/v1/chat/completions": openai_chat,
+        "/v1/messages": anthropic_messages,
+        "/v1/responses": ResponsesDialect(ResponseStore()),
+    }
+    end = text.renderer.tokenizer.encode("<|im_end|>")
+    for number, turn in enumerate(turns):
+        request = dialects[turn.path].decode(json.dumps(turn.body).encode(), f"turn{number}").request
+        prompt = text.render(request)
+        yield Step(prompt.token_ids, prompt.boundaries, [*text.renderer.tokenizer.encode(turn.answer), *end])
+
+
+def cached_shares(steps: list[Step], kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
+    """Play the steps on a fresh engine; what part of each prompt it found in its cache."""
+    engine = make_engine(batch_of(MODELS[kind]()))
+    for number, step in enumerate(steps):
+        monkeypatch.setattr(mlx_batch, "sample", told(step.answer))
+        name = f"turn{number}"
+        engine.submit(
+            Submit(
+                name,
+                step.prompt,
+                len(step.answer),
+                stop_token_ids=step.answer[-1:],
+                boundaries=step.boundaries,
+            )
+        )
+        answer = drain(engine)[name]
+        assert answer.token_ids[: len(step.answer) - 1] == step.answer[:-1]
+        yield answer.last.num_cached_tokens / len(step.prompt)
+
+
+def told(token_ids: list[int]) -> Callable[[object, list[object]], list[int]]:
+    """In place of the sampler: the next of the tokens, whatever the model would have liked."""
+    rest = iter(token_ids)
+    return lambda _, samplers: [next(rest) for _ in samplers]
