@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from .cli_key import key_command
 from .cli_options import (
     force_option,
     is_terminal,
@@ -116,7 +117,7 @@ def launch_command(
         plan = aim.plan(force=force, persist=persist)
         wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
     if not runs:
-        _show(plan, aim.has_own_key, as_lines=print_env, as_json=as_json)
+        _show(plan, aim.has_key, as_lines=print_env, as_json=as_json)
     if wiring is not None:
         wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
     if runs:
@@ -147,11 +148,11 @@ def _listed_or_picked(machine: Machine, *, is_list: bool, as_json: bool, yes: bo
     return None
 
 
-def _show(plan: LaunchPlan, has_own_key: bool, *, as_lines: bool, as_json: bool) -> None:
+def _show(plan: LaunchPlan, has_key: bool, *, as_lines: bool, as_json: bool) -> None:
     from .showing_plan import plan_json, plan_shell, plan_text
 
     if as_lines:
-        click.echo(plan_shell(plan, has_own_key))
+        click.echo(plan_shell(plan, has_key))
     else:
         click.echo(plan_json(plan) if as_json else plan_text(plan))
 
@@ -191,6 +192,7 @@ def status_command(url: str | None, as_json: bool) -> None:
 commands.add_command(wire_command)
 commands.add_command(restore_command)
 commands.add_command(wired_command)
+commands.add_command(key_command)
 
 
 def main() -> None:

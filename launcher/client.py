@@ -72,6 +72,13 @@ class ServerClient:
         # A proxy from the environment must not stand between this machine and itself.
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not is_loopback(url))
         self.url = url
+        self.api_key = api_key
+
+    def use_key(self, api_key: str | None) -> None:
+        """Speak with this key from now on; None leaves the one there is."""
+        if api_key:
+            self._http.headers["authorization"] = f"Bearer {api_key}"
+            self.api_key = api_key
 
     def close(self) -> None:
         self._http.close()
@@ -111,7 +118,10 @@ class ServerClient:
 
 def _refusal(response: httpx.Response, where: str) -> ServerError:
     if response.status_code in (401, 403):
-        return BadAnswer(f"{where} wants a key (HTTP {response.status_code}); set OMLX_API_KEY to the server's key")
+        return BadAnswer(
+            f"{where} wants a key (HTTP {response.status_code}); set OMLX_API_KEY to the server's key; "
+            "`omlx key new NAME` makes one, on the server's machine"
+        )
     return BadAnswer(f"{where} answered HTTP {response.status_code}: {response.text[:200]}")
 
 

@@ -4,6 +4,7 @@
     ├── UnknownAgent             1    names the agents there are
     ├── AgentMissing             1    says how to install it
     ├── ModelError               1    unknown model, or a choice only the user can make
+    ├── KeyNameError             1    a name that has a key already, has none, or can have none
     ├── WindowTooSmall           1    the agent cannot work in this model's window
     ├── StateError               1    a file of ours under the omlx home is unreadable
     ├── DocumentError            1    a text is not valid in its dialect; knows line and column
@@ -43,6 +44,10 @@ class AgentMissing(LauncherError):
 
 
 class ModelError(LauncherError):
+    pass
+
+
+class KeyNameError(LauncherError):
     pass
 
 

@@ -47,10 +47,11 @@ class Aim:
     integration: Integration
     target: Target
     surroundings: Surroundings
+    is_key_in_shell: bool
 
     @property
-    def has_own_key(self) -> bool:
-        """Whether the key is the user's, and not a random one of this launch."""
+    def has_key(self) -> bool:
+        """Whether the key opens something, and isn't a random one for a server that asks for none."""
         return bool(self.surroundings.environ.get(KEY_VARIABLE))
 
     def plan(self, *, force: bool, persist: bool) -> LaunchPlan:
@@ -74,7 +75,7 @@ def taken_aim(
     """
     integration = find_agent(request.agent)
     home = machine.omlx_home
-    with reached(machine, request.url, report, may_start=may_start) as client:
+    with reached(machine, request.url, integration.name, report, may_start=may_start) as client:
         models = client.models()
         chosen = choose(models, request.wanted, read_last_models(home).get(integration.name), pick)
         target = Target(
@@ -84,17 +85,17 @@ def taken_aim(
             sonnet=chosen.sonnet,
             haiku=chosen.haiku,
             models=models,
-            api_key=machine.environ.get(KEY_VARIABLE) or new_launch_key(),
+            api_key=client.api_key or new_launch_key(),
         )
         surroundings = Surroundings(
-            environ=machine.environ,
+            environ=dict(machine.environ) | ({KEY_VARIABLE: client.api_key} if client.api_key else {}),
             home=machine.user_home,
             directory=machine.directory,
             run_directory=home.run_directory(integration.name),
             arguments=request.arguments,
             read=read_text,
         )
-        yield Aim(integration, target, surroundings)
+        yield Aim(integration, target, surroundings, is_key_in_shell=bool(machine.environ.get(KEY_VARIABLE)))
         if loads:
             wait_until_loaded(client, [tier.name for tier in target.tiers], report)
 

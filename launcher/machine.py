@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from .address import ServerAddress, resolve
+from .address import ServerAddress, is_loopback, normalised, resolve
 from .state import OmlxHome, read_server_state
 
 
@@ -19,6 +20,15 @@ class Machine:
     @property
     def omlx_home(self) -> OmlxHome:
         return OmlxHome.of(self.environ, self.user_home)
+
+    def is_own_server(self, url: str) -> bool:
+        """Whether the server at `url` is the one that runs from our home, and so takes the keys of our home."""
+        state = read_server_state(self.omlx_home)
+        if state is None:
+            return False
+        own = normalised(state.url, "the server's state file")
+        is_local = is_loopback(url) and is_loopback(own) and urlsplit(url).scheme == "http"
+        return url == own or (is_local and urlsplit(url).port == urlsplit(own).port)
 
     def resolve(self, url: str | None) -> ServerAddress:
         return resolve(url, self.environ, lambda: read_server_state(self.omlx_home))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from ..integrations.spec import KEY_VARIABLE, Model
+from ..integrations.spec import Model
 from .address import ServerAddress, is_loopback
 from .client import Health, ServerClient
+from .keys import access_key
 from .machine import Machine
 from .probe import ProbeResult, make_probes, run_probes
 from .selection import Wanted, choose
@@ -34,9 +35,9 @@ class Status:
 
 def probe_server(machine: Machine, url: str | None, model: str | None, report: Callable[[str], None]) -> Probed:
     """Raises ServerError where the server is not even there, ModelError where the model is open."""
-    status = ask_status(machine, url)
+    key = access_key(machine, machine.resolve(url).url, "probe", may_make=True)
+    status = ask_status(machine, url, key)
     chosen = choose(status.models, Wanted(model), last_used=None, pick=None).model
-    key = machine.environ.get(KEY_VARIABLE)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     base_url = status.address.url
     timeout = httpx.Timeout(_SILENCE_SECONDS, connect=5.0)
@@ -45,10 +46,10 @@ def probe_server(machine: Machine, url: str | None, model: str | None, report: C
     return Probed(base_url, chosen.name, results)
 
 
-def ask_status(machine: Machine, url: str | None) -> Status:
+def ask_status(machine: Machine, url: str | None, key: str | None = None) -> Status:
     """Raises ServerDown, BadAnswer."""
     address = machine.resolve(url)
-    client = ServerClient(address.url, machine.environ.get(KEY_VARIABLE))
+    client = ServerClient(address.url, key or access_key(machine, address.url, "status", may_make=True))
     try:
         return Status(address, client.health(), client.models())
     finally:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from ..integrations.spec import KEY_VARIABLE
 from .address import ServerAddress, is_loopback
 from .client import ServerClient
 from .errors import ServerDown
+from .keys import access_key
 from .machine import Machine
 from .starting import SERVE_COMMAND, start_server, stop_server
 
@@ -17,24 +17,26 @@ from .starting import SERVE_COMMAND, start_server, stop_server
 def reached(
     machine: Machine,
     url: str | None,
+    name: str,
     report: Callable[[str], None],
     *,
     may_start: bool,
     command: Sequence[str] = SERVE_COMMAND,
 ) -> Iterator[ServerClient]:
-    """A client, for the time of the block, of a server that answers. Raises ServerError.
+    """A client, for the time of the block, of a server that answers; it speaks with `name`'s key. Raises ServerError.
 
     Where nobody named one, a server that is down is started; it is ended again where the block raises.
     """
     address = machine.resolve(url)
-    key = machine.environ.get(KEY_VARIABLE)
-    with closing(ServerClient(address.url, key)) as client:
+    with closing(ServerClient(address.url)) as client:
         if _is_up(client, address, may_start=may_start):
+            client.use_key(access_key(machine, client.url, name, may_make=may_start))
             yield client
             return
     state = start_server(machine.omlx_home, machine.environ, report, command)
     try:
-        with closing(ServerClient(state.url, key)) as client:
+        with closing(ServerClient(state.url)) as client:
+            client.use_key(access_key(machine, client.url, name, may_make=True))
             yield client
     except BaseException:
         stop_server(state)

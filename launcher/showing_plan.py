@@ -51,11 +51,11 @@ def plan_json(plan: LaunchPlan) -> str:
     )
 
 
-def plan_shell(plan: LaunchPlan, has_own_key: bool) -> str:
+def plan_shell(plan: LaunchPlan, has_key: bool) -> str:
     """Lines for a POSIX shell that wire it as the launch would, and the command as a comment.
 
-    The key isn't printed: it is in the user's environment already, or the server asks for none. A variable that holds
-    another secret of the user's is a comment: with its mask it would be wrong, and without it the secret would be out.
+    The key isn't printed: it is in the user's environment or keychain already, or the server asks for none. A variable
+    that holds another secret of the user's is a comment: masked it would be wrong, and in clear it would be out.
     """
     masked = _Masker.of(plan)
     key = plan.environment[KEY_VARIABLE]
@@ -64,7 +64,7 @@ def plan_shell(plan: LaunchPlan, has_own_key: bool) -> str:
         if plan.environment[name] != key:
             line = f"export {name}={shlex.quote(value)}"
             lines.append(line if value == plan.environment[name] else f"# holds a secret of yours: {line}")
-    if not has_own_key:
+    if not has_key:
         lines.append(f"export {KEY_VARIABLE}=none")
     lines += [
         f'export {name}="${KEY_VARIABLE}"'

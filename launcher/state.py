@@ -64,7 +64,7 @@ def read_server_state(home: OmlxHome) -> ServerState | None:
         raise StateError(
             f"{home.server_state} does not parse ({error}); stop the server and delete that file"
         ) from error
-    return state if _is_alive(state.pid) else None
+    return state if is_alive(state.pid) else None
 
 
 def read_last_models(home: OmlxHome) -> dict[str, str]:
@@ -100,7 +100,8 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

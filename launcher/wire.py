@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from ..integrations.spec import Edit, RunFile
+from ..integrations.spec import KEY_VARIABLE, Edit, RunFile
 from . import journal
 from .documents import Set
 from .errors import LauncherError
@@ -41,7 +41,7 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
         raise LauncherError(
             f"{integration.title} keeps no such settings in a file; use `omlx launch {integration.name}`"
         )
-    warnings = check_window(integration, aim.target, force=force)
+    warnings = (*check_window(integration, aim.target, force=force), *_key_warnings(aim))
     # Files that stay, apart from those of single launches, which are swept.
     surroundings = replace(aim.surroundings, run_directory=home.wired_directory(integration.name))
     edits = tuple(map(_journalled, integration.edits(aim.target, surroundings)))
@@ -60,6 +60,13 @@ def wired_rows(wired: Sequence[journal.Wired]) -> list[tuple[str, str, str, str]
         (entry.agent, str(entry.path), f"{entry.since:%Y-%m-%d %H:%M}", ", ".join(entry.values) or "the whole file")
         for entry in wired
     ]
+
+
+def _key_warnings(aim: Aim) -> tuple[str, ...]:
+    if not aim.has_key or aim.is_key_in_shell:
+        return ()
+    name, title = aim.integration.name, aim.integration.title
+    return (f"the server asks for a key: set {KEY_VARIABLE} where {title} starts; `omlx key new {name}` makes one",)
 
 
 def _journalled(edit: Edit | RunFile) -> FileEdit | WholeFile:

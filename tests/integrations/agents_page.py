@@ -15,8 +15,9 @@ The wiring gives the agent the server's address, a key, a model for every tier i
 that the server states. Approvals and sandboxes are never touched, and no model goes by a name that is not its own.
 
 The key stands in the agent's environment as `OMLX_API_KEY`, and the agent is told to read it there; no argument and no
-file holds it. It is your own `OMLX_API_KEY` where that is set, else a random one, since a server without a key asks for
-none. A proxy in the environment is bypassed for the way to the server.
+file holds it. It is your own `OMLX_API_KEY` where that is set, else the agent's own key, which `omlx key new AGENT`
+makes, else one that ends with the launch; where the server asks for none, a random word. A proxy in the environment is
+bypassed for the way to the server.
 
 This page is made from the modules in `integrations/`, and a test keeps it so.
 """

@@ -52,7 +52,7 @@ def test_a_server_started_in_vain_is_ended_again(
     pids: list[int] = []
 
     def refuse() -> None:
-        with reached(machine, None, lambda _: None, may_start=True, command=command):
+        with reached(machine, None, "pi", lambda _: None, may_start=True, command=command):
             pids.append(started(home).pid)
             raise error
 
@@ -64,7 +64,7 @@ def test_a_server_started_in_vain_is_ended_again(
 
 @pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 def test_a_server_that_is_used_goes_on(machine: Machine, home: OmlxHome, command: list[str]):
-    with reached(machine, None, lambda _: None, may_start=True, command=command):
+    with reached(machine, None, "pi", lambda _: None, may_start=True, command=command):
         pass
     pid = started(home).pid
     os.kill(pid, 9)
@@ -76,7 +76,7 @@ def test_nothing_is_started_where_it_may_not_be(machine: Machine, tmp_path: Path
     marker = tmp_path / "ran"
     with (
         pytest.raises(ServerDown, match="start it with `omlx serve`"),
-        reached(machine, None, lambda _: None, may_start=False, command=["/usr/bin/touch", str(marker)]),
+        reached(machine, None, "pi", lambda _: None, may_start=False, command=["/usr/bin/touch", str(marker)]),
     ):
         pass
     assert not marker.exists()

@@ -1,0 +1,138 @@
+"""`omlx key`: the keys that open the server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .cli_options import is_terminal, json_option, this_machine
+
+if TYPE_CHECKING:
+    from .secrets import KeyStore
+
+_file_consent = click.option("--yes", is_flag=True, help="Where there is no keychain, keep it in a private file.")
+
+
+@click.group("key", short_help="Make, list and end the keys that open the server.")
+def key_command() -> None:
+    """One key for each agent. The server knows their hashes alone; yours are in the system's keychain.
+
+    As soon as there is a key, the server on this machine answers nobody without one. `omlx launch AGENT` uses the
+    agent's, or one that ends with the agent.
+    """
+
+
+@key_command.command("new")
+@click.argument("name")
+@_file_consent
+@json_option
+def new_command(name: str, yes: bool, as_json: bool) -> None:
+    """Make a key for NAME, such as an agent's name. It is printed this once."""
+    from datetime import UTC, datetime
+
+    from .keys import lasting_keys, new_key
+
+    home = this_machine().omlx_home.root
+    key = new_key(home, name, datetime.now(UTC))
+    if len(lasting_keys(home)) == 1:
+        click.echo("The server on this machine now asks for a key.", err=True)
+    _hand_over(name, key, yes=yes, as_json=as_json)
+
+
+@key_command.command("rotate")
+@click.argument("name")
+@_file_consent
+@json_option
+def rotate_command(name: str, yes: bool, as_json: bool) -> None:
+    """Make a new key for NAME; the old one opens nothing from now on."""
+    from datetime import UTC, datetime
+
+    from .keys import rotate_key
+
+    key = rotate_key(this_machine().omlx_home.root, name, datetime.now(UTC))
+    _hand_over(name, key, yes=yes, as_json=as_json)
+
+
+@key_command.command("revoke")
+@click.argument("name")
+@json_option
+def revoke_command(name: str, as_json: bool) -> None:
+    """End NAME's key, and those of its launches that still run."""
+    from .errors import SecretsError
+    from .keys import lasting_keys, revoke_key
+
+    home = this_machine().omlx_home.root
+    revoke_key(home, name)
+    try:
+        _store().remove(name)
+    except SecretsError as error:
+        click.echo(f"omlx: your copy of it stays, and opens nothing: {error}", err=True)
+    click.echo(json.dumps({"name": name, "revoked": True}) if as_json else f"Revoked {name}.")
+    if not lasting_keys(home):
+        click.echo("No key is left: a server on this machine that has no OMLX_API_KEY asks for none.", err=True)
+
+
+@key_command.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """List the keys: whose, the last four characters, since when, and until when those of launches hold."""
+    from .keys import read_keys
+    from .terminal import columns
+
+    keys = read_keys(this_machine().omlx_home.root)
+    if as_json:
+        listed = [
+            {
+                "name": key.name,
+                "last4": key.last4,
+                "created": key.created.isoformat(),
+                "expires": key.expires and key.expires.isoformat(),
+            }
+            for key in keys
+        ]
+        click.echo(json.dumps(listed, indent=2))
+    elif keys:
+        rows = [
+            (
+                key.name,
+                f"…{key.last4}",
+                f"{key.created.astimezone():%Y-%m-%d %H:%M}",
+                "it is revoked" if key.expires is None else "its launch ends",
+            )
+            for key in keys
+        ]
+        click.echo(columns([("NAME", "KEY", "SINCE", "UNTIL"), *rows]))
+    else:
+        click.echo("There are no keys.", err=True)
+
+
+def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
+    """Keep the user's copy, and print it this once."""
+    from .errors import SecretsError
+    from .review import confirm
+
+    def consent(file: Path) -> bool:
+        return yes or (is_terminal() and confirm(f"There is no keychain. Keep the key in {file}?", input))
+
+    try:
+        place = _store().put(name, key, consent)
+    except SecretsError as error:
+        place = None
+        click.echo(f"omlx: the key is kept nowhere: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps({"name": name, "key": key, "last4": key[-4:], "kept_in": place}, indent=2))
+        return
+    click.echo(key)
+    if place is not None:
+        click.echo(f"It is kept in {place}, and is not shown again.", err=True)
+
+
+def _store() -> KeyStore:
+    from .secrets import KeyStore, system_keychain
+
+    machine = this_machine()
+    keychain = system_keychain(machine.environ, is_terminal())
+    return KeyStore(machine.omlx_home.root, machine.environ, keychain)

@@ -1,0 +1,180 @@
+"""Keys: made, used, ended; and what the launcher writes is what the server reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from omlx.launcher.cli import commands
+from omlx.launcher.errors import KeyNameError, StateError
+from omlx.launcher.keys import access_key, key_file, launch_key, new_key, read_keys, revoke_key, rotate_key
+from omlx.launcher.machine import Machine
+from omlx.launcher.state import write_private
+from omlx.server.api.keys import ServerKeys
+
+from .fake_server import FakeServer
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+OWN_SERVER = "http://127.0.0.1:8123"
+NO_KEYCHAIN = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+
+Omlx = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home" / ".omlx"
+
+
+@pytest.fixture
+def omlx(home: Path) -> Omlx:
+    """Runs `omlx` in this process, without a keychain."""
+
+    def run(*arguments: str, **variables: str) -> Result:
+        environ = {"HOME": str(home.parent), "OMLX_API_KEY": "", "OMLX_URL": "", **NO_KEYCHAIN, **variables}
+        return CliRunner().invoke(commands, arguments, env=environ)
+
+    return run
+
+
+def serve_here(home: Path, url: str) -> None:
+    """The state file of a server that runs from this home."""
+    state = {"pid": os.getpid(), "host": "127.0.0.1", "port": 1, "url": url, "instance_id": "x"}
+    write_private(home / "run" / "server.json", json.dumps(state))
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_server_takes_a_new_key_and_keeps_only_its_hash(home: Path):
+    key = new_key(home, "claude", NOW)
+    assert key.startswith("sk-omlx-")
+    assert len(key) == len("sk-omlx-") + 43
+    assert stat.S_IMODE(key_file(home).stat().st_mode) == 0o600
+    assert key not in key_file(home).read_text()
+    (known,) = read_keys(home)
+    assert (known.name, known.last4, known.created) == ("claude", key[-4:], NOW)
+    server = ServerKeys(file=key_file(home))
+    assert [server.accepts(given) for given in (key, "", key[:-1])] == [True, False, False]
+
+
+def test_a_rotated_or_revoked_key_opens_nothing(home: Path):
+    server = ServerKeys(file=key_file(home), may_be_open=False)
+    old, running = new_key(home, "pi", NOW), launch_key(home, "pi", datetime.now(UTC))
+    new = rotate_key(home, "pi", NOW)
+    assert [server.accepts(key) for key in (old, new, running)] == [False, True, True]
+    revoke_key(home, "pi")
+    assert [server.accepts(key) for key in (new, running)] == [False, False]
+
+
+def test_names_are_held_to(home: Path):
+    new_key(home, "pi", NOW)
+    for name in ("", "Pi", "../pi", "a" * 65):
+        with pytest.raises(KeyNameError, match="is no name for a key"):
+            new_key(home, name, NOW)
+    with pytest.raises(KeyNameError, match="omlx key rotate pi"):
+        new_key(home, "pi", NOW)
+    for end in (revoke_key, lambda home, name: rotate_key(home, name, NOW)):
+        with pytest.raises(KeyNameError, match="there is no key 'claude'; there are: pi"):
+            end(home, "claude")
+
+
+def test_a_file_that_is_not_ours_is_refused_and_left(home: Path):
+    home.mkdir(parents=True)
+    key_file(home).write_text("{")
+    with pytest.raises(StateError, match="not what omlx wrote"):
+        new_key(home, "pi", NOW)
+    assert key_file(home).read_text() == "{"
+
+
+def test_a_launchs_key_ends_with_its_process(home: Path):
+    now = datetime.now(UTC)
+    key = launch_key(home, "pi", now)
+    file = key_file(home)
+    file.write_text(file.read_text().replace(str(os.getpid()), str(ended_process())))
+    other = launch_key(home, "claude", now)
+    assert [known.last4 for known in read_keys(home)] == [other[-4:]]
+    assert key != other
+    assert launch_key(home, "pi", now + timedelta(days=31))
+    assert len(read_keys(home)) == 1
+
+
+def test_a_server_that_asks_for_no_key_gets_none(machine: Machine):
+    serve_here(machine.omlx_home.root, OWN_SERVER)
+    assert access_key(machine, OWN_SERVER, "pi", may_make=True) is None
+    assert not key_file(machine.omlx_home.root).exists()
+
+
+def test_a_launch_has_the_users_key_else_its_agents_else_one_of_its_own(machine: Machine, omlx: Omlx):
+    home = machine.omlx_home.root
+    machine = replace(machine, environ={**machine.environ, **NO_KEYCHAIN})
+    serve_here(home, OWN_SERVER)
+    agents = omlx("key", "new", "pi", "--yes").stdout.strip()
+    assert access_key(machine, OWN_SERVER, "pi", may_make=False) == agents
+    assert access_key(machine, OWN_SERVER, "claude", may_make=False) is None
+    made = access_key(machine, OWN_SERVER, "claude", may_make=True)
+    assert made is not None
+    assert ServerKeys(file=key_file(home)).accepts(made)
+    shell = replace(machine, environ={**machine.environ, "OMLX_API_KEY": "mine"})
+    assert access_key(shell, OWN_SERVER, "pi", may_make=True) == "mine"
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.7:8123", "http://127.0.0.1:1234", "https://127.0.0.1:8123"])
+def test_no_key_of_this_home_goes_to_another_server(machine: Machine, omlx: Omlx, url: str):
+    serve_here(machine.omlx_home.root, OWN_SERVER)
+    assert omlx("key", "new", "pi", "--yes").exit_code == 0
+    assert access_key(machine, url, "pi", may_make=True) is None
+    assert access_key(machine, "http://localhost:8123", "pi", may_make=True) is not None
+
+
+def test_the_command_prints_a_key_once_and_lists_its_end_alone(omlx: Omlx, home: Path):
+    made = omlx("key", "new", "pi", "--yes")
+    key = made.stdout.strip()
+    assert "now asks for a key" in made.stderr
+    assert f"kept in {home / 'keys' / 'keys.json'}" in made.stderr
+    listed = omlx("key", "list").stdout
+    assert f"…{key[-4:]}" in listed
+    assert key not in listed
+    (one,) = json.loads(omlx("key", "list", "--json").stdout)
+    assert (one["name"], one["last4"], one["expires"]) == ("pi", key[-4:], None)
+    rotated = json.loads(omlx("key", "rotate", "pi", "--yes", "--json").stdout)
+    assert rotated["key"] != key
+    revoked = omlx("key", "revoke", "pi")
+    assert (revoked.exit_code, revoked.stdout) == (0, "Revoked pi.\n")
+    assert "No key is left" in revoked.stderr
+    assert "There are no keys" in omlx("key", "list").stderr
+    assert not (home / "keys" / "keys.json").exists()
+
+
+def test_without_a_keychain_and_consent_the_key_is_printed_and_kept_nowhere(omlx: Omlx, home: Path):
+    made = omlx("key", "new", "pi", "--json")
+    assert (made.exit_code, json.loads(made.stdout)["kept_in"]) == (0, None)
+    assert "the key is kept nowhere" in made.stderr
+    assert not (home / "keys").exists()
+
+
+def test_a_launch_speaks_with_its_agents_key_and_shows_it_nowhere(omlx: Omlx, home: Path, server: FakeServer):
+    server.serve_models({"id": "m", "max_model_len": 131_072})
+    serve_here(home, server.url)
+    key = omlx("key", "new", "pi", "--yes").stdout.strip()
+    shown = [omlx("launch", "pi", *options) for options in (["--dry-run"], ["--dry-run", "--json"], ["--print-env"])]
+    assert [result.exit_code for result in shown] == [0, 0, 0], shown[0].output
+    assert server.requests[-1].headers["authorization"] == f"Bearer {key}"
+    assert not [result for result in shown if key in result.output]
+    assert "OMLX_API_KEY=none" not in shown[2].output
+    wired = omlx("wire", "pi", "--dry-run")
+    assert "set OMLX_API_KEY where Pi starts" in wired.stderr
+    assert "$OMLX_API_KEY" in wired.stdout
