@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..e2e.embedded import import_embedded_model
 from .measure import measure
-from .report import page, rows, table
+from .overhead import write
+from .report import rows, section, table
 from .servers import mlx_lm, omlx
 
 _ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2, help="requests a round")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--at-least", type=float, default=0.0, help="exit 1 where a ratio is below this")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
     options = parser.parse_args()
     model = import_embedded_model()
     contenders = [omlx(model), mlx_lm(model)]
@@ -30,8 +31,7 @@ def main() -> int:
     printed = table(found, contenders)
     print(printed)
     if options.write:
-        text = page(printed, model.name, options.rounds, options.requests, options.max_tokens)
-        (_ROOT / "docs" / "performance.md").write_text(text)
+        write(section(printed, model.name, options.rounds, options.requests, options.max_tokens))
     slow = [row.name for row in found if row.ratio < options.at_least]
     if slow:
         print(f"below {options.at_least}: {', '.join(slow)}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -45,11 +46,11 @@ def table(found: list[Row], contenders: list[Contender]) -> str:
     return "\n".join(lines)
 
 
-def page(printed: str, model: str, rounds: int, requests: int, max_tokens: int) -> str:
-    """docs/performance.md."""
-    return f"""# Performance
+def section(printed: str, model: str, rounds: int, requests: int, max_tokens: int) -> str:
+    """The part of docs/performance.md that `make bench` writes."""
+    return f"""## Beside mlx_lm.server
 
-Written by `make bench ARGS=--write`; run it on your own machine, since only figures of one run compare.
+`make bench ARGS=--write`, {datetime.now(UTC):%Y-%m-%d}. Run it on your own machine: only figures of one run compare.
 
 {printed}
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -60,9 +61,14 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
     """Start the server, wait for its first answer, and end it in any case."""
     port = _free_port()
     command = [part.replace("{port}", str(port)) for part in contender.argv]
-    with log.open("ab") as sink, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+    with (
+        log.open("ab") as sink,
+        tempfile.TemporaryDirectory() as home,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client,
+    ):
+        environment = {**contender.environment, "OMLX_HOME": home}  # no prefix of an earlier run on disk
         began = time.perf_counter()
-        process = subprocess.Popen(command, env=dict(contender.environment), stdout=sink, stderr=sink)
+        process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
         try:
             _wait_for_answer(client, contender, process, log)
             yield Running(contender, client, time.perf_counter() - began)
