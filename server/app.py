@@ -9,7 +9,6 @@ from functools import lru_cache
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
-from litestar.types import ASGIApp
 
 from .api import completions, health, messages, models, openapi, responses
 from .api.context import Context
@@ -36,7 +35,7 @@ def create_app(
     pool: ModelPool[EngineProcess],
     instance_id: str,
     model_settings: ModelSettingsStore | None = None,
-) -> ASGIApp:
+) -> Guard:
     """The application. Its lifespan listens to the preloaded engines, and ends all engines.
 
     `model_settings` are those of the settings' file unless given.
