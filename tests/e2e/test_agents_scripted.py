@@ -11,7 +11,7 @@ import pytest
 from .agent_cases import ANSWERS, CASES, PROMPT, WORDS, AgentCase
 from .harness import Outcome, make_bench
 from .recording_proxy import Exchange
-from .talking_server import KEY, MODEL
+from .talking_server import CONTEXT_WINDOW, KEY, MODEL
 
 pytestmark = pytest.mark.e2e
 
@@ -34,6 +34,8 @@ def test_the_agent_runs_what_the_model_calls_and_comes_to_an_answer(case: AgentC
     assert [word in turns[1].request for word in WORDS[:2]] == [True, False]
     assert [word in turns[2].request for word in WORDS[:2]] == [True, True]
     assert outcome.server_exit_code == 0, outcome.server_log
+    told = [path.read_text() for path in (tmp_path / "home/.omlx/run" / case.name).rglob("*") if path.is_file()]
+    assert all(str(CONTEXT_WINDOW) in text for text in told), "the agent's file of this run names the window"
 
 
 def play(case: AgentCase, folder: Path, *launches: list[str]) -> Outcome:
