@@ -9,6 +9,7 @@ import contextlib
 import copy
 import fcntl
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from ..requests import Json
 from .values import FILE_VERSION
 
 _MAX_BYTES = 4 << 20
+_MAX_DEPTH = 64
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 KeyPath = tuple[str, ...]
@@ -78,7 +80,7 @@ def read_document(path: Path) -> Document:
 
 def parse_document(path: Path, text: str) -> Document:
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         reason = f"{error.msg}, column {error.colno}"
         raise SettingsError(f"{path}:{error.lineno}: is not valid JSON ({reason}); correct that line") from None
@@ -95,9 +97,9 @@ def write_document(document: Document) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(document.content, file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            text = json.dumps(document.content, indent=2, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))  # so half a surrogate pair is JSON's escape again
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -129,6 +131,13 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON's")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is larger than any number")
+    return number
+
+
 def _remove(section: dict[str, Json], path: KeyPath) -> None:
     name, *rest = path
     inner = section.get(name)
@@ -150,6 +159,8 @@ def _key_lines(path: Path, text: str) -> dict[KeyPath, int]:
         if token in ("{", "["):
             opened.append(token)
             keys.append("")
+            if len(opened) > _MAX_DEPTH:
+                raise SettingsError(f"{path}:{line}: more than {_MAX_DEPTH} levels deep, which no settings are")
         elif token in ("}", "]"):
             opened.pop()
             keys.pop()

@@ -50,7 +50,10 @@ class Key:
             converted = msgspec.convert(value, self.type, strict=strict)
         except msgspec.ValidationError as error:
             raise SettingsError(f"{self.name} is {value!r}: {_expectation(str(error))}") from None
-        return msgspec.json.decode(msgspec.json.encode(converted))
+        try:
+            return msgspec.json.decode(msgspec.json.encode(converted))
+        except UnicodeEncodeError:
+            raise SettingsError(f"{self.name} is {value!r}: it holds what is no Unicode text") from None
 
     def parse(self, text: str) -> Json:
         """The value that a variable or an argument spells: JSON, or the plain text. Raises `SettingsError`."""

@@ -25,14 +25,15 @@ def _one_of(names: list[str]) -> str:
 
 
 Size: TypeAlias = (
-    Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$", examples=["50GB"])]
+    Annotated[int, Meta(ge=0, le=1 << 62)]
+    | Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]+)? ?([KMGT]i?)?B$", examples=["50GB"])]
 )
 """Bytes: a number, or a text such as "50GB" or "1.5 GiB"."""
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f](.*[^\s])?$")]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-Tokens: TypeAlias = Annotated[int, Meta(ge=1)]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 30)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=10**9)]
 ToolParser: TypeAlias = Annotated[str, Meta(pattern=_one_of([each.name for each in TOOL_FORMATS]))]
 ReasoningParser: TypeAlias = Annotated[str, Meta(pattern=_one_of([each.name for each in reasoning.FORMATS]))]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
@@ -56,7 +57,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[Size, Meta(description="The largest request body")] = 64 << 20
     heartbeat_seconds: Annotated[Seconds, Meta(description="How long a stream may be silent")] = 10.0
     shutdown_grace_seconds: Annotated[
-        float, Meta(ge=0, description="How long open requests may go on after the server was told to stop")
+        float, Meta(ge=0, le=10**9, description="How long open requests may go on after the server was told to stop")
     ] = 1.0
 
 
@@ -73,7 +74,9 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
     max_num_seqs: Annotated[int, Meta(ge=1, le=4096, description="Requests a model answers at once")] = 16
-    max_num_waiting: Annotated[int, Meta(ge=0, description="Requests that may wait; more are refused with 503")] = 256
+    max_num_waiting: Annotated[
+        int, Meta(ge=0, le=1 << 20, description="Requests that may wait; more are refused with 503")
+    ] = 256
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
@@ -91,7 +94,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         Meta(description="For requests that name none, as the five below; none means what the model's maker says"),
     ] = None
     top_p: Annotated[Share | None, Meta(description="Likeliest tokens kept, by their sum")] = None
-    top_k: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Likeliest tokens kept; 0 keeps all")] = None
+    top_k: Annotated[
+        Annotated[int, Meta(ge=0, le=1 << 30)] | None, Meta(description="Likeliest tokens kept; 0 keeps all")
+    ] = None
     min_p: Annotated[Share | None, Meta(description="Tokens kept, against the likeliest")] = None
     repetition_penalty: Annotated[
         Annotated[float, Meta(gt=0, le=100)] | None, Meta(description="Above 1 discourages what was written before")

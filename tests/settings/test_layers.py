@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from omlx.server.errors import SettingsError
 from omlx.server.parsers import reasoning
@@ -20,6 +22,7 @@ from omlx.server.settings.values import size_in_bytes
 
 from .settings_page import settings_page
 
+NAMES = st.sampled_from(["version", "server", "cache", "models", "port", "host", "m", "alias", "top_p", "ram_bytes"])
 FILE = Path("/omlx/settings.json")
 TEXT = """{
   "version": 1,
@@ -45,10 +48,10 @@ def test_each_layer_wins_over_the_one_below_and_is_named():
 def test_the_values_become_what_the_server_runs_with():
     text = '{"server": {"max_body_bytes": "1 MiB", "model_dirs": ["more"]}, "cache": {"folder": "/fast"}}'
     configuration = layered(parse_document(FILE, text), {"OMLX_SHUTDOWN_GRACE_SECONDS": "0"}, {"server.port": "0"})
-    settings = ServeSettings.of(configuration, Path("/omlx"), "")
-    assert settings.model_dirs == (Path("/omlx/more"),)
-    assert (settings.max_body_bytes, settings.cache_folder) == (1 << 20, Path("/fast"))
-    assert (settings.port, settings.shutdown_grace_seconds) == (0, 0.0)
+    served = ServeSettings.of(configuration, Path("/omlx"), "")
+    assert served.model_dirs == (Path("/omlx/more"),)
+    assert (served.max_body_bytes, served.cache_folder) == (1 << 20, Path("/fast"))
+    assert (served.port, served.shutdown_grace_seconds) == (0, 0.0)
     assert ServeSettings.of(layered(parse_document(FILE, "{}"), {}, {}), Path("/omlx"), "") == ServeSettings(
         Path("/omlx"), (Path("/omlx/models"),)
     )
@@ -70,6 +73,9 @@ def test_the_values_become_what_the_server_runs_with():
         ('{"models": {"m": {"tool_parser": "hermse"}}}', "expected one of deepseek_v3, "),
         ('{"models": {"m": {"alias": " m"}}}', "expected a name"),
         ('{"models": {"m": {"alias": "x"},\n "n": {"alias": "x"}}}', ":2: the alias 'x' is m's already"),
+        ('{"x": 1e999}', "1e999 is larger than any number"),
+        ('{"x": ' + "[" * 70 + "]" * 70 + "}", "levels deep"),
+        ('{"server": {"host": "\\ud800"}}', "no Unicode text"),
         ('{"version": 0}', "version is 0; write 1"),
     ],
 )
@@ -147,6 +153,32 @@ def test_a_setting_taken_out_leaves_no_empty_sections():
 )
 def test_a_text_becomes_what_the_setting_takes(name: str, text: str, value: object):
     assert find_key(name).parse(text) == value
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(NAMES, JSON, max_size=5).map(json.dumps) | st.text())
+def test_any_text_is_read_or_refused_with_its_place(text: str):
+    try:
+        read_values(parse_document(FILE, text))
+    except SettingsError as error:
+        refusal = str(error)
+    else:
+        refusal = str(FILE)
+    assert str(FILE) in refusal
+
+
+def test_what_is_not_ours_comes_back_from_the_file_as_it_went_in(tmp_path: Path):
+    text = '{"future": {"half a pair": "\\ud800", "größe": [1e300, null, "🙂"]}}'
+    document = parse_document(tmp_path / "settings.json", text)
+    write_document(document)
+    assert read_document(document.path).content == document.content == json.loads(text)
 
 
 def test_sizes_are_counted_in_their_units():
