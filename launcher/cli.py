@@ -97,23 +97,20 @@ def launch_command(
 
     The agent's own arguments stand after `--`: omlx launch pi -- -p "hello"
     """
-    from . import launch
+    from .launch import LaunchRequest, locate, taken_aim
     from .terminal import Progress
     from .wire import plan_wiring
 
     _check_together(is_list=is_list, dry_run=dry_run, print_env=print_env, as_json=as_json)
     machine = this_machine()
-    if is_list or agent is None:
-        agent = _listed_or_picked(machine, is_list=is_list, as_json=as_json, yes=yes)
-        if agent is None:
-            return
+    if is_list:
+        _print_agents(machine, as_json=as_json)
+        return
+    agent = agent or _picked_agent(machine, yes=yes)
     runs = not dry_run and not print_env
-    executable = launch.locate(agent, machine) if runs else ""
-    request = launch.LaunchRequest(agent, wanted, url, arguments)
-    with (
-        Progress() as report,
-        launch.taken_aim(request, machine, picker(yes), report, may_start=runs, loads=runs) as aim,
-    ):
+    executable = locate(agent, machine) if runs else ""
+    request = LaunchRequest(agent, wanted, url, arguments)
+    with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=runs, loads=runs) as aim:
         plan = aim.plan(force=force, persist=persist)
         wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
     if not runs:
@@ -121,9 +118,7 @@ def launch_command(
     if wiring is not None:
         wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
     if runs:
-        for warning in plan.warnings:
-            click.echo(f"omlx: {warning}", err=True)
-        launch.launch(plan, executable, machine)
+        _start(plan, executable, machine)
 
 
 def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, as_json: bool) -> None:
@@ -133,19 +128,31 @@ def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, as_json: b
         raise click.UsageError("--json goes with --list or --dry-run")
 
 
-def _listed_or_picked(machine: Machine, *, is_list: bool, as_json: bool, yes: bool) -> str | None:
-    """The agent that was picked; None where the list was what the user wanted, and is printed."""
-    from . import showing
+def _picked_agent(machine: Machine, *, yes: bool) -> str:
     from .launch import list_agents
     from .terminal import pick_agent
 
-    agents = list_agents(machine)
-    if not is_list and not yes and is_terminal():
-        return pick_agent(agents)
-    click.echo(showing.agents_json(agents) if as_json else showing.agents_text(agents))
-    if not is_list:
+    if yes or not is_terminal():
+        _print_agents(machine, as_json=False)
         raise click.UsageError("name one of these agents")
-    return None
+    return pick_agent(list_agents(machine))
+
+
+def _print_agents(machine: Machine, *, as_json: bool) -> None:
+    from .launch import list_agents
+    from .showing import agents_json, agents_text
+
+    agents = list_agents(machine)
+    click.echo(agents_json(agents) if as_json else agents_text(agents))
+
+
+def _start(plan: LaunchPlan, executable: str, machine: Machine) -> None:
+    """Say what the user should know, and become the agent."""
+    from .launch import launch
+
+    for warning in plan.warnings:
+        click.echo(f"omlx: {warning}", err=True)
+    launch(plan, executable, machine)
 
 
 def _show(plan: LaunchPlan, has_key: bool, *, as_lines: bool, as_json: bool) -> None:

@@ -33,18 +33,7 @@ def start_server(
 
     `report` gets a line of progress now and then. Raises StartFailed with the log's last lines.
     """
-    home.server_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(home.server_log, "ab") as log:
-        log_start = log.tell()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd=home.root,
-            env=environ,
-        )
+    process, log_start = _spawn(home, environ, command)
     began = time.monotonic()
     while True:
         state = read_server_state(home)
@@ -95,6 +84,23 @@ def wait_until_loaded(
             raise StartFailed(f"{loading} did not load within {waited:.0f} s; the server's log may say why")
         report(f"loading {loading}… {waited:.0f} s")
         time.sleep(_POLL_SECONDS)
+
+
+def _spawn(home: OmlxHome, environ: Mapping[str, str], command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and where its words begin in the log."""
+    home.server_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(home.server_log, "ab") as log:
+        begin = log.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=home.root,
+            env=environ,
+        )
+    return process, begin
 
 
 def _explained(fact: str, log_path: Path, log_start: int) -> str:

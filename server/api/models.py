@@ -26,23 +26,6 @@ _MAX_FORMATS = 1024
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
-    def card(entry: ModelEntry) -> ModelCard:
-        engine = context.pool.engines.get(entry.id)
-        settings = context.model_settings.get(entry.id)
-        window = settings.window(entry.context_window)
-        details = {
-            "alias": settings.alias,
-            "kind": entry.kind,
-            "architecture": entry.architecture,
-            "quantization": entry.quantization,
-            "size_bytes": entry.size_bytes,
-            "is_loaded": engine is not None and engine.is_alive and not engine.is_loading,
-            "reasoning": (settings.reasoning_parser or _reasoning_format(entry.path)) != "none",
-            "vision": False,  # an image becomes a line of text, whatever the model could see
-            "max_output_tokens": window,  # no cap of its own: an answer may fill what the prompt leaves
-        }
-        return ModelCard(entry.id, int(entry.path.stat().st_mtime), window, details=details)
-
     @get("/v1/models")
     async def list_models(
         request: Request,
@@ -51,7 +34,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         after_id: FromQuery[str | None] = None,
         before_id: FromQuery[str | None] = None,
     ) -> Response[bytes]:
-        cards = [card(entry) for entry in context.pool.entries]
+        cards = [_card(context, entry) for entry in context.pool.entries]
         if client_version is not None:
             instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text()
             return _json(model_lists.encode_codex_catalog(cards, instructions))
@@ -61,11 +44,29 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @get("/v1/models/{model_id:path}")
     async def get_model(request: Request, model_id: FromPath[str]) -> Response[bytes]:
-        found = card(context.pool.entry(model_id.removeprefix("/")))
+        found = _card(context, context.pool.entry(model_id.removeprefix("/")))
         encode = model_lists.encode_anthropic_model if _is_anthropic(request) else model_lists.encode_openai_model
         return _json(encode(found))
 
     return [list_models, get_model]
+
+
+def _card(context: Context, entry: ModelEntry) -> ModelCard:
+    engine = context.pool.engines.get(entry.id)
+    settings = context.model_settings.get(entry.id)
+    window = settings.window(entry.context_window)
+    details = {
+        "alias": settings.alias,
+        "kind": entry.kind,
+        "architecture": entry.architecture,
+        "quantization": entry.quantization,
+        "size_bytes": entry.size_bytes,
+        "is_loaded": engine is not None and engine.is_alive and not engine.is_loading,
+        "reasoning": (settings.reasoning_parser or _reasoning_format(entry.path)) != "none",
+        "vision": False,  # an image becomes a line of text, whatever the model could see
+        "max_output_tokens": window,  # no cap of its own: an answer may fill what the prompt leaves
+    }
+    return ModelCard(entry.id, int(entry.path.stat().st_mtime), window, details=details)
 
 
 @lru_cache(maxsize=_MAX_FORMATS)
