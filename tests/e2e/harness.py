@@ -142,7 +142,7 @@ def make_bench(folder: Path, agent: str, environment: Mapping[str, str] | None =
 
 def _missing(agent: str) -> str:
     if not (COMMANDS / agent).exists():
-        return f"{agent} is not installed: make agents"
+        return f"{agent} is not installed: `make agents` installs it, or says what this machine lacks"
     if shutil.which("unshare") is None:
         return "no `unshare` here: the agents run only where a network namespace keeps them to loopback"
     tried = subprocess.run([*_enter_namespace(), "true"], capture_output=True, text=True, check=False)
