@@ -41,8 +41,14 @@ def write_run_files(plan: LaunchPlan, run_directory: Path) -> None:
 
 
 def become(executable: str, plan: LaunchPlan, environ: Mapping[str, str]) -> NoReturn:
-    """Replace this process by the agent: its exit code and its signals are then its own."""
-    os.execve(executable, [plan.executable, *plan.arguments], child_environment(plan, environ))
+    """Replace this process by the agent: its exit code and its signals are then its own.
+
+    Raises `AgentMissing` when what is installed is no program.
+    """
+    try:
+        os.execve(executable, [plan.executable, *plan.arguments], child_environment(plan, environ))
+    except OSError as error:
+        raise AgentMissing(f"{executable} cannot be run ({error.strerror}); install the agent again") from None
 
 
 def _located(integration: Integration, environ: Mapping[str, str], home: Path) -> str | None:

@@ -59,7 +59,9 @@ class Renderer:
     def render(self, request: GenerationRequest) -> Prompt:
         """Raises `InvalidRequest` when there is nothing to answer or the template refuses."""
         if not request.messages:
-            raise InvalidRequest("messages holds nothing to answer; send a message with content of a kind this server knows", "messages")
+            raise InvalidRequest(
+                "messages holds nothing to answer; send a message with content of a kind this server knows", "messages"
+            )
         return _Rendering(self, request).prompt()
 
     def count_tokens(self, request: GenerationRequest) -> int:

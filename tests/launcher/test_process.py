@@ -15,7 +15,7 @@ from omlx.integrations.spec import Integration, RunFile, Surroundings, Target, W
 from omlx.launcher.errors import AgentMissing
 from omlx.launcher.machine import Machine
 from omlx.launcher.plan import make_plan
-from omlx.launcher.process import find_executable, is_installed, write_run_files
+from omlx.launcher.process import become, find_executable, is_installed, write_run_files
 
 AGENT = Integration(
     "agent",
@@ -69,6 +69,15 @@ def test_the_agent_gets_arguments_and_environment_and_its_exit_code_is_ours(
     assert "HOME=/home/me" in lines
     assert "OMLX_API_KEY=secret-key-of-this-launch" in lines
     assert not [line for line in lines if line.startswith("ELSEWHERE")]
+
+
+def test_a_program_that_is_none_is_told_with_its_remedy(tmp_path: Path, target: Target, surroundings: Surroundings):
+    program = tmp_path / "agent"
+    program.write_bytes(b"no program")
+    program.chmod(0o755)
+    plan = make_plan(AGENT, target, surroundings)
+    with pytest.raises(AgentMissing, match=r"cannot be run .*; install the agent again"):
+        become(str(program), plan, surroundings.environ)
 
 
 def test_run_files_are_private_and_old_ones_are_swept(tmp_path: Path, target: Target, surroundings: Surroundings):
