@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _SUFFIX = ".safetensors"
 _DIVISIBLE, _RESUMABLE, _PASSABLE = _USES = "drp"
 """A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
+_MOMENT_SECONDS = 0.02
 _QUEUED_BLOCKS = 4
 _RESCAN_WRITES = 64
 """Other engines write to the same root, so its files are counted anew from time to time."""
@@ -145,11 +146,11 @@ class DiskTier(Generic[P]):
             self._delete(file)
         return None
 
-    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P, wait: bool = False) -> bool:
+    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P) -> bool:
         self._collect()
         if name.hex() in self._paths or name.hex() in self._queued:
             return True
-        if self._queue.full() and not wait:
+        if self._queue.full():
             return False
         raw = self._codec.encode(payload)
         if raw is None or not self._make_room(len(raw)) or not self._spend(len(raw)):
@@ -160,6 +161,10 @@ class DiskTier(Generic[P]):
         self._queued[name.hex()] = len(raw)
         self._queue.put((_File.parse(path, len(raw)), raw))
         return True
+
+    def has_room(self) -> bool:
+        with self._queue.not_full:
+            return self._queue.not_full.wait_for(lambda: len(self._queue.queue) < _QUEUED_BLOCKS, _MOMENT_SECONDS)
 
     def used(self, names: Sequence[BlockHash]) -> None:
         for name in names:

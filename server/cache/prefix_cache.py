@@ -58,8 +58,8 @@ class Match(Generic[P]):
 class PrefixCache(Generic[P]):
     """`identity` names what the payloads depend on besides tokens and salt; `max_bytes` is never exceeded.
 
-    Blocks go down to `lower` when a second request uses them, when memory has no more room for them, and
-    when there is nothing else to do; they come back up when a prompt wants them.
+    Blocks go down to `lower` when there is nothing else to do, those first that a second request has used, and
+    when memory has no more room for them; they come back up when a prompt wants them.
     """
 
     def __init__(self, identity: str, max_bytes: int, lower: LowerTier[P] | None = None) -> None:
@@ -70,6 +70,8 @@ class PrefixCache(Generic[P]):
         self._roots: dict[str, _Node[P]] = {}
         self._recent: dict[_Node[P], None] = {}
         """Least recently used first. A node is used after its children, so the first is always a leaf."""
+        self._shared: dict[_Node[P], None] = {}
+        """What more than one request has used and the lower tier lacks, the first use first."""
 
     @property
     def nbytes(self) -> int:
@@ -88,21 +90,29 @@ class PrefixCache(Generic[P]):
         if path:
             self._touch(path[-1])
         if self._lower is not None:
-            for node in path:
-                self._save(node)
+            self._shared |= dict.fromkeys(node for node in path if not node.saved)
             self._lower.used([node.name for node in reversed(path)])
         return Match(num_tokens, tuple(node.payload for node in path if node.payload is not None))
 
     def save_one(self) -> bool:
-        """Give the lower tier the most recent block it lacks; whether there may be more."""
+        """Give the lower tier a block it lacks, or wait a moment where it takes none now; whether there may be more."""
         if self._lower is None:
             return False
-        node = next((node for node in reversed(self._recent) if not node.saved), None)
-        return node is not None and self._save(node, wait=True)
+        node = next(iter(self._shared), None) or next((node for node in reversed(self._recent) if not node.saved), None)
+        if node is None:
+            return False
+        if not self._lower.has_room():
+            return True
+        return self._save(node)
 
     def close(self) -> None:
-        if self._lower is not None:
-            self._lower.close()
+        """Save what more than one request has used, and end."""
+        if self._lower is None:
+            return
+        for node in list(self._shared):
+            if not self._lower.has_room() or not self._save(node):
+                break
+        self._lower.close()
 
     def missing(self, token_ids: Sequence[int], salt: str = "", resumable: bool = False) -> list[tuple[int, int]]:
         """The blocks of `token_ids` to cut and `insert`, in order; the last one may be partial.
@@ -178,12 +188,13 @@ class PrefixCache(Generic[P]):
         assert self._lower is not None
         return self._lower.is_resumable(name) if whole else self._lower.is_divisible(name)
 
-    def _save(self, node: _Node[P], wait: bool = False) -> bool:
+    def _save(self, node: _Node[P]) -> bool:
         """Offer the node to the lower tier; whether that has it now."""
         assert node.parent is not None
+        self._shared.pop(node, None)
         if self._lower is None or node.saved:
             return True
-        node.saved = self._lower.write(node.name, node.parent.name, len(node.token_ids), _payload(node), wait)
+        node.saved = self._lower.write(node.name, node.parent.name, len(node.token_ids), _payload(node))
         return node.saved
 
     def _find(self, token_ids: Sequence[int], salt: str) -> tuple[int, list[_Node[P]]]:
@@ -254,6 +265,7 @@ class PrefixCache(Generic[P]):
         assert not node.children
         del node.parent.children[node.name]
         del self._recent[node]
+        self._shared.pop(node, None)
         self._nbytes -= _payload(node).nbytes
 
     def _touch(self, node: _Node[P]) -> None:

@@ -31,9 +31,12 @@ class LowerTier(Protocol[P]):
 
     def read(self, name: BlockHash) -> P | None: ...
 
-    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P, wait: bool = False) -> bool:
-        """Keep the block; may go on in the background. False where it is not taken, for now or for good.
-        `wait` for a queue to empty rather than refuse."""
+    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P) -> bool:
+        """Keep the block; may go on in the background. False where it is not taken, for now or for good."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether a block could be taken now. Waits a moment for that to become true."""
         ...
 
     def used(self, names: Sequence[BlockHash]) -> None:

@@ -47,12 +47,15 @@ class Engine:
             self._batch.release(request_id)
 
     def step(self) -> StepOutput:
-        """One decode step of all rows, then one prefill chunk of one sequence."""
+        """One decode step of all rows, then one prefill chunk of one sequence, or several short prompts."""
         plan = self._scheduler.schedule(self._clock())
         if plan.decode:
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
-        if plan.prefill is not None:
-            self._prefill(plan.prefill, decoding=bool(plan.decode))
+        sequence, started = plan.prefill, self._clock()
+        while sequence is not None:
+            self._prefill(sequence, decoding=bool(plan.decode))
+            now = self._clock()
+            sequence = self._scheduler.another(now - started, now)
         updates, self._updates = list(self._updates.values()), {}
         return StepOutput(updates, self._stats())
 

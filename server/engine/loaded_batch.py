@@ -36,9 +36,12 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave.
     Raises `ModelError`.
     """
+    runs_ahead = mx.default_device().type == mx.gpu
     loaded = load_model(path)
     model = loaded.model
     total = memory.machine_memory(os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES"), _container_limit())
+    if runs_ahead:  # a GPU, whose memory may be less than the machine's
+        total = min(total, int(mx.device_info().get("total_memory", total)))
     budget = memory.plan(total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
@@ -58,7 +61,6 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
-    runs_ahead = mx.default_device().type == mx.gpu
     return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars, runs_ahead=runs_ahead)
 
 

@@ -219,7 +219,7 @@ class MlxBatch:
             inputs = source[mx.array([flying.get(id(row), len(flying) + index) for index, row in enumerate(rows)])]
         logits = self._layout.forward(inputs[:, None])
         self._layout.accept([1] * len(rows))
-        tokens = choose(logits[:, 0], [row.sampler for row in rows], may_wait=False)
+        tokens = choose(logits[:, 0], [row.sampler for row in rows])
         mx.async_eval(tokens)
         return _Flight(rows, tokens)
 
@@ -291,5 +291,5 @@ class MlxBatch:
 
 
 def _is_free(row: _Row) -> bool:
-    """Whether the row's next token can be chosen without having seen the one before."""
-    return row.sampler.grammar is None and row.sampler.penalties is None
+    """Whether the row's next token can be chosen without having seen the one before, or its own logits."""
+    return row.sampler.grammar is None and row.sampler.penalties is None and not row.sampler.truncates

@@ -20,7 +20,7 @@ class SchedulerLimits:
     `min_chunk`, and delays them by `decode_gap_seconds` or `decode_gap_steps` steps, whichever is longer.
     """
 
-    max_num_seqs: int = 16
+    max_num_seqs: int = 64
     max_num_waiting: int = 256
     grid: int = 256
     min_chunk: int = 32
@@ -85,6 +85,20 @@ class Scheduler:
             prefill=min(candidates, key=lambda sequence: self._rank(sequence, now), default=None),
         )
 
+    def another(self, spent: float, now: float) -> Sequence | None:
+        """One more prompt for a turn that has computed prompts for `spent` seconds: a short one, to its end, where
+        the decoding rows can wait for it. Each of many small prompts would cost a step of all rows otherwise."""
+        sequence = self.schedule(now).prefill
+        if sequence is None or sequence.is_prefilling or sequence.num_remaining_tokens > self._limits.grid:
+            return None
+        seconds = sequence.num_remaining_tokens * self._prefill_seconds_per_token
+        return sequence if spent + seconds <= self._decode_gap else None
+
+    @property
+    def _decode_gap(self) -> float:
+        """How long prompts may keep decoding rows waiting."""
+        return max(self._limits.decode_gap_seconds, self._limits.decode_gap_steps * self._decode_seconds)
+
     def start(self, sequence: Sequence, num_cached_tokens: int) -> None:
         """The sequence was opened in the batch, on so many reused tokens."""
         sequence.status = SequenceStatus.RUNNING
@@ -97,9 +111,7 @@ class Scheduler:
         """
         limits = self._limits
         smallest = limits.min_chunk if decoding else limits.grid
-        budget = limits.idle_seconds
-        if decoding:
-            budget = max(limits.decode_gap_seconds, limits.decode_gap_steps * self._decode_seconds)
+        budget = self._decode_gap if decoding else limits.idle_seconds
         size = smallest
         if self._prefill_seconds_per_token > 0:
             while size * 2 <= limits.max_chunk and size * 2 * self._prefill_seconds_per_token <= budget:
@@ -114,7 +126,10 @@ class Scheduler:
         self._decode_seconds = _mean(self._decode_seconds, seconds)
 
     def observe_prefill(self, count: int, seconds: float) -> None:
-        self._prefill_seconds_per_token = _mean(self._prefill_seconds_per_token, seconds / count)
+        per_token, known = seconds / count, self._prefill_seconds_per_token
+        if count < self._limits.grid and 0 < known < per_token:
+            return  # a small piece takes longer a token; to believe it would keep all pieces small
+        self._prefill_seconds_per_token = _mean(known, per_token)
 
     def _rank(self, sequence: Sequence, now: float) -> tuple[bool, float]:
         """Least first: shortest remaining prompt, where every second waited forgives a second's work."""

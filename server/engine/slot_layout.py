@@ -76,7 +76,7 @@ class SlotGroup:
             array = arrays[layer]
             unused = array.shape[0] - new.shape[0]
             if unused:
-                new = mx.pad(new, ((0, unused), (0, 0), (0, 0), (0, 0)))
+                new = mx.pad(new, [(0, unused), (0, 0), (0, 0), (0, 0)])
             index = mx.broadcast_to(positions[:, None, :, None], new.shape)
             arrays[layer] = mx.put_along_axis(array, index, new, axis=2)
 

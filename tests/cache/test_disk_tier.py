@@ -35,6 +35,13 @@ class TextCodec:
         return Text(raw)
 
 
+def write(tier: DiskTier[Text], key: BlockHash, parent: BlockHash, num_tokens: int, text: Text) -> bool:
+    """Write as soon as there is room."""
+    while not tier.has_room():
+        pass
+    return tier.write(key, parent, num_tokens, text)
+
+
 @contextmanager
 def disk(folder: Path, limits: DiskLimits = WIDE, identity: str = "model", day: int = 1) -> Iterator[DiskTier[Text]]:
     tier = DiskTier(folder, identity, TextCodec(), limits, today=lambda: date(2026, 1, day))
@@ -48,7 +55,7 @@ def name(number: int) -> BlockHash:
 
 def keep(folder: Path, number: int, text: bytes = b"values", **options) -> None:
     with disk(folder, **options) as tier:
-        assert tier.write(name(number), ROOT, 256, Text(text), wait=True)
+        assert write(tier, name(number), ROOT, 256, Text(text))
 
 
 def only_file(folder: Path) -> Path:
@@ -69,7 +76,7 @@ def test_what_was_written_is_read_after_a_restart(tmp_path: Path):
 def test_tails_are_known_by_their_parent_longest_first(tmp_path: Path):
     with disk(tmp_path) as tier:
         for number, length in enumerate((7, 90, 256)):
-            tier.write(name(number), name(99), length, Text(b"x", resumable=False), wait=True)
+            write(tier, name(number), name(99), length, Text(b"x", resumable=False))
     with disk(tmp_path) as tier:
         assert tier.tails(name(99)) == [90, 7]
         assert not tier.is_resumable(name(0))
@@ -125,7 +132,7 @@ def test_the_cap_holds_over_all_models_and_the_least_recently_used_goes_first(tm
         keep(tmp_path, number, bytes(30), identity="old", limits=limits)
     with disk(tmp_path, limits) as tier:
         for number in range(2):
-            assert tier.write(name(number), ROOT, 256, Text(bytes(40)), wait=True)
+            assert write(tier, name(number), ROOT, 256, Text(bytes(40)))
         tier.close()
         assert tier.nbytes <= 100
     assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 100
@@ -140,7 +147,7 @@ def test_what_was_used_stays_longer(tmp_path: Path):
         keep(tmp_path, number, bytes(40), limits=limits)
     with disk(tmp_path, limits) as tier:
         tier.used([name(0)])
-        tier.write(name(2), ROOT, 256, Text(bytes(40)), wait=True)
+        write(tier, name(2), ROOT, 256, Text(bytes(40)))
     with disk(tmp_path, limits) as tier:
         assert [tier.holds(name(number)) for number in range(3)] == [True, False, True]
 
@@ -187,7 +194,7 @@ def test_what_an_ended_writer_left_unfinished_is_cleared(tmp_path: Path):
 
 def test_a_disk_that_cannot_be_written_costs_nothing_but_the_block(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with disk(tmp_path) as tier:
-        tier.write(name(1), ROOT, 256, Text(b"x"), wait=True)
+        write(tier, name(1), ROOT, 256, Text(b"x"))
         tier.close()
         (tmp_path / "model").rename(tmp_path / "elsewhere")
     with disk(tmp_path) as tier:
