@@ -53,7 +53,13 @@ def serve(settings: ServeSettings, model: str | None = None, engine_command: Eng
 
 
 def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
-    """The language models in the settings' folders, each with a line in the log."""
+    """The language models in the settings' folders, each with a line in the log.
+
+    Raises `SettingsError` for a folder that was named and is not there.
+    """
+    for folder in settings.model_dirs:
+        if not folder.is_dir() and folder != settings.home / "models":
+            raise SettingsError(f"model folder {folder} does not exist; create it, or correct --model-dir")
     entries = tuple(entry for entry in discover(settings.model_dirs) if entry.kind is ModelKind.LLM)
     for entry in entries:
         size = entry.size_bytes / _GB

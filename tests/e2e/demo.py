@@ -23,6 +23,7 @@ from .install_agents import AgentsUnavailable, NodeTooOld, install
 _ROOT = Path(__file__).parents[2]
 _FOLDER = _ROOT / ".cache" / "demo"
 _PROMPT = "Say hello in one short sentence."
+_PI_STAYS_HERE = {"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0"}
 _START_SECONDS = 120
 _ANSWER_WRONG = 3  # the probe's exit code for a small model's mistakes: they are part of the demonstration
 
@@ -96,7 +97,7 @@ def run_pi(environment: dict[str, str]) -> None:
 
 def demo() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMLX_")}
-    environment |= {"OMLX_HOME": str(_FOLDER)}
+    environment |= {"OMLX_HOME": str(_FOLDER), **_PI_STAYS_HERE}
     say("Importing the embedded model")
     print(f"{_shown(import_embedded_model(_FOLDER))}", flush=True)
     say("Starting the server")
