@@ -77,7 +77,7 @@ def test_a_window_that_keeps_its_first_tokens_is_decoded_row_by_row():
 
 def test_a_layout_whose_numbers_are_off_is_not_taken(monkeypatch):
     class Shifted(SlotLayout):
-        def forward(self, token_ids: Sequence[Sequence[int]]) -> mx.array:
+        def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
             return super().forward(token_ids)[::-1]
 
     monkeypatch.setattr("omlx.server.engine.layout_choice.SlotLayout", Shifted)
