@@ -12,7 +12,8 @@ import json
 import posixpath
 from pathlib import Path
 
-from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
+from ._pi_model import model_entry
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _CONFIG, _ROOTS = "OPENCLAW_CONFIG_PATH", "OPENCLAW_INCLUDE_ROOTS"
 _KEY = f"${{{KEY_VARIABLE}}}"
@@ -48,22 +49,10 @@ def _config(target: Target, key: str) -> dict[str, object]:
         "apiKey": key,
         "api": "openai-completions",
         "timeoutSeconds": _TIMEOUT_SECONDS,
-        "models": [_model(model) for model in target.models],
+        "models": [model_entry(model) for model in target.models],
     }
     defaults = {"model": {"primary": f"{PROVIDER}/{target.model.name}", "fallbacks": []}}
     return {"agents": {"defaults": defaults}, "models": {"mode": "merge", "providers": {PROVIDER: provider}}}
-
-
-def _model(model: Model) -> dict[str, object]:
-    entry = {
-        "id": model.name,
-        "name": model.name,
-        "reasoning": model.reasoning,
-        "input": ["text", "image"] if model.vision else ["text"],
-        "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-        "maxTokens": model.max_output_tokens,
-    }
-    return entry if model.context_window is None else {**entry, "contextWindow": model.context_window}
 
 
 INTEGRATION = Integration(

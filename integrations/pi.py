@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 
-from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
+from ._pi_model import model_entry
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _KEY = f"${KEY_VARIABLE}"
 
@@ -37,20 +38,8 @@ def _provider(target: Target, key: str) -> dict[str, object]:
         "baseUrl": target.openai_url,
         "apiKey": key,
         "api": "openai-completions",
-        "models": [_model(model) for model in target.models],
+        "models": [model_entry(model) for model in target.models],
     }
-
-
-def _model(model: Model) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "id": model.name,
-        "name": model.name,
-        "reasoning": model.reasoning,
-        "input": ["text", "image"] if model.vision else ["text"],
-        "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-        "maxTokens": model.max_output_tokens,
-    }
-    return entry if model.context_window is None else {**entry, "contextWindow": model.context_window}
 
 
 INTEGRATION = Integration(
