@@ -156,7 +156,6 @@ class Generator:
         return len(prompt.token_ids)
 
     async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt]:
-        self._pool.entry(request.model)
         text, prompt = await asyncio.to_thread(self._render_now, request)
         if check_window and len(prompt.token_ids) >= text.context_window:
             raise ContextOverflow(len(prompt.token_ids), text.context_window)

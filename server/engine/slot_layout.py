@@ -19,6 +19,7 @@ import mlx.nn as nn
 from mlx_lm.models.cache import KVCache
 
 from ..cache.codec import LayerCache
+from ..errors import UnsupportedModel
 
 _ATTENTION = "scaled_dot_product_attention"
 """What mlx-lm's model files call for attention, imported by that name from mlx_lm.models.base."""
@@ -138,9 +139,12 @@ class SlotCache:
         self._steps = steps
 
     def make_mask(self, _tokens: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """Nothing: `attend` has the masks. Windows are not known here."""
+        """Nothing: `attend` has the masks. Windows are not known here.
+
+        Raises `UnsupportedModel` for a model that wants a mask of its own, which then gets another layout.
+        """
         if return_array or window_size is not None:
-            raise NotImplementedError("the model asks for a mask of its own")
+            raise UnsupportedModel("the model asks for a mask of its own")
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         for step in self._steps:

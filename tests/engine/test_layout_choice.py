@@ -7,12 +7,13 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import gemma2, llama, mamba
+from mlx_lm.models import gemma2, llama
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
 
 from omlx.server.engine.layout_choice import choose_layout
 from omlx.server.engine.slot_layout import SlotLayout
 
+from ..cache.models import tiny_mamba
 from .tiny_model import VOCABULARY, prompt_of, tiny_llama
 
 
@@ -51,21 +52,7 @@ def test_a_sliding_window_is_padded():
 
 
 def test_a_recurrent_model_is_batched_with_its_states():
-    model = mamba.Model(
-        mamba.ModelArgs(
-            model_type="mamba",
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=32,
-            state_size=4,
-            num_hidden_layers=2,
-            conv_kernel=4,
-            use_bias=False,
-            use_conv_bias=True,
-            time_step_rank=2,
-        )
-    )
-    assert batching_of(model)[0] == "padded"
+    assert batching_of(tiny_mamba())[0] == "padded"
 
 
 def test_a_window_that_keeps_its_first_tokens_is_decoded_row_by_row():
