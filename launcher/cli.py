@@ -1,33 +1,41 @@
-"""The `omlx` command: parses, calls, prints. Libraries that cost start-up time are imported inside the commands."""
+"""The `omlx` command. Each of its commands is a module of the folder `commands`, imported when it is asked for."""
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING, NoReturn
+import pkgutil
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 
 import click
 
-from .cli_key import key_command
-from .cli_options import (
-    force_option,
-    is_terminal,
-    json_option,
-    model_options,
-    picker,
-    this_machine,
-    url_option,
-    yes_option,
-)
-from .cli_wire import restore_command, wire, wire_command, wired_command
+from . import commands as folder
 from .errors import LauncherError
 
-if TYPE_CHECKING:
-    from .machine import Machine
-    from .plan import LaunchPlan
-    from .selection import Wanted
 
-_SERVER_COMMAND = {"ignore_unknown_options": True, "help_option_names": []}
+class _Folder(MutableMapping[str, click.Command]):
+    """The commands by name: `commands/NAME.py` holds NAME as `command`, `import_.py` the one named `import`."""
+
+    def __init__(self) -> None:
+        modules = (module.name for module in pkgutil.iter_modules(folder.__path__))
+        self._modules = {name.removesuffix("_").replace("_", "-"): name for name in modules}
+        self._imported: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._imported:
+            self._imported[name] = import_module(f"{folder.__name__}.{self._modules[name]}").command
+        return self._imported[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._modules[name], self._imported[name] = name, command
+
+    def __delitem__(self, name: str) -> None:
+        del self._modules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
 
 
 class _Commands(click.Group):
@@ -41,7 +49,7 @@ class _Commands(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, commands=_Folder(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="omlx", message="omlx %(version)s")
 def commands() -> None:
     """Coding agents on models you run yourself.
@@ -50,163 +58,6 @@ def commands() -> None:
     """
 
 
-@commands.command("serve", context_settings=_SERVER_COMMAND, short_help="Serve models over HTTP.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def serve_command(arguments: tuple[str, ...]) -> None:
-    _become_server("serve", arguments)
-
-
-@commands.command("import", context_settings=_SERVER_COMMAND, short_help="Turn a GGUF file into a model folder.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def import_command(arguments: tuple[str, ...]) -> None:
-    _become_server("import", arguments)
-
-
-@commands.command("config", context_settings=_SERVER_COMMAND, short_help="Show and change the settings.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def config_command(arguments: tuple[str, ...]) -> None:
-    _become_server("config", arguments)
-
-
-@commands.command("launch", short_help="Start a coding agent, wired to the server.")
-@click.argument("agent", required=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@model_options
-@url_option
-@click.option("--list", "is_list", is_flag=True, help="List the agents and end.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done and end.")
-@click.option("--print-env", is_flag=True, help="Print the wiring as shell lines and end.")
-@click.option("--persist", is_flag=True, help="Wire it for good first, as `omlx wire` does.")
-@json_option
-@yes_option
-@force_option
-def launch_command(
-    agent: str | None,
-    arguments: tuple[str, ...],
-    wanted: Wanted,
-    url: str | None,
-    is_list: bool,
-    dry_run: bool,
-    print_env: bool,
-    persist: bool,
-    as_json: bool,
-    yes: bool,
-    force: bool,
-) -> None:
-    """Start AGENT wired to the server for this run only; no file of yours is changed.
-
-    The agent's own arguments stand after `--`: omlx launch pi -- -p "hello"
-    """
-    from .launch import LaunchRequest, locate, taken_aim
-    from .terminal import Progress
-    from .wire import plan_wiring
-
-    _check_together(is_list=is_list, dry_run=dry_run, print_env=print_env, as_json=as_json)
-    machine = this_machine()
-    if is_list:
-        _print_agents(machine, as_json=as_json)
-        return
-    agent = agent or _picked_agent(machine, yes=yes)
-    runs = not dry_run and not print_env
-    executable = locate(agent, machine) if runs else ""
-    request = LaunchRequest(agent, wanted, url, arguments)
-    with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=runs, loads=runs) as aim:
-        plan = aim.plan(force=force, persist=persist)
-        wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
-    if not runs:
-        _show(plan, aim.has_key, as_lines=print_env, as_json=as_json)
-    if wiring is not None:
-        wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
-    if runs:
-        _start(plan, executable, machine)
-
-
-def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, as_json: bool) -> None:
-    if sum((is_list, dry_run, print_env)) > 1:
-        raise click.UsageError("give one of --list, --dry-run and --print-env")
-    if as_json and not is_list and not dry_run:
-        raise click.UsageError("--json goes with --list or --dry-run")
-
-
-def _picked_agent(machine: Machine, *, yes: bool) -> str:
-    from .launch import list_agents
-    from .terminal import pick_agent
-
-    if yes or not is_terminal():
-        _print_agents(machine, as_json=False)
-        raise click.UsageError("name one of these agents")
-    return pick_agent(list_agents(machine))
-
-
-def _print_agents(machine: Machine, *, as_json: bool) -> None:
-    from .launch import list_agents
-    from .showing import agents_json, agents_text
-
-    agents = list_agents(machine)
-    click.echo(agents_json(agents) if as_json else agents_text(agents))
-
-
-def _start(plan: LaunchPlan, executable: str, machine: Machine) -> None:
-    """Say what the user should know, and become the agent."""
-    from .launch import launch
-
-    for warning in plan.warnings:
-        click.echo(f"omlx: {warning}", err=True)
-    launch(plan, executable, machine)
-
-
-def _show(plan: LaunchPlan, has_key: bool, *, as_lines: bool, as_json: bool) -> None:
-    from .showing_plan import plan_json, plan_shell, plan_text
-
-    if as_lines:
-        click.echo(plan_shell(plan, has_key))
-    else:
-        click.echo(plan_json(plan) if as_json else plan_text(plan))
-
-
-@commands.command("probe", short_help="Ask an endpoint seven questions: speed and sense.")
-@url_option
-@click.option("--model", help="The model to ask.  [default: the only one]")
-@json_option
-def probe_command(url: str | None, model: str | None, as_json: bool) -> None:
-    """Ask an OpenAI-compatible endpoint seven questions and print how fast and how well it answers.
-
-    Exit codes: 0 all right, 3 an answer was wrong, 4 the endpoint is broken.
-    """
-    from . import showing
-    from .probe import exit_code
-    from .probing import probe_server
-    from .terminal import Progress
-
-    with Progress() as report:
-        probed = probe_server(this_machine(), url, model, report)
-    click.echo(showing.probe_json(probed) if as_json else showing.probe_text(probed))
-    sys.exit(exit_code(probed.results))
-
-
-@commands.command("status", short_help="Say where the server is and what it serves.")
-@url_option
-@json_option
-def status_command(url: str | None, as_json: bool) -> None:
-    """Say where the server is, how it is, and what it serves; exit code 4 where it is down."""
-    from . import showing
-    from .probing import ask_status
-
-    status = ask_status(this_machine(), url)
-    click.echo(showing.status_json(status) if as_json else showing.status_text(status))
-
-
-commands.add_command(wire_command)
-commands.add_command(restore_command)
-commands.add_command(wired_command)
-commands.add_command(key_command)
-
-
 def main() -> None:
     """The console script."""
     commands(prog_name="omlx")
-
-
-def _become_server(command: str, arguments: tuple[str, ...]) -> NoReturn:
-    """The server's side has its own commands and its own help; the process becomes it."""
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "omlx.server", command, *arguments])

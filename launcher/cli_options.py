@@ -57,3 +57,16 @@ def picker(yes: bool) -> Picker | None:
     from .terminal import pick_model
 
     return None if yes or not is_terminal() else pick_model
+
+
+def agree(question: str, yes: bool) -> None:
+    """Raises LauncherError where the user declines, or nobody is there to ask."""
+    from .errors import LauncherError
+    from .review import confirm
+
+    if yes:
+        return
+    if not is_terminal():
+        raise LauncherError("nobody is there to agree to these changes; give --yes to make them")
+    if not confirm(question, input):
+        raise LauncherError("nothing was written")

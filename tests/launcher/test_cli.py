@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,6 +201,28 @@ def test_help_loads_nothing_that_is_slow():
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
     loaded = set(done.stdout.splitlines()[-1].split())
     assert loaded.isdisjoint({"httpx", "keyring", "rich", "msgspec", "mlx", "omlx.server", "litestar"})
+
+
+def test_help_is_there_at_once():
+    command = [sys.executable, "-c", "from omlx.launcher.cli import main; main()", "--help"]
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.15
+
+
+def test_every_module_of_the_folder_is_the_command_of_its_name():
+    assert {"launch", "import", "serve", "wire"} <= set(commands.commands)
+    for name, command in commands.commands.items():
+        assert (command.name, bool(command.short_help)) == (name, True)
+
+
+def test_an_unknown_command_is_answered_with_the_nearest_one(omlx: Run):
+    done = omlx("lunch")
+    assert done.returncode == 2
+    assert "launch" in done.stderr
 
 
 def test_every_command_and_option_is_in_the_docs(checkout: Path):

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cli_options import is_terminal, json_option, this_machine
+from ..cli_options import is_terminal, json_option, this_machine
 
 if TYPE_CHECKING:
-    from .secrets import KeyStore
+    from ..secrets import KeyStore
 
 _file_consent = click.option("--yes", is_flag=True, help="Where there is no keychain, keep it in a private file.")
 
 
 @click.group("key", short_help="Make, list and end the keys that open the server.")
-def key_command() -> None:
+def command() -> None:
     """One key for each agent. The server knows their hashes alone; yours are in the system's keychain.
 
     As soon as there is a key, the server on this machine answers nobody without one. `omlx launch AGENT` uses the
@@ -25,7 +25,7 @@ def key_command() -> None:
     """
 
 
-@key_command.command("new")
+@command.command("new")
 @click.argument("name")
 @_file_consent
 @json_option
@@ -33,7 +33,7 @@ def new_command(name: str, yes: bool, as_json: bool) -> None:
     """Make a key for NAME, such as an agent's name. It is printed this once."""
     from datetime import UTC, datetime
 
-    from .keys import lasting_keys, new_key
+    from ..keys import lasting_keys, new_key
 
     home = this_machine().omlx_home.root
     key = new_key(home, name, datetime.now(UTC))
@@ -42,7 +42,7 @@ def new_command(name: str, yes: bool, as_json: bool) -> None:
     _hand_over(name, key, yes=yes, as_json=as_json)
 
 
-@key_command.command("rotate")
+@command.command("rotate")
 @click.argument("name")
 @_file_consent
 @json_option
@@ -50,19 +50,19 @@ def rotate_command(name: str, yes: bool, as_json: bool) -> None:
     """Make a new key for NAME; the old one opens nothing from now on."""
     from datetime import UTC, datetime
 
-    from .keys import rotate_key
+    from ..keys import rotate_key
 
     key = rotate_key(this_machine().omlx_home.root, name, datetime.now(UTC))
     _hand_over(name, key, yes=yes, as_json=as_json)
 
 
-@key_command.command("revoke")
+@command.command("revoke")
 @click.argument("name")
 @json_option
 def revoke_command(name: str, as_json: bool) -> None:
     """End NAME's key, and those of its launches that still run."""
-    from .errors import SecretsError
-    from .keys import lasting_keys, revoke_key
+    from ..errors import SecretsError
+    from ..keys import lasting_keys, revoke_key
 
     home = this_machine().omlx_home.root
     revoke_key(home, name)
@@ -75,12 +75,12 @@ def revoke_command(name: str, as_json: bool) -> None:
         click.echo("No key is left: a server on this machine that has no OMLX_API_KEY asks for none.", err=True)
 
 
-@key_command.command("list")
+@command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
     """List the keys: whose, the last four characters, since when, and until when those of launches hold."""
-    from .keys import read_keys
-    from .terminal import columns
+    from ..keys import read_keys
+    from ..terminal import columns
 
     keys = read_keys(this_machine().omlx_home.root)
     if as_json:
@@ -111,8 +111,8 @@ def list_command(as_json: bool) -> None:
 
 def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
     """Keep the user's copy, and print it this once."""
-    from .errors import SecretsError
-    from .review import confirm
+    from ..errors import SecretsError
+    from ..review import confirm
 
     def consent(file: Path) -> bool:
         return yes or (is_terminal() and confirm(f"There is no keychain. Keep the key in {file}?", input))
@@ -131,7 +131,7 @@ def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
 
 
 def _store() -> KeyStore:
-    from .secrets import KeyStore, system_keychain
+    from ..secrets import KeyStore, system_keychain
 
     machine = this_machine()
     keychain = system_keychain(machine.environ, is_terminal())

@@ -1,0 +1,7 @@
+"""`omlx import`, which the server's side answers."""
+
+from __future__ import annotations
+
+from ..server_command import server_command
+
+command = server_command("import", "Turn a GGUF file into a model folder.")

@@ -1,0 +1,29 @@
+"""`omlx probe`: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..cli_options import json_option, this_machine, url_option
+
+
+@click.command("probe", short_help="Ask an endpoint seven questions: speed and sense.")
+@url_option
+@click.option("--model", help="The model to ask.  [default: the only one]")
+@json_option
+def command(url: str | None, model: str | None, as_json: bool) -> None:
+    """Ask an OpenAI-compatible endpoint seven questions and print how fast and how well it answers.
+
+    Exit codes: 0 all right, 3 an answer was wrong, 4 the endpoint is broken.
+    """
+    from .. import showing
+    from ..probe import exit_code
+    from ..probing import probe_server
+    from ..terminal import Progress
+
+    with Progress() as report:
+        probed = probe_server(this_machine(), url, model, report)
+    click.echo(showing.probe_json(probed) if as_json else showing.probe_text(probed))
+    sys.exit(exit_code(probed.results))

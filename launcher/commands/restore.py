@@ -1,0 +1,34 @@
+"""`omlx restore`: parse, call, print."""
+
+from __future__ import annotations
+
+import click
+
+from ..cli_options import agree, this_machine, yes_option
+
+
+@click.command("restore", short_help="Undo what `omlx wire` did.")
+@click.argument("agent")
+@click.option("--dry-run", is_flag=True, help="Print the changes and end.")
+@yes_option
+def command(agent: str, dry_run: bool, yes: bool) -> None:
+    """Put AGENT's settings back.
+
+    A file that nobody changed since gets its old bytes; in others only the values that are still ours are put back.
+    """
+    from ..restore import plan_restore, restore, summary
+    from ..review import diff
+
+    home = this_machine().omlx_home.root
+    restores = plan_restore(home, agent)
+    if not restores:
+        click.echo(f"{agent} is not wired.", err=True)
+        return
+    click.echo(diff(restores), nl=False)
+    for line in summary(restores):
+        click.echo(line, err=True)
+    if dry_run:
+        return
+    agree("Make these changes?", yes)
+    for done in restore(home, agent):
+        click.echo(f"Restored {done.path}." if done.after is not None else f"Removed {done.path}.", err=True)

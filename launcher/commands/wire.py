@@ -1,0 +1,71 @@
+"""`omlx wire`: parse, call, print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..cli_options import (
+    agree,
+    force_option,
+    model_options,
+    picker,
+    this_machine,
+    url_option,
+    yes_option,
+)
+
+if TYPE_CHECKING:
+    from ..selection import Wanted
+    from ..state import OmlxHome
+    from ..wire import WiringPlan
+
+
+@click.command("wire", short_help="Wire an agent for good, in its own settings.")
+@click.argument("agent")
+@model_options
+@url_option
+@click.option("--dry-run", is_flag=True, help="Print the changes and end.")
+@yes_option
+@force_option
+def command(
+    agent: str,
+    wanted: Wanted,
+    url: str | None,
+    dry_run: bool,
+    yes: bool,
+    force: bool,
+) -> None:
+    """Edit AGENT's own settings so that it uses the server whenever it is started.
+
+    The changes are shown first, with keys masked; `omlx restore AGENT` undoes them.
+    """
+    from ..launch import LaunchRequest, taken_aim
+    from ..terminal import Progress
+    from ..wire import plan_wiring
+
+    machine = this_machine()
+    request = LaunchRequest(agent, wanted, url)
+    with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=not dry_run) as aim:
+        plan = plan_wiring(aim, machine.omlx_home, force=force)
+    wire(plan, machine.omlx_home, yes=yes, dry_run=dry_run)
+
+
+def wire(plan: WiringPlan, home: OmlxHome, *, yes: bool, dry_run: bool = False) -> None:
+    """Show the changes, ask, make them. Raises LauncherError where the user declines or nobody is there to ask."""
+    from datetime import UTC, datetime
+
+    from ..wire import apply_wiring
+
+    for warning in plan.warnings:
+        click.echo(f"omlx: {warning}", err=True)
+    if not plan.changes:
+        click.echo(f"{plan.title} is wired so already.", err=True)
+        return
+    click.echo(plan.diff, nl=False)
+    if dry_run:
+        return
+    agree("Make these changes?", yes)
+    for path in apply_wiring(plan, home, datetime.now(UTC)):
+        click.echo(f"Wrote {path}. `omlx restore {plan.agent}` undoes it.", err=True)
