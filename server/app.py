@@ -16,6 +16,7 @@ from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
 from .api.keys import KEY_FILE, ServerKeys
 from .engine.generation import Generator
+from .engine.ledger import RequestLedger
 from .engine.model_text import ModelText
 from .engine.process import EngineProcess
 from .errors import OmlxError
@@ -55,12 +56,14 @@ def create_app(
     text_of = _texts(pool, model_settings)
     keys = ServerKeys(settings.api_key, settings.home / KEY_FILE, may_be_open=settings.is_loopback)
     metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
+    ledger = RequestLedger(metrics)
     context = Context(
         pool=pool,
         model_settings=model_settings,
         text_of=text_of,
-        generator=Generator(pool, text_of, metrics),
+        generator=Generator(pool, text_of, ledger),
         metrics=metrics,
+        ledger=ledger,
         instance_id=instance_id,
         heartbeat_seconds=settings.heartbeat_seconds,
         asks_for_key=not keys.is_open,

@@ -17,6 +17,7 @@ from .events import Usage
 _FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _REQUEST_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_TOKENS = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 _LABEL = "model_name"
 
 
@@ -38,7 +39,13 @@ class Metrics:
             "time_to_first_token_seconds", "Arrival to the first token", _FIRST_TOKEN_SECONDS
         )
         self._token_gap = self._histogram("inter_token_latency_seconds", "Between two tokens", _TOKEN_SECONDS)
+        self._prefill = self._histogram(
+            "request_prefill_time_seconds", "Admission to the first token", _FIRST_TOKEN_SECONDS
+        )
+        self._decode = self._histogram("request_decode_time_seconds", "First token to the last", _REQUEST_SECONDS)
         self._request = self._histogram("e2e_request_latency_seconds", "Arrival to the end", _REQUEST_SECONDS)
+        self._prompt_length = self._histogram("request_prompt_tokens", "Prompt tokens of a request", _TOKENS)
+        self._answer_length = self._histogram("request_generation_tokens", "Tokens a request generated", _TOKENS)
 
     def admitted(self, model: str, usage: Usage, queue_seconds: float) -> None:
         self._prompt_tokens.labels(model).inc(usage.num_prompt_tokens)
@@ -46,17 +53,23 @@ class Metrics:
         self._cached_tokens.labels(model).inc(usage.num_cached_tokens)
         self._queue.labels(model).observe(queue_seconds)
 
-    def first_token(self, model: str, seconds: float) -> None:
+    def first_token(self, model: str, seconds: float, prefill_seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)
+        self._prefill.labels(model).observe(prefill_seconds)
 
     def token_gaps(self, model: str) -> Callable[[float], None]:
         """Takes the seconds between two tokens. A request holds it, for it is called once a token."""
         return self._token_gap.labels(model).observe
 
-    def finished(self, model: str, usage: Usage, reason: str, seconds: float) -> None:
+    def finished(self, model: str, usage: Usage, reason: str, seconds: float, decode_seconds: float | None) -> None:
+        """`decode_seconds` is None where no token came."""
         self._generation_tokens.labels(model).inc(usage.num_output_tokens)
         self._finished.labels(model, reason).inc()
         self._request.labels(model).observe(seconds)
+        self._prompt_length.labels(model).observe(usage.num_prompt_tokens)
+        if decode_seconds is not None:
+            self._decode.labels(model).observe(decode_seconds)
+            self._answer_length.labels(model).observe(usage.num_output_tokens)
 
     def render(self) -> bytes:
         """The text format, version 0.0.4."""

@@ -16,7 +16,8 @@ from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..errors import EngineFailure, OmlxError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
-from .failures import id_headers, request_id_of
+from .agents import agent_of
+from .failures import id_headers, key_name_of, request_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +49,13 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     Errors before the first byte are raised; the exception handlers give them the dialect's shape.
     """
     request_id = request_id_of(request)
+    agent = agent_of(key_name_of(request), request.headers.get("user-agent", ""))
     call = dialect.decode(await read_body(request), request_id)
     try:
         if call.stream:
-            generation = await _unless_client_leaves(request.receive, generator.start(call.request))
+            generation = await _unless_client_leaves(request.receive, generator.start(call.request, agent))
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
-        body = await _unless_client_leaves(request.receive, _whole_answer(call, generator))
+        body = await _unless_client_leaves(request.receive, _whole_answer(call, generator, agent))
         return Response(body, media_type="application/json", headers=id_headers(request_id))
     except ClientLeft:
         return Response(b"", status_code=_CLIENT_CLOSED_REQUEST)
@@ -122,8 +124,8 @@ class EventStream(Response[None]):
         return self._encoder.finish(event) if isinstance(event, Finished) else self._encoder.feed(event)
 
 
-async def _whole_answer(call: Call, generator: Generator) -> bytes:
-    generation = await generator.start(call.request)
+async def _whole_answer(call: Call, generator: Generator, agent: str) -> bytes:
+    generation = await generator.start(call.request, agent)
     deltas: list[Delta] = []
     with contextlib.closing(generation):
         while True:

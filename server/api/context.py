@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..engine.generation import Generator
+from ..engine.ledger import RequestLedger
 from ..engine.model_text import ModelText
 from ..engine.process import EngineProcess
 from ..metrics import Metrics
@@ -22,6 +23,7 @@ class Context:
     text_of: Callable[[str], ModelText]
     generator: Generator
     metrics: Metrics
+    ledger: RequestLedger
     instance_id: str
     heartbeat_seconds: float
     asks_for_key: bool

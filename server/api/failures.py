@@ -16,6 +16,9 @@ from ..errors import BodyTooLarge, EngineFailure, InvalidRequest, NotFound, Omlx
 
 logger = logging.getLogger(__name__)
 
+KEY_NAME = "key_name"
+"""Where the guard leaves it in the scope's state."""
+
 _MESSAGES = re.compile(r"(/anthropic|/v1)?/v1/messages\b")
 
 
@@ -26,6 +29,11 @@ def new_request_id() -> str:
 def request_id_of(request: Request) -> str:
     """The id of this request, made when it is first asked for: the log and the client get the same one."""
     return request.scope["state"].setdefault("request_id", new_request_id())
+
+
+def key_name_of(request: Request) -> str:
+    """The name of the key that the guard let in, "" where it has none."""
+    return request.scope["state"].get(KEY_NAME, "")
 
 
 def id_headers(request_id: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
-from .failures import send_error
+from .failures import KEY_NAME, send_error
 from .keys import ServerKeys
 
 _OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -38,6 +38,7 @@ class Guard:
             if refusal is not None:
                 await send_error(refusal, scope["path"], send)
                 return
+            scope.setdefault("state", {})[KEY_NAME] = self._keys.name_of(_given_key(headers)) or ""
         await self.app(scope, receive, send)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:
@@ -49,7 +50,7 @@ class Guard:
             return Forbidden("requests from other web sites are refused")
         if method == "POST" and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return UnsupportedMedia("send the body as Content-Type: application/json")
-        if path not in _OPEN_PATHS and not self._has_key(headers):
+        if path not in _OPEN_PATHS and not self._keys.accepts(_given_key(headers)):
             # OpenAI's first words: LiteLLM tells a wrong key from a bad request by them.
             return Unauthorized("Incorrect API key provided; send the server's as Authorization: Bearer or x-api-key")
         return None
@@ -58,10 +59,10 @@ class Guard:
         # A literal address can't be rebound.
         return name == self._allowed_host or _is_localhost(name) or _address(name) is not None
 
-    def _has_key(self, headers: Mapping[str, str]) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return self._keys.accepts(given)
+
+def _given_key(headers: Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:

@@ -27,6 +27,7 @@ class _Entry(msgspec.Struct, frozen=True):
     """One key of the file; those of single launches expire."""
 
     sha256: str
+    name: str = ""
     expires: datetime | None = None
 
 
@@ -37,6 +38,7 @@ class _File(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class _Digest:
     value: bytes
+    name: str
     expires: float | None
 
 
@@ -64,7 +66,7 @@ class ServerKeys:
         may_be_open: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._own = _Digest(_digest(api_key), None) if api_key else None
+        self._own = _Digest(_digest(api_key), "", None) if api_key else None
         self._file = file
         self._may_be_open = may_be_open
         self._now = now
@@ -76,13 +78,21 @@ class ServerKeys:
         return self._may_be_open and self._own is None and not self._current().is_closed
 
     def accepts(self, given: str) -> bool:
+        return self.name_of(given) is not None
+
+    def name_of(self, given: str) -> str | None:
+        """The name of the key given, "" where it has none or none is needed; None where it does not open."""
         if self.is_open:
-            return True
+            return ""
         digest, now = _digest(given), self._now()
         held = (*self._current().digests, *((self._own,) if self._own else ()))
         # All are compared: the time tells nobody which one was near.
-        found = [hmac.compare_digest(digest, one.value) and (one.expires is None or now < one.expires) for one in held]
-        return any(found)
+        found = [
+            one.name
+            for one in held
+            if hmac.compare_digest(digest, one.value) and (one.expires is None or now < one.expires)
+        ]
+        return found[0] if found else None
 
     def _current(self) -> _Known:
         stamp = None if self._file is None else _stamp(self._file)
@@ -97,7 +107,9 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
         return _Known(None, (), is_closed=False)
     try:
         entries = msgspec.json.decode(file.read_bytes(), type=_File).keys
-        digests = tuple(_Digest(bytes.fromhex(one.sha256), one.expires and one.expires.timestamp()) for one in entries)
+        digests = tuple(
+            _Digest(bytes.fromhex(one.sha256), one.name, one.expires and one.expires.timestamp()) for one in entries
+        )
     except (OSError, ValueError) as error:
         logger.error("%s cannot be read (%s), so none of its keys is taken; mend it with `omlx key list`", file, error)
         return _Known(stamp, (), is_closed=True)

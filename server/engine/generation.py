@@ -9,17 +9,17 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import ContextOverflow
+from ..errors import ContextOverflow, OmlxError
 from ..events import Event, Finished, FinishReason, PrefillProgress, ReasoningDelta, ToolCallDelta, Usage
-from ..metrics import Metrics
 from ..models.pool import Lease, ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
 from .constraints import needs_grammar
+from .ledger import RequestLedger
 from .messages import SequenceUpdate, Submit
 from .model_text import ModelText
 from .process import EngineProcess
-from .record import RequestRecord
+from .record import ABORT, CLIENT_LEFT, RequestRecord
 
 
 class Generation:
@@ -60,7 +60,7 @@ class Generation:
 
     async def admitted(self) -> None:
         """Wait until the engine has taken the request in; raises why it could not."""
-        update = await self._stream.next()
+        update = await self._next_update()
         self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
         self._record.admitted(self._admitted_usage)
         self._pending = update
@@ -72,11 +72,12 @@ class Generation:
         """
         update, self._pending = self._pending, None
         if update is None:
-            update = await self._stream.next()
+            update = await self._next_update()
         events: list[Event] = []
         if self._num_computed_tokens < update.num_computed_tokens:
             self._num_computed_tokens = update.num_computed_tokens
             self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
+            self._record.computed(self._admitted_usage, update.num_computed_tokens)
             events.append(PrefillProgress(update.num_computed_tokens, self._admitted_usage.num_prompt_tokens))
         events += self._decode(update)
         return events
@@ -85,9 +86,17 @@ class Generation:
         """Stop the engine's work on this request and give the model back."""
         if not self.is_finished:
             self.is_finished = True
-            self._record.ended(self.usage, "aborted")
+            self._record.ended(self.usage, ABORT, CLIENT_LEFT)
         self._stream.close()
         self._lease.release()
+
+    async def _next_update(self) -> SequenceUpdate:
+        try:
+            return await self._stream.next()
+        except OmlxError as error:
+            self.is_finished = True
+            self._record.failed(error, self.usage)
+            raise
 
     def _decode(self, update: SequenceUpdate) -> list[Event]:
         if update.token_ids:
@@ -122,20 +131,31 @@ class Generation:
 class Generator:
     """Starts generations on the pool's models."""
 
-    def __init__(self, pool: ModelPool[EngineProcess], text_of: Callable[[str], ModelText], metrics: Metrics) -> None:
+    def __init__(
+        self, pool: ModelPool[EngineProcess], text_of: Callable[[str], ModelText], ledger: RequestLedger
+    ) -> None:
         self._pool = pool
         self._text_of = text_of
-        self._metrics = metrics
+        self._ledger = ledger
 
-    async def start(self, request: GenerationRequest) -> Generation:
-        """Render, check the window, load the model, and wait for admission.
+    async def start(self, request: GenerationRequest, agent: str = "") -> Generation:
+        """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
 
         Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
         promised to the client by then.
         """
         model_id = self._pool.entry(request.model).id  # the client may know it by an alias
-        record = RequestRecord(request.request_id, model_id, self._metrics)
+        record = self._ledger.open(request.request_id, agent, model_id)
+        try:
+            return await self._admit(request, record)
+        except BaseException as error:
+            if not record.is_ended:
+                record.failed(error)
+            raise
+
+    async def _admit(self, request: GenerationRequest, record: RequestRecord) -> Generation:
         text, prompt = await self._render(request)
+        record.rendered(len(prompt.token_ids))
         grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
         lease = await self._pool.lease(request.model)
         try:

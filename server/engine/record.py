@@ -1,60 +1,191 @@
-"""What is remembered of one request: its times, one line in the log, its share of the metrics."""
+"""What is remembered of one request: its times and counts, and what can be read of them while it runs.
+
+No text of the prompt or of the answer is ever in it.
+"""
 
 from __future__ import annotations
 
-import logging
-from time import perf_counter
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 
+from ..errors import RequestError, ServiceError
 from ..events import Usage
 from ..metrics import Metrics
 
-logger = logging.getLogger(__name__)
+ABORT = "abort"
+CLIENT_LEFT = "client_left"
+
+
+class Phase(StrEnum):
+    QUEUED = "queued"
+    """It waits: for its model to load, or for its turn."""
+    PREFILL = "prefill"
+    DECODE = "decode"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A request at one moment. Times in seconds; rates in tokens a second, 0 where there is none yet.
+
+    `started_at` is since the epoch, `seconds` since then to now or to the end. `num_computed_tokens` counts the cached
+    ones in; of these `num_disk_tokens` came from the disk. `eta_seconds` is how long the rest of the prompt will take,
+    None where nobody can say. `miss` says why the prefix ended at token `miss_token`. `outcome` is how the request
+    ended: a `FinishReason`, "abort" or "error"; `cause` what ended it before its time.
+    """
+
+    request_id: str
+    agent: str
+    model: str
+    phase: Phase
+    started_at: float
+    seconds: float
+    queue_seconds: float
+    num_prompt_tokens: int
+    num_computed_tokens: int
+    num_cached_tokens: int
+    num_disk_tokens: int
+    num_output_tokens: int
+    miss: str
+    miss_token: int
+    first_token_seconds: float
+    prefill_rate: float
+    decode_rate: float
+    eta_seconds: float | None
+    outcome: str
+    cause: str
 
 
 class RequestRecord:
-    """Begins when the request arrives. No text of the prompt or the answer is ever in it."""
+    """Begins when the request arrives; `ended` or `failed` is told once, and passes the last view to `on_end`.
 
-    def __init__(self, request_id: str, model: str, metrics: Metrics) -> None:
-        self._request_id = request_id
+    `clock` gives seconds from any fixed point, `started_at` is the time of day.
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        agent: str,
+        model: str,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        started_at: float,
+        on_end: Callable[[RequestRecord], None],
+    ) -> None:
+        self.request_id = request_id
+        self._agent = agent
         self._model = model
         self._metrics = metrics
+        self._clock = clock
+        self._started_at = started_at
+        self._on_end = on_end
         self._observe_gap = metrics.token_gaps(model)
-        self._arrived_at = perf_counter()
-        self._queue_seconds = 0.0
-        self._first_token_at = 0.0
-        self._last_token_at = 0.0
+        self._arrived = clock()
+        self._usage = Usage(0)
+        self._num_computed_tokens = 0
+        self._admitted = 0.0
+        self._first_token = 0.0
+        self._last_token = 0.0
+        self._num_output_tokens = 0
+        self._ended = 0.0
+        self._outcome = ""
+        self._cause = ""
+
+    def rendered(self, num_prompt_tokens: int) -> None:
+        self._usage = Usage(num_prompt_tokens)
 
     def admitted(self, usage: Usage) -> None:
-        self._queue_seconds = perf_counter() - self._arrived_at
-        self._metrics.admitted(self._model, usage, self._queue_seconds)
+        """The engine has taken it in."""
+        self._usage = usage
+        self._num_computed_tokens = usage.num_cached_tokens
+        self._admitted = self._clock()
+        self._metrics.admitted(self._model, usage, self._admitted - self._arrived)
+
+    def computed(self, usage: Usage, num_computed_tokens: int) -> None:
+        """So much of the prompt is in the cache."""
+        self._usage = usage
+        self._num_computed_tokens = num_computed_tokens
 
     def generated(self, count: int) -> None:
         """`count` tokens have come, in one step."""
-        now = perf_counter()
-        if not self._first_token_at:
-            self._first_token_at = now
-            self._metrics.first_token(self._model, now - self._arrived_at)
+        now = self._clock()
+        if not self._first_token:
+            self._first_token = now
+            self._metrics.first_token(self._model, now - self._arrived, now - self._admitted)
         else:
             for _ in range(count):
-                self._observe_gap((now - self._last_token_at) / count)
-        self._last_token_at = now
+                self._observe_gap((now - self._last_token) / count)
+        self._last_token = now
+        self._num_output_tokens += count
 
-    def ended(self, usage: Usage, outcome: str) -> None:
-        now = perf_counter()
-        self._metrics.finished(self._model, usage, outcome, now - self._arrived_at)
-        decode_seconds = self._last_token_at - self._first_token_at
-        rate = (usage.num_output_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0
-        first_token = f"{1000 * (self._first_token_at - self._arrived_at):.0f} ms" if self._first_token_at else "-"
-        logger.info(
-            "request %s: model %s, admitted after %.0f ms, %d prompt tokens (%d cached), %d output tokens, "
-            "first token after %s, %.1f tokens/s, %s",
-            self._request_id,
-            self._model,
-            1000 * self._queue_seconds,
-            usage.num_prompt_tokens,
-            usage.num_cached_tokens,
-            usage.num_output_tokens,
-            first_token,
-            rate,
-            outcome,
+    def ended(self, usage: Usage, outcome: str, cause: str = "") -> None:
+        """It has ended, or was ended: then `cause` says by what, the code of an error say."""
+        self._ended = self._clock()
+        self._usage = usage
+        self._outcome = outcome
+        self._cause = cause
+        decode_seconds = self._last_token - self._first_token if self._first_token else None
+        self._metrics.finished(self._model, usage, outcome, self._ended - self._arrived, decode_seconds)
+        self._on_end(self)
+
+    def failed(self, error: BaseException, usage: Usage | None = None) -> None:
+        """It was refused, its engine failed, or its client left before the engine had it."""
+        usage = usage or self._usage
+        if isinstance(error, asyncio.CancelledError):
+            self.ended(usage, ABORT, CLIENT_LEFT)
+        else:  # the class alone: an error's message may quote the prompt
+            self.ended(
+                usage, "error", error.code if isinstance(error, RequestError | ServiceError) else type(error).__name__
+            )
+
+    @property
+    def is_ended(self) -> bool:
+        return bool(self._ended)
+
+    def view(self) -> RequestView:
+        now = self._ended or self._clock()
+        remaining = self._usage.num_prompt_tokens - self._num_computed_tokens
+        rate = self._prefill_rate(now)
+        is_computing = self._phase is Phase.PREFILL and rate > 0
+        return RequestView(
+            request_id=self.request_id,
+            agent=self._agent,
+            model=self._model,
+            phase=self._phase,
+            started_at=self._started_at,
+            seconds=now - self._arrived,
+            queue_seconds=(self._admitted or now) - self._arrived,
+            num_prompt_tokens=self._usage.num_prompt_tokens,
+            num_computed_tokens=self._num_computed_tokens,
+            num_cached_tokens=self._usage.num_cached_tokens,
+            num_disk_tokens=0,
+            num_output_tokens=self._num_output_tokens,
+            miss="",
+            miss_token=self._usage.num_cached_tokens,
+            first_token_seconds=max(0.0, self._first_token - self._arrived),
+            prefill_rate=rate,
+            decode_rate=self._decode_rate(now),
+            eta_seconds=remaining / rate if is_computing else None,
+            outcome=self._outcome,
+            cause=self._cause,
         )
+
+    @property
+    def _phase(self) -> Phase:
+        if self._ended:
+            return Phase.ENDED
+        if self._first_token:
+            return Phase.DECODE
+        return Phase.PREFILL if self._admitted else Phase.QUEUED
+
+    def _prefill_rate(self, now: float) -> float:
+        computed = self._num_computed_tokens - self._usage.num_cached_tokens
+        seconds = (self._first_token or now) - self._admitted
+        return computed / seconds if self._admitted and seconds > 0 else 0.0
+
+    def _decode_rate(self, now: float) -> float:
+        """Of the tokens after the first, which is the prompt's."""
+        seconds = (self._last_token if self._ended else now) - self._first_token
+        return (self._num_output_tokens - 1) / seconds if self._num_output_tokens > 1 and seconds > 0 else 0.0

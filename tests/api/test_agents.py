@@ -1,0 +1,57 @@
+"""Who sent a request, as the log and the pages name it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from omlx.server.api.agents import agent_of
+
+from .serving import MODEL, serving
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": MODEL, "messages": [{"role": "user", "content": "a secret of mine"}]}
+
+
+@pytest.mark.parametrize(
+    ("key_name", "user_agent", "agent"),
+    [
+        ("pi", "claude-cli/2.1.330 (external, cli)", "pi"),
+        ("", "claude-cli/2.1.330 (external, cli)", "claude"),
+        ("", "opencode/1.18.33 ai-sdk/6", "opencode"),
+        ("", "OpenAI/Python 3.54.0", "openai"),
+        ("", "", ""),
+        ("", "\x1b[31m evil", ""),
+        ("", "x" * 500, "x" * 64),
+    ],
+)
+def test_a_keys_name_goes_before_the_user_agent(key_name: str, user_agent: str, agent: str):
+    assert agent_of(key_name, user_agent) == agent
+
+
+async def test_the_log_tells_of_a_request_what_it_took_and_neither_text_nor_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    key = {"name": "hermes", "sha256": hashlib.sha256(b"sk-omlx-mine").hexdigest(), "expires": None}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
+    async with serving(tmp_path, "An answer of its own.") as server:
+        with caplog.at_level(logging.DEBUG):
+            response = await server.client.post(CHAT, json=BODY, headers={"authorization": "Bearer sk-omlx-mine"})
+    assert response.status_code == 200
+    (line,) = (message for message in caplog.messages if message.startswith("request "))
+    assert "agent=hermes model=tiny outcome=stop" in line
+    for secret in ("secret", "answer of its", "sk-omlx-mine", key["sha256"]):
+        assert str(secret) not in caplog.text
+
+
+async def test_a_prompt_over_the_window_leaves_its_line_too(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    async with serving(tmp_path, "Hi.", context_window=64) as server:
+        with caplog.at_level(logging.INFO):
+            await server.client.post(CHAT, json={**BODY, "messages": [{"role": "user", "content": "long " * 100}]})
+    (line,) = (message for message in caplog.messages if message.startswith("request "))
+    assert "outcome=error cause=context_length_exceeded" in line
+    assert "long" not in line
