@@ -6,6 +6,7 @@ import itertools
 import json
 import string
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -58,13 +59,21 @@ def build(folder: Path, tiny: bool = False) -> None:
         "tie_word_embeddings": False,
         "torch_dtype": "float32" if tiny else "bfloat16",
     }
+    write_text_files(folder, config)
+    save_model(_random_model(config, mx.float32 if tiny else mx.bfloat16), folder)
+
+
+def write_text_files(folder: Path, config: dict[str, Any]) -> None:
+    """All of a model folder but its weights."""
     (folder / "config.json").write_text(json.dumps(config))
-    tokenizer = _tokenizer(int(config["vocab_size"]))
-    tokenizer.save(str(folder / "tokenizer.json"))
-    text = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TURN, "model_max_length": _WINDOW}
+    _tokenizer(config["vocab_size"]).save(str(folder / "tokenizer.json"))
+    text = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_OF_TURN,
+        "model_max_length": config["max_position_embeddings"],
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(text))
     (folder / "chat_template.jinja").write_text(_TEMPLATE)
-    _save(_random_model(config, mx.float32 if tiny else mx.bfloat16), folder)
 
 
 def _random_model(config: dict[str, object], dtype: mx.Dtype) -> nn.Module:
@@ -80,7 +89,7 @@ def _random_model(config: dict[str, object], dtype: mx.Dtype) -> nn.Module:
     return model
 
 
-def _save(model: nn.Module, folder: Path) -> None:
+def save_model(model: nn.Module, folder: Path) -> None:
     """Shards, evaluated and let go one by one."""
     shards: list[dict[str, mx.array]] = [{}]
     nbytes = 0
