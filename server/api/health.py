@@ -1,4 +1,4 @@
-"""`GET /health`: the process answers. `GET /ready`: the models asked for at start are loaded.
+"""`GET /health`: the process answers. `GET /ready`: the models asked for at start are loaded, and their engines live.
 `GET /metrics`: Prometheus."""
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from ..engine.process import Pulse
 from .context import Context
+
+_STALLED_SECONDS = 60.0
+"""An engine says something with every step, and every few seconds when it is idle. No step takes so long."""
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`loading` and `failed` name models; requests running and waiting are summed over the engines."""
+    """`loading`, `failed` and `stalled` name models; requests running and waiting are summed over the engines."""
 
     status: str
     version: str
     instance_id: str
     loading: list[str]
     failed: list[str]
+    stalled: list[str]
     num_running: int
     num_waiting: int
+    engines: dict[str, Pulse]
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
@@ -29,14 +35,18 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         engines = context.pool.engines
         loading = [model_id for model_id, engine in engines.items() if engine.is_loading]
         failed = [model_id for model_id, engine in engines.items() if not engine.is_loading and not engine.is_alive]
+        pulses = {model_id: engine.pulse for model_id, engine in engines.items() if model_id not in loading + failed}
+        stalled = [model_id for model_id, pulse in pulses.items() if (pulse.seconds_since_step or 0) > _STALLED_SECONDS]
         return Health(
-            status="loading" if loading else "degraded" if failed else "ok",
+            status="loading" if loading else "degraded" if failed or stalled else "ok",
             version=version("omlx"),
             instance_id=context.instance_id,
             loading=loading,
             failed=failed,
+            stalled=stalled,
             num_running=sum(engine.stats.num_running for engine in engines.values()),
             num_waiting=sum(engine.stats.num_waiting for engine in engines.values()),
+            engines=pulses,
         )
 
     @get("/health")

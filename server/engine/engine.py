@@ -133,9 +133,13 @@ class Engine:
         return pending.token_ids if pending else []
 
     def _stats(self) -> EngineStats:
-        memory = self._batch.memory()
+        memory, waiting = self._batch.memory(), self._scheduler.waiting
         return EngineStats(
-            len(self._scheduler.running), len(self._scheduler.waiting), memory.cache_bytes, memory.memory_bytes
+            len(self._scheduler.running),
+            len(waiting),
+            memory.cache_bytes,
+            memory.memory_bytes,
+            self._clock() - waiting[0].arrived if waiting else 0.0,
         )
 
 

@@ -83,15 +83,21 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
-    """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory."""
+    """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory.
+
+    `waiting_seconds` is how long the first in the queue has been there.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
     cache_bytes: int = 0
     memory_bytes: int = 0
+    waiting_seconds: float = 0.0
 
 
 class StepOutput(msgspec.Struct, frozen=True, tag="step"):
+    """What a step did. An idle engine sends one without updates from time to time: it lives."""
+
     updates: list[SequenceUpdate]
     stats: EngineStats = EngineStats()
 

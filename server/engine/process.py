@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 import msgspec
 
@@ -75,6 +76,18 @@ class EngineStream:
             self._close()
 
 
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How long ago, in seconds, the engine last said that it lives, and last brought a token; None for never.
+
+    `waiting_seconds` is the age of the first request in its queue.
+    """
+
+    seconds_since_step: float | None
+    seconds_since_decode: float | None
+    waiting_seconds: float
+
+
 class EngineProcess:
     """A running engine. `start` spawns it at once; `attach` needs the event loop and begins to listen."""
 
@@ -87,6 +100,8 @@ class EngineProcess:
         self._streams: dict[str, EngineStream] = {}
         self._failure = ""
         self.stats = EngineStats()
+        self._stepped_at: float | None = None
+        self._decoded_at: float | None = None
 
     @classmethod
     def start(cls, command: EngineCommand) -> EngineProcess:
@@ -112,6 +127,14 @@ class EngineProcess:
     @property
     def is_loading(self) -> bool:
         return self._ready is None or not self._ready.done()
+
+    @property
+    def pulse(self) -> Pulse:
+        now = monotonic()
+        since_step = None if self._stepped_at is None else now - self._stepped_at
+        since_decode = None if self._decoded_at is None else now - self._decoded_at
+        waiting = self.stats.waiting_seconds + (since_step or 0.0) if self.stats.num_waiting else 0.0
+        return Pulse(since_step, since_decode, waiting)
 
     async def attach(self) -> None:
         """Begin to read what the engine says."""
@@ -171,10 +194,14 @@ class EngineProcess:
     def _receive(self, message: EngineMessage) -> None:
         if isinstance(message, StepOutput):
             self.stats = message.stats
+            self._stepped_at = monotonic()
             for update in message.updates:
+                if update.token_ids:
+                    self._decoded_at = self._stepped_at
                 self._deal(update)
         elif isinstance(message, EngineReady):
             assert self._ready is not None
+            self._stepped_at = monotonic()
             self._ready.set_result(message)
         elif isinstance(message, EngineFailed):
             self._failure = message.message

@@ -24,6 +24,9 @@ from .wire import frame, read_frame
 
 logger = logging.getLogger(__name__)
 
+_IDLE_BEAT_SECONDS = 5.0
+"""How often an idle engine says that it lives."""
+
 
 def run(connection: socket.socket, make_batch: Callable[[], BatchEngine], limits: SchedulerLimits | None = None) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
@@ -75,7 +78,10 @@ def _serve(
         while wait and commands.empty() and batch.idle():
             pass
         while wait or not commands.empty():
-            command = commands.get()
+            try:
+                command = commands.get(timeout=_IDLE_BEAT_SECONDS)
+            except queue.Empty:
+                break
             wait = False
             match command:
                 case Submit():

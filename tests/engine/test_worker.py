@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from omlx.server.engine.batch import BatchEngine
 from omlx.server.engine.messages import (
@@ -103,6 +104,16 @@ def test_one_message_a_step_carries_all_rows():
             message = peer.receive()
             assert isinstance(message, StepOutput)
             together = {update.request_id for update in message.updates if update.token_ids} == {"a", "b"}
+
+
+def test_an_idle_engine_says_that_it_lives(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("omlx.server.engine.worker._IDLE_BEAT_SECONDS", 0.01)
+    with worker(lambda: ScriptedBatch([[5, 0]])) as (peer, _):
+        peer.receive()
+        for _ in range(2):
+            beat = peer.receive()
+            assert isinstance(beat, StepOutput)
+            assert beat.updates == []
 
 
 def test_a_bad_request_ends_alone():
