@@ -10,7 +10,7 @@ from functools import lru_cache
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from .api import completions, health, messages, models, openapi, responses
+from .api import completions, health, launches, messages, models, openapi, responses
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
@@ -18,6 +18,7 @@ from .api.keys import KEY_FILE, ServerKeys
 from .engine.generation import Generator
 from .engine.ledger import RequestLedger
 from .engine.model_text import ModelText
+from .engine.openings import Openings
 from .engine.process import EngineProcess
 from .errors import OmlxError
 from .metrics import Metrics
@@ -26,7 +27,7 @@ from .settings import ServeSettings
 from .settings.model_store import ModelSettingsStore
 from .settings.values import ModelSettings
 
-_ROOMS = (completions, responses, messages, models, health, openapi)
+_ROOMS = (completions, responses, messages, models, launches, health, openapi)
 _MAX_TEXTS = 16
 _IDLE_CHECK_SECONDS = 5.0
 
@@ -51,8 +52,10 @@ def create_app(
             yield
         finally:
             unloading.cancel()
+            openings.close()
             await pool.close()
 
+    openings = Openings(pool, settings.home / "openings" if settings.cache.enabled else None)
     text_of = _texts(pool, model_settings)
     keys = ServerKeys(settings.api_key, settings.home / KEY_FILE, may_be_open=settings.is_loopback)
     metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
@@ -61,7 +64,8 @@ def create_app(
         pool=pool,
         model_settings=model_settings,
         text_of=text_of,
-        generator=Generator(pool, text_of, ledger),
+        generator=Generator(pool, text_of, ledger, openings),
+        openings=openings,
         metrics=metrics,
         ledger=ledger,
         instance_id=instance_id,

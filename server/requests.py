@@ -199,3 +199,5 @@ class GenerationRequest:
     """What the answer's text must look like; `None` is free text."""
     prompt: str | tuple[int, ...] | None = None
     """A text or token ids to continue as they stand, with no template; `messages` is empty then."""
+    caller: str = ""
+    """A digest of the key the request came with; empty where it came with none."""

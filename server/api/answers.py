@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -16,8 +17,10 @@ from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..errors import EngineFailure, OmlxError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
+from ..requests import GenerationRequest
 from .agents import agent_of
 from .failures import id_headers, key_name_of, request_id_of
+from .keys import caller_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +54,12 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     request_id = request_id_of(request)
     agent = agent_of(key_name_of(request), request.headers.get("user-agent", ""))
     call = dialect.decode(await read_body(request), request_id)
+    asked = replace(call.request, caller=caller_of(request.headers))
     try:
         if call.stream:
-            generation = await _unless_client_leaves(request.receive, generator.start(call.request, agent))
+            generation = await _unless_client_leaves(request.receive, generator.start(asked, agent))
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
-        body = await _unless_client_leaves(request.receive, _whole_answer(call, generator, agent))
+        body = await _unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
         return Response(body, media_type="application/json", headers=id_headers(request_id))
     except ClientLeft:
         return Response(b"", status_code=_CLIENT_CLOSED_REQUEST)
@@ -124,8 +128,8 @@ class EventStream(Response[None]):
         return self._encoder.finish(event) if isinstance(event, Finished) else self._encoder.feed(event)
 
 
-async def _whole_answer(call: Call, generator: Generator, agent: str) -> bytes:
-    generation = await generator.start(call.request, agent)
+async def _whole_answer(call: Call, asked: GenerationRequest, generator: Generator, agent: str) -> bytes:
+    generation = await generator.start(asked, agent)
     deltas: list[Delta] = []
     with contextlib.closing(generation):
         while True:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..engine.generation import Generator
 from ..engine.ledger import RequestLedger
 from ..engine.model_text import ModelText
+from ..engine.openings import Openings
 from ..engine.process import EngineProcess
 from ..metrics import Metrics
 from ..models.pool import ModelPool
@@ -22,6 +23,7 @@ class Context:
     model_settings: ModelSettingsStore
     text_of: Callable[[str], ModelText]
     generator: Generator
+    openings: Openings
     metrics: Metrics
     ledger: RequestLedger
     instance_id: str

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
 from .failures import KEY_NAME, send_error
-from .keys import ServerKeys
+from .keys import ServerKeys, given_key
 
 _OPEN_PATHS = frozenset({"/health", "/ready"})
 
@@ -38,7 +38,7 @@ class Guard:
             if refusal is not None:
                 await send_error(refusal, scope["path"], send)
                 return
-            scope.setdefault("state", {})[KEY_NAME] = self._keys.name_of(_given_key(headers)) or ""
+            scope.setdefault("state", {})[KEY_NAME] = self._keys.name_of(given_key(headers)) or ""
         await self.app(scope, receive, send)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:
@@ -50,7 +50,7 @@ class Guard:
             return Forbidden("requests from other web sites are refused")
         if method == "POST" and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return UnsupportedMedia("send the body as Content-Type: application/json")
-        if path not in _OPEN_PATHS and not self._keys.accepts(_given_key(headers)):
+        if path not in _OPEN_PATHS and not self._keys.accepts(given_key(headers)):
             # OpenAI's first words: LiteLLM tells a wrong key from a bad request by them.
             return Unauthorized("Incorrect API key provided; send the server's as Authorization: Bearer or x-api-key")
         return None
@@ -58,11 +58,6 @@ class Guard:
     def _is_served_here(self, name: str) -> bool:
         # A literal address can't be rebound.
         return name == self._allowed_host or _is_localhost(name) or _address(name) is not None
-
-
-def _given_key(headers: Mapping[str, str]) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:

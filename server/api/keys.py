@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,6 +100,18 @@ class ServerKeys:
             assert self._file is not None
             self._known = _read(self._file, stamp)
         return self._known
+
+
+def given_key(headers: Mapping[str, str]) -> str:
+    """The key a request came with, empty where there is none. `headers` are looked up in lower case."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def caller_of(headers: Mapping[str, str]) -> str:
+    """A digest of that key, which tells callers apart; empty without one."""
+    key = given_key(headers)
+    return _digest(key).hex() if key else ""
 
 
 def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..dialects import anthropic_messages, openai_chat, openai_completions, openai_responses
+from . import launches
 
 Node = dict[str, Any]
 
@@ -106,6 +107,7 @@ def document(model_ids: Sequence[str], version: str, asks_for_key: bool) -> Node
         "components": components,
     }
     _add_gets(made["paths"], model_ids)
+    _add_launches(made, model_ids)
     if asks_for_key:
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -167,10 +169,34 @@ def _add_gets(paths: Node, model_ids: Sequence[str]) -> None:
     paths["/openapi.json"] = {"get": _get("/openapi.json", "This document")}
 
 
-def _get(path: str, summary: str, parameters: Sequence[Node] = (), media_type: str = "application/json") -> Node:
-    schema = _OBJECT if media_type == "application/json" else {"type": "string"}
-    answer = {"description": summary, "content": {media_type: {"schema": schema}}}
-    return {"summary": summary, "parameters": list(parameters), "responses": {"200": answer, **_refusals(path)}}
+def _add_launches(made: Node, model_ids: Sequence[str]) -> None:
+    _, schemas = msgspec.json.schema_components(
+        [launches.Body, launches.LaunchObject], ref_template="#/components/schemas/Launch.{name}"
+    )
+    if model_ids:
+        schemas["Body"]["properties"]["model"] = {"type": "string", "enum": list(model_ids)}
+    made["components"]["schemas"] |= {f"Launch.{name}": schema for name, schema in schemas.items()}
+    told: Node = {"$ref": "#/components/schemas/Launch.LaunchObject"}
+    announce = _get("/v1/launches", "An agent is about to come, with the key of this request", answer=told)
+    body: Node = {"schema": {"$ref": "#/components/schemas/Launch.Body"}}
+    announce["requestBody"] = {"required": True, "content": {"application/json": body}}
+    made["paths"]["/v1/launches"] = {"post": announce}
+    launch = _in_path("launch_id", {"type": "string", "pattern": "^[0-9a-f]{32}$"})
+    found = _get("/v1/launches/", "Whether it has come, and what was kept for it", [launch], answer=told)
+    made["paths"]["/v1/launches/{launch_id}"] = {"get": found}
+
+
+def _get(
+    path: str,
+    summary: str,
+    parameters: Sequence[Node] = (),
+    media_type: str = "application/json",
+    answer: Node = _OBJECT,
+) -> Node:
+    schema = answer if media_type == "application/json" else {"type": "string"}
+    content = {media_type: {"schema": schema}}
+    responses = {"200": {"description": summary, "content": content}, **_refusals(path)}
+    return {"summary": summary, "parameters": list(parameters), "responses": responses}
 
 
 def _query(name: str, schema: Node) -> Node:

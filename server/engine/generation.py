@@ -18,6 +18,7 @@ from .constraints import needs_grammar
 from .ledger import RequestLedger
 from .messages import SequenceUpdate, Submit
 from .model_text import ModelText
+from .openings import Openings
 from .process import EngineProcess
 from .record import ABORT, CLIENT_LEFT, RequestRecord
 
@@ -132,11 +133,16 @@ class Generator:
     """Starts generations on the pool's models."""
 
     def __init__(
-        self, pool: ModelPool[EngineProcess], text_of: Callable[[str], ModelText], ledger: RequestLedger
+        self,
+        pool: ModelPool[EngineProcess],
+        text_of: Callable[[str], ModelText],
+        ledger: RequestLedger,
+        openings: Openings,
     ) -> None:
         self._pool = pool
         self._text_of = text_of
         self._ledger = ledger
+        self._openings = openings
 
     async def start(self, request: GenerationRequest, agent: str = "") -> Generation:
         """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
@@ -156,6 +162,7 @@ class Generator:
     async def _admit(self, request: GenerationRequest, record: RequestRecord) -> Generation:
         text, prompt = await self._render(request)
         record.rendered(len(prompt.token_ids))
+        self._openings.asked(request, self._pool.entry(request.model).id, prompt)
         grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
         lease = await self._pool.lease(request.model)
         try:

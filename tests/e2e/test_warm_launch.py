@@ -1,0 +1,80 @@
+"""A launch after a restart: the agent's system prompt and tools come from disk before it asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ..tiny_model import build_tiny_model, needs_embedded_model
+from .harness import OMLX
+
+pytestmark = [pytest.mark.e2e, needs_embedded_model]
+
+KEY = {"authorization": "Bearer the-key-of-this-launch"}
+
+
+@contextmanager
+def served(home: Path, models: Path) -> Iterator[httpx.Client]:
+    state = home / "run" / "server.json"
+    environment = {**os.environ, "OMLX_HOME": str(home)}
+    with (home / "log").open("ab") as log:
+        command = [OMLX, "serve", "--model-dir", str(models), "--port", "0"]
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        until(state.is_file)
+        with httpx.Client(base_url=json.loads(state.read_text())["url"], headers=KEY, timeout=60) as client:
+            yield client
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ask(client: httpx.Client, text: str) -> int:
+    """How many tokens of the prompt were cached."""
+    messages = [
+        {"role": "system", "content": "You are an agent of many words. " * 100},
+        {"role": "user", "content": text},
+    ]
+    body = {"model": "tiny", "messages": messages, "max_tokens": 4}
+    answer = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+    return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def test_the_first_request_after_a_restart_finds_its_opening_in_memory(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path / "models" / "tiny")
+    announcement = {"agent": "pi", "model": "tiny"}
+    with served(tmp_path, tmp_path / "models") as client:
+        client.post("/v1/launches", json=announcement).raise_for_status()
+        cold = ask(client, "What is this?")
+        until(lambda: len(list((tmp_path / "cache").rglob("*.safetensors"))) >= 3)
+    with served(tmp_path, tmp_path / "models") as client:
+        launch = client.post("/v1/launches", json=announcement).raise_for_status().json()
+        told: dict = {}
+
+        def restored() -> bool:
+            told.update(client.get(f"/v1/launches/{launch['id']}").raise_for_status().json())
+            return told["state"] == "ready" and told["num_cached_tokens"] > 0
+
+        until(restored)
+        until(lambda: client.get("/health").json()["num_running"] == 0)
+        warm = ask(client, "And something else?")
+
+    assert cold == 0
+    assert told["num_opening_tokens"] > 600
+    assert told["num_cached_tokens"] >= 512, "the opening's full blocks came from disk"
+    assert warm >= told["num_opening_tokens"]
