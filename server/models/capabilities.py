@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ from .folder import context_window, read_config, read_json_object, text_config
 
 _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _DEFAULT, _TOOL_USE = "default", "tool_use"
+_MODEL_TYPE = re.compile(r"\w+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,16 @@ def _chat_templates(folder: Path, tokenizer_config: Mapping[str, Json]) -> dict[
         pass
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptModel(f"{folder / 'chat_template.jinja'}: cannot be read ({error})") from error
-    return found
+    return found or _templates_of_ours(folder)
+
+
+def _templates_of_ours(folder: Path) -> dict[str, str]:
+    """The template omlx has for an architecture whose makers publish rules for the prompt instead of one."""
+    model_type = read_json_object(folder / "config.json").get("model_type")
+    if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
+        return {}
+    template = files("omlx.templates").joinpath("architectures", f"{model_type}.jinja")
+    return {_DEFAULT: template.read_text(encoding="utf-8")} if template.is_file() else {}
 
 
 def _ids(value: object) -> list[int]:
