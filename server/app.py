@@ -29,7 +29,7 @@ from .settings.values import ModelSettings
 
 _ROOMS = (completions, responses, messages, models, launches, health, openapi)
 _MAX_TEXTS = 16
-_IDLE_CHECK_SECONDS = 5.0
+_CHECK_SECONDS = 5.0
 
 
 def create_app(
@@ -47,11 +47,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await pool.attach()
-        unloading = asyncio.create_task(_unload_idle(pool))
+        checking = asyncio.create_task(_check(pool, settings.engine.stall_seconds))
         try:
             yield
         finally:
-            unloading.cancel()
+            checking.cancel()
             openings.close()
             await pool.close()
 
@@ -101,7 +101,9 @@ def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -
     return text_of
 
 
-async def _unload_idle(pool: ModelPool[EngineProcess]) -> None:
+async def _check(pool: ModelPool[EngineProcess], stall_seconds: float) -> None:
+    """From time to time: end the engines that nobody needs, and those that are stuck."""
     while True:
-        await asyncio.sleep(_IDLE_CHECK_SECONDS)
+        await asyncio.sleep(min(_CHECK_SECONDS, stall_seconds))
+        pool.check_silence(stall_seconds)
         await pool.unload_idle()

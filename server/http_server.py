@@ -21,11 +21,14 @@ _KEEP_ALIVE_SECONDS = 75
 class HttpServer(uvicorn.Server):
     """Runs `app` until SIGINT or SIGTERM, then returns normally; a second signal ends it at once.
 
-    On the signal no new connection is taken. `end_streams` is called after `grace_seconds`: requests that
-    still run get an error event rather than a cut connection.
+    On the signal no new connection is taken, and `drain` called. `end_streams` is called after `grace_seconds`:
+    requests that still run get an error event rather than a cut connection.
     """
 
-    def __init__(self, app: ASGIApp, end_streams: Callable[[], None], grace_seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, drain: Callable[[], None], end_streams: Callable[[], None], grace_seconds: float
+    ) -> None:
+        self._drain = drain
         self._end_streams = end_streams
         self._grace_seconds = grace_seconds
         config = uvicorn.Config(
@@ -47,6 +50,7 @@ class HttpServer(uvicorn.Server):
         logger.info("%s received, finishing the running requests", signal.Signals(sig).name)
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(self._grace_seconds, self._end_streams)

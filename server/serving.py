@@ -144,7 +144,10 @@ def _run(
     url = reachable_url(settings.host, port)
     app = create_app(settings, pool, instance_id, model_settings)
     error = ShuttingDown("the server is shutting down; try again when it is back")
-    server = HttpServer(app, lambda: pool.fail_requests(error), settings.shutdown_grace_seconds)
+    server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), settings.shutdown_grace_seconds)
     with published(settings.state_file, ServerState(os.getpid(), settings.host, port, url, instance_id)):
         logger.info("omlx is listening on %s", url)
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        finally:
+            pool.kill()  # a second signal leaves the engines behind

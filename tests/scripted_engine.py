@@ -3,6 +3,7 @@
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
 as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, and
 `step_seconds`, how long each decode step takes. `max_num_seqs` and `max_num_waiting` bound the requests.
+Each `heartbeat_seconds` an idle engine says that it lives.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
-from omlx.server.engine.worker import ignore_interrupts, run
+from omlx.server.engine.worker import run, set_signals
 
 from .engine.scripted_batch import ScriptedBatch
 
@@ -28,6 +29,7 @@ class Script(msgspec.Struct):
     step_seconds: float = 0.0
     max_num_seqs: int = 16
     max_num_waiting: int = 256
+    heartbeat_seconds: float = 5.0
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -36,7 +38,7 @@ class Script(msgspec.Struct):
         return EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[1])})
 
 
-class _PacedBatch(ScriptedBatch):
+class PacedBatch(ScriptedBatch):
     """Takes its time for each step, as a device does."""
 
     def __init__(self, answers: Sequence[Sequence[int]], step_seconds: float) -> None:
@@ -53,10 +55,12 @@ def main() -> int:
     parser.add_argument("--script", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True)
     arguments = parser.parse_args()
-    ignore_interrupts()
+    set_signals()
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
     limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)
-    return run(socket.socket(fileno=arguments.fd), lambda: _PacedBatch(script.answers, script.step_seconds), limits)
+    connection = socket.socket(fileno=arguments.fd)
+    batch = PacedBatch(script.answers, script.step_seconds)
+    return run(connection, lambda: batch, limits, script.heartbeat_seconds)
 
 
 if __name__ == "__main__":

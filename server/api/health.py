@@ -17,7 +17,8 @@ _STALLED_SECONDS = 60.0
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`loading`, `failed` and `stalled` name models; requests running and waiting are summed over the engines."""
+    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed; requests running and waiting are
+    summed over the engines. `status` is "stopping", "loading", "degraded" or "ok"."""
 
     status: str
     version: str
@@ -25,6 +26,7 @@ class Health(msgspec.Struct, frozen=True):
     loading: list[str]
     failed: list[str]
     stalled: list[str]
+    reasons: dict[str, str]
     num_running: int
     num_waiting: int
     engines: dict[str, Pulse]
@@ -34,16 +36,19 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     def health() -> Health:
         engines = context.pool.engines
         loading = [model_id for model_id, engine in engines.items() if engine.is_loading]
-        failed = [model_id for model_id, engine in engines.items() if not engine.is_loading and not engine.is_alive]
-        pulses = {model_id: engine.pulse for model_id, engine in engines.items() if model_id not in loading + failed}
+        reasons = context.pool.failed
+        pulses = {
+            model_id: engine.pulse for model_id, engine in engines.items() if engine.is_alive and not engine.is_loading
+        }
         stalled = [model_id for model_id, pulse in pulses.items() if (pulse.seconds_since_step or 0) > _STALLED_SECONDS]
         return Health(
-            status="loading" if loading else "degraded" if failed or stalled else "ok",
+            status=_status(context.pool.is_closing, bool(loading), bool(reasons or stalled)),
             version=version("omlx"),
             instance_id=context.instance_id,
             loading=loading,
-            failed=failed,
+            failed=list(reasons),
             stalled=stalled,
+            reasons=reasons,
             num_running=sum(engine.stats.num_running for engine in engines.values()),
             num_waiting=sum(engine.stats.num_waiting for engine in engines.values()),
             engines=pulses,
@@ -64,3 +69,9 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         return Response(context.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return [get_health, get_ready, get_metrics]
+
+
+def _status(is_closing: bool, is_loading: bool, has_trouble: bool) -> str:
+    if is_closing:
+        return "stopping"
+    return "loading" if is_loading else "degraded" if has_trouble else "ok"

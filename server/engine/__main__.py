@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .batch import BatchEngine
 from .scheduler import SchedulerLimits
-from .worker import ignore_interrupts, run
+from .worker import run, set_signals
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
-    ignore_interrupts()
+    set_signals()
 
     def load() -> BatchEngine:
         # MLX takes a while to import; the socket is read meanwhile.

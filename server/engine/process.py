@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -47,26 +48,42 @@ class EngineCommand:
 
 
 class EngineStream:
-    """The updates of one request, in order. Leaving the `async for` early needs a `close`."""
+    """The updates of one request, in order. Leaving it early needs a `close`.
+
+    What its reader has not taken yet is joined into one update, so that one who reads slowly, or not at all,
+    costs its tokens and no more.
+    """
 
     def __init__(self, close: Callable[[], None]) -> None:
-        self._updates: asyncio.Queue[SequenceUpdate | OmlxError] = asyncio.Queue()
+        self._update: SequenceUpdate | None = None
+        self._error: OmlxError | None = None
+        self._has_news = asyncio.Event()
         self._close = close
         self._ended = False
 
     def put(self, update: SequenceUpdate | OmlxError) -> None:
-        self._updates.put_nowait(update)
+        if isinstance(update, OmlxError):
+            self._error = update
+        elif update.error:
+            self._error = _refusal(update.error)
+        elif self._update is None:
+            self._update = update
+        else:
+            self._update.token_ids.extend(update.token_ids)
+            self._update = msgspec.structs.replace(update, token_ids=self._update.token_ids)
+        self._has_news.set()
 
     async def next(self) -> SequenceUpdate:
-        """The next update. Raises the error that ended the request."""
-        update = await self._updates.get()
-        if isinstance(update, OmlxError):
+        """What there is since the last call, at least one update. Raises the error that ended the request."""
+        await self._has_news.wait()
+        update, self._update = self._update, None
+        if update is None:
+            assert self._error is not None
             self._ended = True
-            raise update
-        if update.error:
-            self._ended = True
-            raise _refusal(update.error)
+            raise self._error
         self._ended = update.finish_reason is not None
+        if self._error is None:
+            self._has_news.clear()
         return update
 
     def close(self) -> None:
@@ -99,6 +116,8 @@ class EngineProcess:
         self._reading: asyncio.Task[None] | None = None
         self._streams: dict[str, EngineStream] = {}
         self._failure = ""
+        self._ready_at = 0.0
+        self._ended_at = 0.0
         self.stats = EngineStats()
         self._stepped_at: float | None = None
         self._decoded_at: float | None = None
@@ -135,6 +154,31 @@ class EngineProcess:
         since_decode = None if self._decoded_at is None else now - self._decoded_at
         waiting = self.stats.waiting_seconds + (since_step or 0.0) if self.stats.num_waiting else 0.0
         return Pulse(since_step, since_decode, waiting)
+
+    @property
+    def ready_seconds(self) -> float:
+        """For how long it has been ready, or was when it ended; 0 before."""
+        return (self._ended_at or monotonic()) - self._ready_at if self._ready_at else 0.0
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long a ready engine has said nothing; 0 before."""
+        return monotonic() - self._stepped_at if self._stepped_at is not None and self.is_alive else 0.0
+
+    async def ended(self) -> str:
+        """Wait until it has ended, and say why."""
+        assert self._reading is not None, "attach comes first"
+        await asyncio.wait({self._reading})
+        return self._failure
+
+    def dump(self) -> None:
+        """Have it write its threads' stacks to the log, whatever it is doing."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def kill(self, reason: str) -> None:
+        """End it at once, for this reason."""
+        self._failure = self._failure or reason
+        self._process.kill()
 
     async def attach(self) -> None:
         """Begin to read what the engine says."""
@@ -188,6 +232,8 @@ class EngineProcess:
         try:
             while (payload := await read_frame_async(reader)) is not None:
                 self._receive(_decoder.decode(payload))
+        except msgspec.MsgspecError as error:
+            self._failure = f"what it said cannot be read: {error}"
         finally:
             await self._closed()
 
@@ -201,7 +247,7 @@ class EngineProcess:
                 self._deal(update)
         elif isinstance(message, EngineReady):
             assert self._ready is not None
-            self._stepped_at = monotonic()
+            self._ready_at = self._stepped_at = monotonic()
             self._ready.set_result(message)
         elif isinstance(message, EngineFailed):
             self._failure = message.message
@@ -218,9 +264,10 @@ class EngineProcess:
         """The socket has closed: whoever waits learns why."""
         assert self._writer is not None
         assert self._ready is not None
+        self._ended_at = monotonic()
         self._writer.close()
         status = await asyncio.to_thread(self._end_process)
-        reason = self._failure or f"the engine process ended with status {status}; the log says why"
+        reason = self._failure or _words(status)
         if self._streams or not self._ready.done():
             logger.error("Engine %d: %s", self.pid, reason)
         for stream in self._streams.values():
@@ -238,6 +285,15 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def _words(status: int) -> str:
+    """Why a process ended that could not say so itself."""
+    if status == -signal.SIGKILL:
+        return "the engine process was killed (SIGKILL), most likely because memory ran out"
+    if status < 0:
+        return f"the engine process crashed ({signal.Signals(-status).name}); the log says more"
+    return f"the engine process ended with status {status}; the log says why"
 
 
 def _refusal(error: str) -> OmlxError:

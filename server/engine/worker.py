@@ -5,6 +5,7 @@ Nothing here knows MLX; `make_batch` brings the model.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import queue
 import signal
@@ -24,16 +25,21 @@ from .wire import frame, read_frame
 
 logger = logging.getLogger(__name__)
 
-_IDLE_BEAT_SECONDS = 5.0
-"""How often an idle engine says that it lives."""
+_Commands = queue.SimpleQueue[Command | BaseException | None]
 
 
-def run(connection: socket.socket, make_batch: Callable[[], BatchEngine], limits: SchedulerLimits | None = None) -> int:
+def run(
+    connection: socket.socket,
+    make_batch: Callable[[], BatchEngine],
+    limits: SchedulerLimits | None = None,
+    heartbeat_seconds: float = 5.0,
+) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
-    The calling thread does all the model's work; a second one reads commands.
+    The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
+    thread does all the model's work; a second one reads commands.
     """
-    commands: queue.SimpleQueue[Command | BaseException | None] = queue.SimpleQueue()
+    commands: _Commands = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, commands), name="engine-inbox", daemon=True).start()
     try:
         started = time.perf_counter()
@@ -46,7 +52,7 @@ def run(connection: socket.socket, make_batch: Callable[[], BatchEngine], limits
         )
         engine = Engine(Scheduler(limits or SchedulerLimits()), batch, time.perf_counter)
         try:
-            _serve(connection, commands, engine, batch)
+            _serve(connection, commands, engine, batch, heartbeat_seconds)
         finally:
             batch.close()
     except ConnectionError:
@@ -62,26 +68,30 @@ def run(connection: socket.socket, make_batch: Callable[[], BatchEngine], limits
     return 0
 
 
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the server: it reaches the whole process group, and the server ends the engine."""
+def set_signals() -> None:
+    """Leave Ctrl-C to the server: it reaches the whole process group, and the server ends the engine.
+    SIGUSR1 is how it has a stuck engine write to the log where it stands."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)
 
 
 def _serve(
     connection: socket.socket,
-    commands: queue.SimpleQueue[Command | BaseException | None],
+    commands: _Commands,
     engine: Engine,
     batch: BatchEngine,
+    heartbeat_seconds: float,
 ) -> None:
     while True:
         wait = not engine.has_work
-        while wait and commands.empty() and batch.idle():
+        beat_at = time.perf_counter() + heartbeat_seconds
+        while wait and commands.empty() and time.perf_counter() < beat_at and batch.idle():
             pass
         while wait or not commands.empty():
             try:
-                command = commands.get(timeout=_IDLE_BEAT_SECONDS)
+                command = commands.get(timeout=max(0.0, beat_at - time.perf_counter()))
             except queue.Empty:
-                break
+                break  # a step with nothing to do is the heartbeat
             wait = False
             match command:
                 case Submit():
@@ -95,7 +105,7 @@ def _serve(
         _send(connection, engine.step())
 
 
-def _read(connection: socket.socket, commands: queue.SimpleQueue[Command | BaseException | None]) -> None:
+def _read(connection: socket.socket, commands: _Commands) -> None:
     """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
     decoder = msgspec.msgpack.Decoder(Command)
     try:

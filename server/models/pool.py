@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import ModelNotFound, OmlxError, Overloaded, ShuttingDown
+from ..errors import EngineUnavailable, ModelNotFound, OmlxError, Overloaded, ShuttingDown
 from .catalog import ModelEntry
+from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """A loading or loaded model."""
+    """A loading or loaded model. Times in seconds."""
 
     @property
     def is_alive(self) -> bool: ...
@@ -30,6 +31,28 @@ class Engine(Protocol):
     async def attach(self) -> None: ...
 
     async def ready(self) -> object: ...
+
+    @property
+    def ready_seconds(self) -> float:
+        """For how long it has been ready, or was when it ended; 0 before."""
+        ...
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long a ready engine has said nothing; 0 before."""
+        ...
+
+    async def ended(self) -> str:
+        """Wait until it has ended, and say why."""
+        ...
+
+    def dump(self) -> None:
+        """Have it write to the log where it stands."""
+        ...
+
+    def kill(self, reason: str) -> None:
+        """End it at once, for this reason."""
+        ...
 
     def fail_requests(self, error: OmlxError) -> None: ...
 
@@ -52,6 +75,7 @@ class _Loaded(Generic[E]):
     entry: ModelEntry
     engine: E
     attached: asyncio.Event = field(default_factory=asyncio.Event)
+    is_suspect: bool = False
     num_leases: int = 0
     last_used: float = field(default_factory=monotonic)
 
@@ -94,6 +118,8 @@ class ModelPool(Generic[E]):
         self._residency_of = residency_of
         self._loaded: dict[str, _Loaded[E]] = {}
         self._making_room = asyncio.Lock()
+        self._supervision = Supervision()
+        self._watching: set[asyncio.Task[None]] = set()
         self._closing = False
 
     @property
@@ -105,6 +131,16 @@ class ModelPool(Generic[E]):
         """The engines that are loaded or loading, by model id."""
         return {model_id: loaded.engine for model_id, loaded in self._loaded.items()}
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why the engines ended that are neither running nor were asked to end, by model id."""
+        return self._supervision.failed
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether new leases are refused because the server ends."""
+        return self._closing
+
     def entry(self, model_id: str) -> ModelEntry:
         """The model of this id or alias. Raises `ModelNotFound`, which names the models there are."""
         entry = self._entries.get(model_id) or self._entries.get(self._real_name(model_id))
@@ -115,7 +151,7 @@ class ModelPool(Generic[E]):
     def preload(self, model_id: str) -> None:
         """Spawn a model's engine now; the first lease, or `attach`, listens to it."""
         entry = self.entry(model_id)
-        self._loaded[entry.id] = _Loaded(entry, self._start(entry))
+        self._loaded[entry.id] = self._started(entry)
 
     async def attach(self) -> None:
         """Listen to the engines that `preload` spawned."""
@@ -142,16 +178,59 @@ class ModelPool(Generic[E]):
                 raise ShuttingDown("the server is shutting down; try again when it is back")
             loaded = self._loaded.get(entry.id)
             if loaded is not None and loaded.attached.is_set() and not loaded.engine.is_alive:
-                del self._loaded[entry.id]
-                await loaded.engine.stop()
+                await self._bury(loaded)
                 loaded = None
             if loaded is None:
+                if self._supervision.is_stopped(entry.id):
+                    raise EngineUnavailable(self._supervision.failed[entry.id])
                 await self._make_room(entry)
-                loaded = self._loaded[entry.id] = _Loaded(entry, self._start(entry))
+                loaded = self._loaded[entry.id] = self._started(entry)
             if not loaded.attached.is_set():
                 await loaded.engine.attach()
                 loaded.attached.set()
+                watching = asyncio.create_task(self._watch(loaded))
+                self._watching.add(watching)
+                watching.add_done_callback(self._watching.discard)
             return loaded
+
+    def _started(self, entry: ModelEntry) -> _Loaded[E]:
+        self._supervision.started(entry.id)
+        return _Loaded(entry, self._start(entry))
+
+    async def _watch(self, loaded: _Loaded[E]) -> None:
+        """Wait for the engine's end; where nobody asked for it, note why, and start a new one if that may help."""
+        await loaded.engine.ended()
+        async with self._making_room:
+            if self._loaded.get(loaded.entry.id) is not loaded or self._closing:
+                return
+            try_again = await self._bury(loaded)
+        if try_again:
+            logger.warning("Starting the engine of %s again", loaded.entry.id)
+            try:
+                await self._load(loaded.entry)
+            except OmlxError as error:
+                logger.error("The engine of %s was not started again: %s", loaded.entry.id, error)
+
+    async def _bury(self, loaded: _Loaded[E]) -> bool:
+        """Take note of an engine that died; whether to start another by itself."""
+        engine, model_id = loaded.engine, loaded.entry.id
+        del self._loaded[model_id]
+        try_again = self._supervision.died(model_id, await engine.ended(), engine.ready_seconds)
+        await engine.stop()
+        if self._supervision.is_stopped(model_id):
+            logger.error("%s", self._supervision.failed[model_id])
+        return try_again
+
+    def check_silence(self, limit_seconds: float) -> None:
+        """Kill the engines that said nothing for so long, at this check and at the last one; others then start."""
+        for loaded in self._loaded.values():
+            was_suspect, silence = loaded.is_suspect, loaded.engine.silent_seconds
+            loaded.is_suspect = silence > limit_seconds
+            if loaded.is_suspect and was_suspect:
+                loaded.engine.kill(f"it said nothing for {silence:.0f} seconds and was killed")
+            elif loaded.is_suspect:
+                logger.warning("The engine of %s says nothing for %.0f seconds", loaded.entry.id, silence)
+                loaded.engine.dump()
 
     async def _make_room(self, entry: ModelEntry) -> None:
         while self._loaded and self._weights() + entry.size_bytes > self._memory_limit:
@@ -182,6 +261,10 @@ class ModelPool(Generic[E]):
     def _weights(self) -> int:
         return sum(loaded.entry.size_bytes for loaded in self._loaded.values())
 
+    def drain(self) -> None:
+        """Refuse new leases from now on; those that are held go on."""
+        self._closing = True
+
     def fail_requests(self, error: OmlxError) -> None:
         """Refuse new leases and end every open request with `error`."""
         self._closing = True
@@ -194,3 +277,9 @@ class ModelPool(Generic[E]):
         async with self._making_room:
             await asyncio.gather(*(loaded.engine.stop() for loaded in self._loaded.values()))
             self._loaded.clear()
+        await asyncio.gather(*self._watching)
+
+    def kill(self) -> None:
+        """End every engine at once, without an event loop."""
+        for loaded in self._loaded.values():
+            loaded.engine.kill("the server was told twice to stop")

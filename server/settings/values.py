@@ -77,6 +77,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     max_num_waiting: Annotated[
         int, Meta(ge=0, le=1 << 20, description="Requests that may wait; more are refused with 503")
     ] = 256
+    stall_seconds: Annotated[
+        Seconds, Meta(description="An engine that says nothing for so long is killed and started again")
+    ] = 300.0
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from omlx.server.models.pool import ModelPool
 from omlx.server.serving import find_models, listen, make_pool
 from omlx.server.settings import ServeSettings
 from omlx.server.settings.model_store import ModelSettingsStore
+from omlx.server.settings.values import EngineSettings
 
 from ..scripted_engine import Script
 from ..text_model import END_OF_TURN, build_text_model
@@ -47,11 +48,13 @@ async def serving(
     api_key: str = "",
     max_num_seqs: int = 16,
     max_num_waiting: int = 256,
+    stall_seconds: float = 300.0,
+    shutdown_grace_seconds: float = 0.2,
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
     tokenizer = build_text_model(folder / "models" / MODEL, context_window)
     tokens = [tokenizer.encode(answer + END_OF_TURN).ids for answer in answers]
-    script = Script(tokens, step_seconds, max_num_seqs, max_num_waiting)
+    script = Script(tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8)
     command = script.command(folder / "script.json")
     settings = ServeSettings(
         home=folder,
@@ -59,13 +62,16 @@ async def serving(
         port=0,
         api_key=api_key,
         heartbeat_seconds=heartbeat_seconds,
-        shutdown_grace_seconds=0.2,
+        shutdown_grace_seconds=shutdown_grace_seconds,
+        engine=EngineSettings(stall_seconds=stall_seconds),
     )
     listener = listen(settings.host, settings.port)
     model_settings = ModelSettingsStore(settings.settings_file)
     pool = make_pool(find_models(settings), lambda _: command, model_settings)
     app = create_app(settings, pool, "an-instance", model_settings)
-    http = HttpServer(app, lambda: pool.fail_requests(ShuttingDown("shutting down")), settings.shutdown_grace_seconds)
+    http = HttpServer(
+        app, pool.drain, lambda: pool.fail_requests(ShuttingDown("shutting down")), settings.shutdown_grace_seconds
+    )
     running = asyncio.create_task(http.serve(sockets=[listener]))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:

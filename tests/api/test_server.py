@@ -263,14 +263,6 @@ async def test_a_stream_that_cannot_go_on_ends_with_the_protocols_error(
     assert records(received)[-1]["error"]["message"]
 
 
-async def test_the_next_request_after_a_crash_is_served_by_a_new_engine(tmp_path: Path):
-    async with serving(tmp_path, "Hi.") as server:
-        await server.client.post(CHAT, json=CHAT_BODY)
-        await _kill_engine(server)
-        await until(lambda: not server.pool.engines[MODEL].is_alive)
-        assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
-
-
 async def test_an_engine_that_does_not_start_is_a_503_with_its_reason(tmp_path: Path):
     async with serving(tmp_path, "Hi.") as server:
         (tmp_path / "script.json").write_text("not json")

@@ -16,19 +16,30 @@ from pathlib import Path
 import httpx
 import pytest
 
+from .serving import serving
+from .test_server import MESSAGES, MESSAGES_BODY, streamed_text
+
 _LONG_ANSWER = "x" * 100_000
 _START_SECONDS = 60
 _STOP_SECONDS = 5
 """What the README's users are promised, however many streams are open."""
 
+_BODY = {
+    "model": "scripted",
+    "max_tokens": 90_000,
+    "messages": [{"role": "user", "content": "hello"}],
+    "stream": True,
+}
+
 
 @contextmanager
-def process(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def process(home: Path, grace_seconds: float = 1.0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A server that writes a very long answer; its process and its address."""
     answers = home / "answers.json"
     answers.write_text(json.dumps([_LONG_ANSWER]))
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
-    server = subprocess.Popen([sys.executable, "-m", "tests.e2e.scripted_server", str(answers)], env=environment)
+    argv = [sys.executable, "-m", "tests.e2e.scripted_server", str(answers), str(grace_seconds)]
+    server = subprocess.Popen(argv, env=environment)
     try:
         yield server, _address(home / ".omlx" / "run" / "server.json", server)
     finally:
@@ -47,15 +58,9 @@ def _address(state: Path, server: subprocess.Popen[bytes]) -> str:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_and_every_open_request_in_five_seconds(tmp_path: Path, stop: signal.Signals):
-    body = {
-        "model": "scripted",
-        "max_tokens": 90_000,
-        "messages": [{"role": "user", "content": "hello"}],
-        "stream": True,
-    }
     with (
         process(tmp_path) as (server, url),
-        httpx.stream("POST", f"{url}/v1/messages", json=body, timeout=30) as response,
+        httpx.stream("POST", f"{url}/v1/messages", json=_BODY, timeout=30) as response,
         socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) as half_sent,
     ):
         head = f"POST /v1/messages HTTP/1.1\r\nHost: {url.removeprefix('http://')}\r\n"
@@ -72,3 +77,66 @@ def test_a_signal_ends_the_server_and_every_open_request_in_five_seconds(tmp_pat
     assert half_answer.startswith("HTTP/1.1 503")
     assert '"type":"error"' in half_answer
     assert not (tmp_path / ".omlx" / "run" / "server.json").exists()
+
+
+def test_a_second_signal_ends_the_server_at_once_and_leaves_no_child(tmp_path: Path):
+    with (
+        process(tmp_path, grace_seconds=60) as (server, url),
+        httpx.Client(base_url=url, timeout=30) as other,
+        httpx.stream("POST", f"{url}/v1/messages", json=_BODY, timeout=30) as response,
+    ):
+        next(response.iter_text())
+        children = children_of(server.pid)
+        assert other.get("/ready").status_code == 200
+        server.send_signal(signal.SIGTERM)
+        assert not _is_ready(other)
+        server.send_signal(signal.SIGTERM)
+        status = server.wait(2)
+    assert status == 0
+    assert children
+    assert not [pid for pid in children if _is_running(pid)]
+
+
+async def test_a_stream_that_ends_within_the_grace_ends_whole(tmp_path: Path):
+    async with (
+        serving(tmp_path, "x" * 100, step_seconds=0.01, shutdown_grace_seconds=20) as server,
+        server.client.stream("POST", MESSAGES, json={**MESSAGES_BODY, "stream": True}) as response,
+    ):
+        pieces = response.aiter_text()
+        received = await anext(pieces)
+        server.http.handle_exit(signal.SIGTERM, None)
+        async for piece in pieces:
+            received += piece
+    assert streamed_text(MESSAGES, received) == "x" * 100
+    assert "message_stop" in received
+
+
+async def test_a_server_told_to_stop_takes_nothing_new(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        await server.client.post(MESSAGES, json=MESSAGES_BODY)
+        server.pool.drain()
+        refused = await server.client.post(MESSAGES, json=MESSAGES_BODY)
+        ready = await server.client.get("/ready")
+    assert (refused.status_code, ready.status_code) == (503, 503)
+    assert ready.json()["status"] == "stopping"
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    """Whether the server still says so; a closed port is no yes."""
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -99,7 +99,7 @@ def main() -> None:
 
         print(listener.getsockname()[1], flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            HttpServer(with_cpu, lambda: None, 0.1).run(sockets=[listener])
+            HttpServer(with_cpu, lambda: None, lambda: None, 0.1).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.process import EngineCommand
-from omlx.server.engine.worker import ignore_interrupts, run
+from omlx.server.engine.worker import run, set_signals
 from omlx.server.serving import serve
 from omlx.server.settings import ServeSettings
 
@@ -45,7 +45,7 @@ class AnsweringBatch(ScriptedBatch):
 
 def main() -> int:
     if sys.argv[1] == "--engine":
-        ignore_interrupts()
+        set_signals()
         return run(socket.socket(fileno=int(sys.argv[3])), AnsweringBatch)
     home = Path(sys.argv[1])
     build_text_model(home / "models" / MODEL, CONTEXT_WINDOW)

@@ -1,6 +1,7 @@
-"""The real server on an engine that plays a script: `python -m tests.e2e.scripted_server ANSWERS.json`.
+"""The real server on an engine that plays a script: `python -m tests.e2e.scripted_server ANSWERS.json [GRACE]`.
 
-ANSWERS holds the answers as text, in the order in which requests reach the engine. The model is called `scripted`.
+ANSWERS holds the answers as text, in the order in which requests reach the engine; GRACE is the seconds that open
+requests may go on after a signal. The model is called `scripted`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def main() -> None:
     tokenizer = build_text_model(folder / MODEL, CONTEXT_WINDOW)
     script = Script([tokenizer.encode(answer + END_OF_TURN).ids for answer in answers])
     command = script.command(home / "script.json")
-    serve(ServeSettings(home=home, model_dirs=(folder,), port=0), engine_command=lambda _: command)
+    grace_seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+    settings = ServeSettings(home=home, model_dirs=(folder,), port=0, shutdown_grace_seconds=grace_seconds)
+    serve(settings, engine_command=lambda _: command)
 
 
 if __name__ == "__main__":

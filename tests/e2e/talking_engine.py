@@ -17,7 +17,7 @@ import msgspec
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
-from omlx.server.engine.worker import ignore_interrupts, run
+from omlx.server.engine.worker import run, set_signals
 
 from ..engine.scripted_batch import ScriptedBatch
 
@@ -69,7 +69,7 @@ def main() -> int:
     parser.add_argument("--script", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True)
     arguments = parser.parse_args()
-    ignore_interrupts()
+    set_signals()
     talk = msgspec.json.decode(arguments.script.read_bytes(), type=Talk)
     return run(socket.socket(fileno=arguments.fd), lambda: TalkingBatch(talk), SchedulerLimits())
 

@@ -27,6 +27,7 @@ from omlx.server.engine.messages import (
 from omlx.server.engine.wire import frame, read_frame
 from omlx.server.engine.worker import run
 
+from ..scripted_engine import PacedBatch
 from .scripted_batch import ScriptedBatch
 
 SECONDS = 20
@@ -126,7 +127,7 @@ def test_a_bad_request_ends_alone():
 
 
 def test_shutdown_ends_it_cleanly_in_the_middle_of_an_answer():
-    with worker(lambda: ScriptedBatch([[5]])) as (peer, wait):
+    with worker(lambda: PacedBatch([[5]], 0.001)) as (peer, wait):
         peer.receive()
         peer.send(Submit("a", [1], 10_000))
         peer.receive()

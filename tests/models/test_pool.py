@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,12 @@ class FakeEngine:
         self.failure = failure
         self.is_alive = False
         self.is_loading = False
+        self.ready_seconds = 100.0
+        self.silent_seconds = 0.0
+        self.num_dumps = 0
+        self.killed_for = ""
         self.failed_with: list[OmlxError] = []
+        self._end = asyncio.Event()
 
     async def attach(self) -> None:
         self.is_alive = True
@@ -30,8 +36,21 @@ class FakeEngine:
     def fail_requests(self, error: OmlxError) -> None:
         self.failed_with.append(error)
 
+    async def ended(self) -> str:
+        await self._end.wait()
+        return self.killed_for or "asked to"
+
+    def dump(self) -> None:
+        self.num_dumps += 1
+
+    def kill(self, reason: str) -> None:
+        self.killed_for = reason
+        self.is_alive = False
+        self._end.set()
+
     async def stop(self) -> None:
         self.is_alive = False
+        self._end.set()
 
 
 def entry(name: str, size_bytes: int = 10) -> ModelEntry:
@@ -46,6 +65,18 @@ def make_pool(*names: str, memory_limit: int = 100) -> tuple[ModelPool[FakeEngin
         return started[-1]
 
     return ModelPool([entry(name) for name in names], start, memory_limit), started
+
+
+async def turns() -> None:
+    """Let every task that can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 async def test_a_model_is_started_once_for_two_leases():
@@ -95,8 +126,57 @@ async def test_releasing_twice_counts_once():
 
 async def test_a_dead_engine_is_replaced_at_the_next_lease():
     pool, started = make_pool("a")
-    (await pool.lease("a")).engine.is_alive = False
+    (await pool.lease("a")).engine.kill("it crashed")
     assert (await pool.lease("a")).engine is started[1]
+
+
+async def test_a_dead_engine_is_replaced_by_itself():
+    pool, started = make_pool("a")
+    (await pool.lease("a")).release()
+    started[0].kill("it crashed")
+    await until(lambda: len(started) == 2)
+    assert pool.failed == {}
+
+
+async def test_an_engine_that_was_asked_to_end_is_not_replaced():
+    pool, started = make_pool("a", "b", memory_limit=10)
+    (await pool.lease("a")).release()
+    await pool.lease("b")
+    await turns()
+    assert [engine.entry.id for engine in started] == ["a", "b"]
+
+
+async def test_a_model_whose_engine_dies_three_times_is_stopped_with_the_reason():
+    pool, started = make_pool("a")
+    for count in (1, 2, 3):
+        lease = await pool.lease("a")
+        lease.engine.ready_seconds = 1.0
+        lease.engine.kill("it crashed")
+        await until(lambda count=count: len(started) > count or bool(pool.failed))
+    with pytest.raises(EngineUnavailable, match="3 times in a row, at last because it crashed"):
+        await pool.lease("a")
+    assert len(started) == 3
+    assert "it crashed" in pool.failed["a"]
+
+
+async def test_an_engine_silent_at_two_checks_is_killed_and_replaced():
+    pool, started = make_pool("a")
+    await pool.lease("a")
+    started[0].silent_seconds = 11.0
+    pool.check_silence(10.0)
+    assert (started[0].num_dumps, started[0].killed_for) == (1, "")
+    pool.check_silence(10.0)
+    assert "said nothing for 11 seconds" in started[0].killed_for
+    await until(lambda: len(started) == 2)
+
+
+async def test_an_engine_that_speaks_again_is_left_alone():
+    pool, started = make_pool("a")
+    await pool.lease("a")
+    for silence in (11.0, 1.0, 11.0):
+        started[0].silent_seconds = silence
+        pool.check_silence(10.0)
+    assert started[0].is_alive
 
 
 async def test_a_failed_load_gives_its_lease_back():

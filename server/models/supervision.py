@@ -1,0 +1,48 @@
+"""When an engine that died by itself is started again, and when it is left dead. No clock, no process."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+MAX_FAST_DEATHS = 3
+_FAST_SECONDS = 60.0
+
+
+class Supervision:
+    """The deaths of every model's engine. Three fast ones in a row stop a model until `forgive`.
+
+    A death is fast when the engine had been ready for less than a minute, or never was.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+        self._fast: Counter[str] = Counter()
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why the engines died in whose place no other was started, by model."""
+        return dict(self._reasons)
+
+    def died(self, model_id: str, reason: str, ready_seconds: float) -> bool:
+        """Note a death; whether the engine is worth starting again by itself. One that never got ready is not:
+        it would most likely meet the same again."""
+        self._fast[model_id] = self._fast[model_id] + 1 if ready_seconds < _FAST_SECONDS else 0
+        if self.is_stopped(model_id):
+            reason = (
+                f"{model_id} was stopped: its engine died {MAX_FAST_DEATHS} times in a row, at last because {reason}. "
+                "Mend that, then load the model again or restart the server"
+            )
+        self._reasons[model_id] = reason
+        return ready_seconds > 0 and not self.is_stopped(model_id)
+
+    def is_stopped(self, model_id: str) -> bool:
+        return self._fast[model_id] >= MAX_FAST_DEATHS
+
+    def started(self, model_id: str) -> None:
+        """A new engine takes the dead one's place."""
+        self._reasons.pop(model_id, None)
+
+    def forgive(self, model_id: str) -> None:
+        """Let a stopped model be tried again."""
+        self._fast.pop(model_id, None)
+        self._reasons.pop(model_id, None)
