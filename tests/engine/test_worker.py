@@ -65,12 +65,14 @@ class Peer:
 
 
 @contextmanager
-def worker(make_batch: Callable[[], BatchEngine]) -> Iterator[tuple[Peer, Callable[[], int]]]:
+def worker(
+    make_batch: Callable[[], BatchEngine], heartbeat_seconds: float = 5.0
+) -> Iterator[tuple[Peer, Callable[[], int]]]:
     """An engine in a thread, and what waits for its exit status."""
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     status: list[int] = []
-    thread = threading.Thread(target=lambda: status.append(run(theirs, make_batch)))
+    thread = threading.Thread(target=lambda: status.append(run(theirs, make_batch, None, heartbeat_seconds)))
     thread.start()
 
     def wait() -> int:
@@ -107,9 +109,8 @@ def test_one_message_a_step_carries_all_rows():
             together = {update.request_id for update in message.updates if update.token_ids} == {"a", "b"}
 
 
-def test_an_idle_engine_says_that_it_lives(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("omlx.server.engine.worker._IDLE_BEAT_SECONDS", 0.01)
-    with worker(lambda: ScriptedBatch([[5, 0]])) as (peer, _):
+def test_an_idle_engine_says_that_it_lives():
+    with worker(lambda: ScriptedBatch([[5, 0]]), heartbeat_seconds=0.01) as (peer, _):
         peer.receive()
         for _ in range(2):
             beat = peer.receive()
