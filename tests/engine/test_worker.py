@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from omlx.server.engine.batch import BatchEngine
 from omlx.server.engine.messages import (
