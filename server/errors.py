@@ -17,7 +17,9 @@
     │   └── EngineFailure       500  it failed while it answered
     ├── ModelError              a model folder or file cannot be used
     │   ├── UnsupportedModel    names what is not supported
-    │   └── CorruptModel        names the file and what is wrong in it
+    │   ├── CorruptModel        names the file and what is wrong in it
+    │   ├── DownloadFailed      the model hub does not give it, or cannot be reached
+    │   └── DownloadCancelled   somebody asked for that; what is there stays
     └── SettingsError           a setting is wrong; names it and its source
 
 A message says the fact and the remedy. Only messages of these classes reach a client; any other
@@ -134,6 +136,14 @@ class UnsupportedModel(ModelError):
 
 
 class CorruptModel(ModelError):
+    pass
+
+
+class DownloadFailed(ModelError):
+    pass
+
+
+class DownloadCancelled(ModelError):
     pass
 
 

@@ -29,7 +29,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield work
         _sync_folder(work)
-        _put_in_place(work, target)
+        put_in_place(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -42,9 +42,9 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _put_in_place(work: Path, target: Path) -> None:
-    """Rename `work` to `target`; what stood there is moved aside first and removed last."""
-    replaced = work.with_suffix(".replaced")
+def put_in_place(work: Path, target: Path) -> None:
+    """Rename `work`, a folder beside it, to `target`; what stood there is moved aside first and removed last."""
+    replaced = target.parent / f".{target.name}.{os.getpid()}.replaced"
     if target.exists():
         target.rename(replaced)
     try:

@@ -1,0 +1,199 @@
+"""`pull`: a repository of the model hub becomes a model folder.
+
+What can be refused is refused before the weights are fetched; what was fetched stays when it is stopped, and the
+next time goes on from there; the folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from ..errors import CorruptModel, DownloadFailed, ModelError, UnsupportedModel
+from .catalog import read_entry
+from .downloading import Download, Report, fetch_all
+from .folder import read_config, read_json_object
+from .hub_client import Hub, Listing
+from .hub_files import INDEX_FILE, RemoteFile, checked_repo, text_files, weight_files
+from .placing import put_in_place, write_synced
+
+SOURCE_FILE = ".omlx_source.json"
+_SPARE_BYTES = 256 << 20
+
+CheckFit = Callable[[Path, int], None]
+"""Looks at a folder with a model's texts, and the bytes its weights take; raises `ModelError` where they don't fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """`revision` is a branch, tag or commit; without it the newest. `name` is the model's id here, else `repo`."""
+
+    repo: str
+    revision: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """`is_new` is false where the folder was there already, at that very commit."""
+
+    path: Path
+    repo: str
+    commit: str
+    size_bytes: int
+    is_new: bool
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What a pulled folder says of where it is from: the files with their hashes."""
+
+    repo: str
+    commit: str
+    files: dict[str, str]
+
+
+def pull(
+    request: PullRequest,
+    models_folder: Path,
+    hub: Hub,
+    *,
+    report: Report = lambda _: None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    check_fit: CheckFit = lambda _folder, _bytes: None,
+) -> Pulled:
+    """Download a model to `models_folder`. Blocks; safe to call in a thread.
+
+    `report` is told of the progress some times a second, from other threads. Raises `DownloadCancelled` when
+    `is_cancelled` says so, `DownloadFailed`, and other `ModelError`s for what omlx cannot use or hold.
+    """
+    repo = checked_repo(request.repo)
+    target = models_folder / checked_repo(request.name or repo)
+    listing = hub.listing(repo, request.revision)
+    texts = text_files(repo, listing.files)
+    if (present := _present(target, listing)) is not None:
+        return present
+    with _work_folder(target) as work:
+        download = Download(hub, listing, work, report, is_cancelled)
+        weights = _chosen_weights(download, texts, check_fit)
+        _reuse(target, work, weights)
+        _check_space(work, weights)
+        fetch_all(download, (*texts, *weights))
+        read_entry(work, repo)
+        _finish(download, (*texts, *weights))
+        put_in_place(work, target)
+    return Pulled(target, repo, listing.commit, sum(file.size for file in weights), is_new=True)
+
+
+def discard(request: PullRequest, models_folder: Path) -> bool:
+    """Remove what a stopped download left; says whether there was any. Raises `DownloadFailed` while it runs."""
+    target = models_folder / checked_repo(request.name or request.repo)
+    work = _work_path(target)
+    if not work.is_dir():
+        return False
+    with _work_folder(target):
+        shutil.rmtree(work)
+    return True
+
+
+def read_source(folder: Path) -> Source | None:
+    """Where a model's folder was pulled from; None where it was not, or does not say."""
+    try:
+        return msgspec.json.decode((folder / SOURCE_FILE).read_bytes(), type=Source)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _present(target: Path, listing: Listing) -> Pulled | None:
+    """The folder that is there, where it is of the listing's commit."""
+    if not target.exists():
+        return None
+    source = read_source(target)
+    if source is None:
+        raise ModelError(f"{target} is there, and not from the hub; move it away, or choose another --name")
+    if source.repo != listing.repo:
+        raise ModelError(f"{target} holds {source.repo}; remove it first, or choose another --name")
+    if source.commit != listing.commit:
+        return None
+    return Pulled(target, source.repo, source.commit, read_entry(target, source.repo).size_bytes, is_new=False)
+
+
+def _work_path(target: Path) -> Path:
+    return target.parent / f".{target.name}.downloading"
+
+
+@contextmanager
+def _work_folder(target: Path) -> Iterator[Path]:
+    """The folder where the parts lie until all are there; ours alone. Raises `DownloadFailed`, `ModelError`."""
+    work = _work_path(target)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(work, os.O_RDONLY)
+    except OSError as error:
+        raise ModelError(f"{work} cannot be made ({error.strerror}); correct its permissions, or --model-dir") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield work
+    except BlockingIOError:
+        raise DownloadFailed(f"{target.name} is being downloaded by another process; wait for it") from None
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _chosen_weights(download: Download, texts: Sequence[RemoteFile], check_fit: CheckFit) -> tuple[RemoteFile, ...]:
+    """Fetch the texts, and choose the weights by them. A model that is refused leaves nothing behind."""
+    repo, work = download.listing.repo, download.folder
+    fetch_all(replace(download, report=lambda _: None), texts)
+    try:
+        if "model_file" in read_config(work):
+            raise UnsupportedModel(f"{repo}: wants its own code run, which omlx never does")
+        weight_map = read_json_object(work / INDEX_FILE).get("weight_map", {})
+        if not isinstance(weight_map, dict):
+            raise CorruptModel(f"{repo}: the weight_map of its index is not an object")
+        weights = weight_files(repo, download.listing.files, map(str, weight_map.values()))
+        check_fit(work, sum(file.size for file in weights))
+    except ModelError:
+        if not any(work.glob("*.safetensors*part*")):
+            shutil.rmtree(work)
+        raise
+    return weights
+
+
+def _reuse(target: Path, work: Path, weights: Sequence[RemoteFile]) -> None:
+    """Take over the weights that an older commit's folder holds already."""
+    source = read_source(target)
+    for file in weights:
+        if source is not None and file.hash and source.files.get(file.name) == file.hash:
+            (work / file.name).unlink(missing_ok=True)
+            os.link(target / file.name, work / file.name)
+
+
+def _check_space(work: Path, weights: Sequence[RemoteFile]) -> None:
+    names = {file.name for file in weights}
+    have = sum(path.stat().st_size for path in work.iterdir() if path.name.partition(".part-")[0] in names)
+    missing = max(0, sum(file.size for file in weights) - have)
+    free = shutil.disk_usage(work).free
+    if missing + _SPARE_BYTES > free:
+        raise ModelError(
+            f"{work.parent} has {free / 1e9:.1f} GB free, and {missing / 1e9:.1f} GB are to be downloaded; "
+            "make room with `omlx rm`, or choose another --model-dir"
+        )
+
+
+def _finish(download: Download, files: Sequence[RemoteFile]) -> None:
+    """Leave nothing in the folder but the model's files, and the note of where they are from."""
+    work, listing = download.folder, download.listing
+    names = {file.name for file in files}
+    for path in work.rglob("*"):
+        if path.is_file() and str(path.relative_to(work)) not in names:
+            path.unlink()
+    source = Source(listing.repo, listing.commit, {file.name: file.hash for file in files})
+    write_synced(work / SOURCE_FILE, msgspec.json.format(msgspec.json.encode(source), indent=2))
