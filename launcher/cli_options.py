@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from .launch import FittingPicker
     from .machine import Machine
-    from .selection import Picker
 
 _URL_HELP = "The server's address.  [default: OMLX_URL, the running server, http://127.0.0.1:8000]"
 
@@ -53,7 +53,7 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def picker(yes: bool) -> Picker | None:
+def picker(yes: bool) -> FittingPicker | None:
     from .terminal import pick_model
 
     return None if yes or not is_terminal() else pick_model

@@ -17,7 +17,7 @@ from .errors import BadAnswer, ServerDown, ServerError
 if TYPE_CHECKING:
     import httpx
 
-_LARGEST_OUTPUT_CAP = 32_000
+LARGEST_OUTPUT_CAP = 32_000
 _KINDS_THAT_WRITE = ("llm", "vlm")
 
 T = TypeVar("T")
@@ -31,6 +31,14 @@ class Health(msgspec.Struct, frozen=True):
     instance_id: str = ""
     loading: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """`/v1/launches` of an omlx server; `state` is loading, ready or failed."""
+
+    id: str
+    state: str
+    error: str = ""
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -95,11 +103,27 @@ class ServerClient:
         listed = self._decoded(self._get("/v1/models"), _ModelList).data
         return tuple(_model(entry) for entry in listed if entry.omlx.kind in _KINDS_THAT_WRITE)
 
+    def announce(self, agent: str, model: str, api_key: str) -> Launch | None:
+        """Say that `agent` comes with `api_key`; None where the server takes no such word. Raises ServerDown."""
+        response = self._request(
+            "POST", "/v1/launches", api_key=api_key, body=msgspec.json.encode({"agent": agent, "model": model})
+        )
+        return self._decoded(response, Launch) if response.status_code == 200 else None
+
+    def launch(self, launch_id: str, api_key: str) -> Launch:
+        return self._decoded(self._request("GET", f"/v1/launches/{launch_id}", api_key=api_key), Launch)
+
     def _get(self, path: str) -> httpx.Response:
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str, *, api_key: str = "", body: bytes | None = None) -> httpx.Response:
         import httpx
 
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        if body is not None:
+            headers["content-type"] = "application/json"
         try:
-            return self._http.get(path)
+            return self._http.request(method, path, content=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ServerDown(f"nothing answers at {self.url} ({error}); start it with `omlx serve`") from error
         except httpx.HTTPError as error:
@@ -129,7 +153,7 @@ def _model(entry: _ModelObject) -> Model:
     meta = entry.meta or _Meta()
     windows = (entry.max_model_len, entry.context_length, entry.context_window, meta.n_ctx, meta.n_ctx_train)
     window = next((value for value in windows if value), None)
-    cap = min(entry.omlx.max_output_tokens or _LARGEST_OUTPUT_CAP, _LARGEST_OUTPUT_CAP)
+    cap = min(entry.omlx.max_output_tokens or LARGEST_OUTPUT_CAP, LARGEST_OUTPUT_CAP)
     return Model(
         name=entry.id,
         context_window=window,

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import difflib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..integrations import find, names
-from ..integrations.spec import KEY_VARIABLE, Integration, Surroundings, Target
+from ..integrations.spec import KEY_VARIABLE, Integration, Model, Surroundings, Target
+from .address import is_loopback
+from .arrival import Arrival, announce
+from .client import LARGEST_OUTPUT_CAP, ServerClient
 from .errors import UnknownAgent
 from .machine import Machine
 from .plan import LaunchPlan, make_plan
 from .process import become, find_executable, is_installed, write_run_files
-from .reach import reached
-from .selection import Picker, Wanted, choose
-from .starting import wait_until_loaded
+from .reach import is_up, reached
+from .selection import Selection, Wanted, choose, fit
 from .state import read_last_models, read_text, remember_model
+from .watching import watch_in_background
+
+FittingPicker = Callable[[Sequence[Model], Callable[[Model], str]], Model]
+"""Asks the user; the second argument says what speaks against a model."""
+
+_UNKNOWN_MODEL = "MODEL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +50,14 @@ def find_agent(name: str) -> Integration:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """An agent and what it is to be wired to."""
+    """An agent and what it is to be wired to; `client` is None where no server runs and nothing is known of it."""
 
     integration: Integration
     target: Target
     surroundings: Surroundings
     is_key_in_shell: bool
+    client: ServerClient | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def has_key(self) -> bool:
@@ -55,49 +65,97 @@ class Aim:
         return bool(self.surroundings.environ.get(KEY_VARIABLE))
 
     def plan(self, *, force: bool, persist: bool) -> LaunchPlan:
-        return make_plan(self.integration, self.target, self.surroundings, force=force, persist=persist)
+        plan = make_plan(self.integration, self.target, self.surroundings, force=force, persist=persist)
+        if self.client is not None:
+            return plan
+        # The first one says that the server does not tell the window.
+        return replace(plan, warnings=(*self.warnings, *plan.warnings[1:]))
+
+    def announce(self, report: Callable[[str], None]) -> Arrival | None:
+        """Have the model loaded and the agent expected."""
+        assert self.client is not None
+        return announce(self.client, self.integration, self.target, report)
 
 
 @contextmanager
 def taken_aim(
     request: LaunchRequest,
     machine: Machine,
-    pick: Picker | None,
+    pick: FittingPicker | None,
     report: Callable[[str], None],
     *,
     may_start: bool,
-    loads: bool = False,
+    may_guess: bool = False,
 ) -> Iterator[Aim]:
     """Everything before a plan: the agent, the server and its list of models, which loads none of them.
 
     The block plans, and refuses what cannot be. With `may_start` a server that is down is started, and ended again
-    where anything is refused. With `loads` the models are waited for, after the block.
+    where anything is refused. With `may_guess` the aim is taken without one that a launch would start.
     """
     integration = find_agent(request.agent)
-    home = machine.omlx_home
+    if may_guess and not is_up(machine, request.url):
+        yield _guessed(integration, request, machine)
+        return
     with reached(machine, request.url, integration.name, report, may_start=may_start) as client:
         models = client.models()
-        chosen = choose(models, request.wanted, read_last_models(home).get(integration.name), pick)
-        target = Target(
-            url=client.url,
+        memory = machine.memory_bytes if is_loopback(client.url) else None
+
+        def asked(models: Sequence[Model]) -> Model:
+            assert pick is not None
+            return pick(models, lambda model: fit(model, integration, memory))
+
+        last_used = read_last_models(machine.omlx_home).get(integration.name)
+        chosen = choose(models, request.wanted, last_used, asked if pick else None)
+        yield _aim(integration, request, machine, client, models, chosen)
+
+
+def _aim(
+    integration: Integration,
+    request: LaunchRequest,
+    machine: Machine,
+    client: ServerClient | None,
+    models: tuple[Model, ...],
+    chosen: Selection,
+) -> Aim:
+    key = client.api_key if client is not None else machine.environ.get(KEY_VARIABLE)
+    url = client.url if client is not None else machine.resolve(request.url).url
+    return Aim(
+        integration=integration,
+        target=Target(
+            url=url,
             model=chosen.model,
             opus=chosen.opus,
             sonnet=chosen.sonnet,
             haiku=chosen.haiku,
             models=models,
-            api_key=client.api_key or new_launch_key(),
-        )
-        surroundings = Surroundings(
-            environ=dict(machine.environ) | ({KEY_VARIABLE: client.api_key} if client.api_key else {}),
+            api_key=key or new_launch_key(),
+        ),
+        surroundings=Surroundings(
+            environ=dict(machine.environ) | ({KEY_VARIABLE: key} if key else {}),
             home=machine.user_home,
             directory=machine.directory,
-            run_directory=home.run_directory(integration.name),
+            run_directory=machine.omlx_home.run_directory(integration.name),
             arguments=request.arguments,
             read=read_text,
-        )
-        yield Aim(integration, target, surroundings, is_key_in_shell=bool(machine.environ.get(KEY_VARIABLE)))
-        if loads:
-            wait_until_loaded(client, [tier.name for tier in target.tiers], report)
+        ),
+        is_key_in_shell=bool(machine.environ.get(KEY_VARIABLE)),
+        client=client,
+    )
+
+
+def _guessed(integration: Integration, request: LaunchRequest, machine: Machine) -> Aim:
+    """With the names that the user gave or used last; the windows only a server knows."""
+    wanted = request.wanted
+    main = wanted.model or read_last_models(machine.omlx_home).get(integration.name) or _UNKNOWN_MODEL
+    names = (main, wanted.opus or main, wanted.sonnet or main, wanted.haiku or main)
+    known = {name: Model(name, None, LARGEST_OUTPUT_CAP) for name in names}
+    chosen = Selection(*(known[name] for name in names))
+    aim = _aim(integration, request, machine, None, tuple(known.values()), chosen)
+    missing = "which models there are and how large their windows are"
+    if main == _UNKNOWN_MODEL:
+        missing += f", so {_UNKNOWN_MODEL} stands for the model that would be chosen"
+    warning = f"no server runs at {aim.target.url}; a launch would start one, and it alone knows {missing}"
+    return replace(aim, warnings=(warning,))
 
 
 def list_agents(machine: Machine) -> list[tuple[Integration, bool]]:
@@ -106,11 +164,13 @@ def list_agents(machine: Machine) -> list[tuple[Integration, bool]]:
     return [(agent, is_installed(agent, machine.environ, machine.user_home)) for agent in agents]
 
 
-def launch(plan: LaunchPlan, executable: str, machine: Machine) -> None:
+def launch(plan: LaunchPlan, executable: str, machine: Machine, arrival: Arrival | None) -> None:
     """Write what is ours and become the agent; does not return."""
     home = machine.omlx_home
     write_run_files(plan, home.run_directory(plan.agent))
     remember_model(home, plan.agent, plan.model)
+    if arrival is not None:
+        watch_in_background(arrival, machine.environ)
     become(executable, plan, machine.environ)
 
 

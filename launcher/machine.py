@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ class Machine:
     @property
     def omlx_home(self) -> OmlxHome:
         return OmlxHome.of(self.environ, self.user_home)
+
+    @property
+    def memory_bytes(self) -> int:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def is_own_server(self, url: str) -> bool:
         """Whether the server at `url` is the one that runs from our home, and so takes the keys of our home."""

@@ -43,6 +43,13 @@ def reached(
         raise
 
 
+def is_up(machine: Machine, url: str | None) -> bool:
+    """Whether a server answers. Raises ServerDown where one that the user named does not."""
+    address = machine.resolve(url)
+    with closing(ServerClient(address.url)) as client:
+        return _is_up(client, address, may_start=True)
+
+
 def _is_up(client: ServerClient, address: ServerAddress, *, may_start: bool) -> bool:
     """False where a server is down that we may start; raises ServerDown where we may not."""
     try:

@@ -6,10 +6,13 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..integrations.spec import Model
+from ..integrations.spec import Integration, Model
 from .errors import ModelError
 
 Picker = Callable[[Sequence[Model]], Model]
+
+_MEMORY_SHARE = 0.75
+"""The server gives weights no more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,22 @@ def named(models: Sequence[Model], name: str) -> Model:
     raise ModelError(f"the server has no model {name!r}.{hint} It has: {', '.join(names)}")
 
 
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def fit(model: Model, integration: Integration, memory_bytes: int | None) -> str:
+    """Why this model would not do for the agent or this machine; empty where nothing speaks against it."""
+    if model.context_window is not None and model.context_window < integration.minimum_context:
+        return f"window too small for {integration.title} ({integration.minimum_context:,})"
+    if memory_bytes is not None and (model.size_bytes or 0) > memory_bytes * _MEMORY_SHARE:
+        return f"larger than this machine's memory allows ({gigabytes(memory_bytes)})"
+    return ""
+
+
 def described(model: Model) -> str:
     """One line for a list: name, size, window."""
-    size = "" if model.size_bytes is None else f"{model.size_bytes / 1e9:.1f} GB"
+    size = "" if model.size_bytes is None else gigabytes(model.size_bytes)
     window = "window unknown" if model.context_window is None else f"{model.context_window:,} tokens"
     return "  ".join(part for part in (model.name, size, window, "loaded" if model.loaded else "") if part)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TextIO
 
 from ..integrations.spec import Integration, Model
-from .selection import described
+from .selection import gigabytes
 
 
 class Progress:
@@ -41,14 +41,23 @@ class Progress:
             self._is_shown = False
 
 
-def pick_model(models: Sequence[Model]) -> Model:
-    """Ask on the terminal which model to use."""
+def pick_model(models: Sequence[Model], fit: Callable[[Model], str] = lambda _: "") -> Model:
+    """Ask on the terminal which model to use; `fit` says what speaks against one."""
     import click
 
-    click.echo("Which model?", err=True)
-    for number, model in enumerate(models, 1):
-        click.echo(f"  {number}  {described(model)}", err=True)
-    number = click.prompt("Number", type=click.IntRange(1, len(models)), default=1, err=True)
+    rows = [
+        (
+            f"  {number}",
+            model.name,
+            "-" if model.size_bytes is None else gigabytes(model.size_bytes),
+            "-" if model.context_window is None else f"{model.context_window:,}",
+            fit(model) or ("loaded" if model.loaded else ""),
+        )
+        for number, model in enumerate(models, 1)
+    ]
+    click.echo(columns([("   ", "MODEL", "SIZE", "WINDOW", ""), *rows]), err=True)
+    best = next((number for number, model in enumerate(models, 1) if not fit(model)), 1)
+    number = click.prompt("Which model?", type=click.IntRange(1, len(models)), default=best, err=True)
     return models[number - 1]
 
 
@@ -57,10 +66,9 @@ def pick_agent(agents: Sequence[tuple[Integration, bool]]) -> str:
     import click
 
     shown = [agent for agent, is_installed in agents if is_installed] or [agent for agent, _ in agents]
-    click.echo("Which agent?", err=True)
-    for number, agent in enumerate(shown, 1):
-        click.echo(f"  {number}  {agent.title}", err=True)
-    number = click.prompt("Number", type=click.IntRange(1, len(shown)), default=1, err=True)
+    rows = [(f"  {number}", agent.title, agent.name) for number, agent in enumerate(shown, 1)]
+    click.echo(columns(rows), err=True)
+    number = click.prompt("Which agent?", type=click.IntRange(1, len(shown)), default=1, err=True)
     return shown[number - 1].name
 
 

@@ -19,6 +19,7 @@ from ..cli_options import (
 from .wire import wire
 
 if TYPE_CHECKING:
+    from ..arrival import Arrival
     from ..machine import Machine
     from ..plan import LaunchPlan
     from ..selection import Wanted
@@ -66,15 +67,21 @@ def command(
     runs = not dry_run and not print_env
     executable = locate(agent, machine) if runs else ""
     request = LaunchRequest(agent, wanted, url, arguments)
-    with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=runs, loads=runs) as aim:
+    pick = picker(yes)
+    with (
+        Progress() as report,
+        taken_aim(request, machine, pick, report, may_start=runs, may_guess=dry_run) as aim,
+    ):
         plan = aim.plan(force=force, persist=persist)
         wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
-    if not runs:
-        _show(plan, aim.has_key, as_lines=print_env, as_json=as_json)
-    if wiring is not None:
-        wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
+        report.clear()
+        if not runs:
+            _show(plan, aim.has_key, as_lines=print_env, as_json=as_json)
+        if wiring is not None:
+            wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
+        arrival = aim.announce(report) if runs else None
     if runs:
-        _start(plan, executable, machine)
+        _start(plan, executable, machine, arrival)
 
 
 def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, as_json: bool) -> None:
@@ -102,13 +109,13 @@ def _print_agents(machine: Machine, *, as_json: bool) -> None:
     click.echo(agents_json(agents) if as_json else agents_text(agents))
 
 
-def _start(plan: LaunchPlan, executable: str, machine: Machine) -> None:
+def _start(plan: LaunchPlan, executable: str, machine: Machine, arrival: Arrival | None) -> None:
     """Say what the user should know, and become the agent."""
     from ..launch import launch
 
     for warning in plan.warnings:
         click.echo(f"omlx: {warning}", err=True)
-    launch(plan, executable, machine)
+    launch(plan, executable, machine, arrival)
 
 
 def _show(plan: LaunchPlan, has_key: bool, *, as_lines: bool, as_json: bool) -> None:

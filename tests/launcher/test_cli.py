@@ -124,6 +124,50 @@ def test_a_small_window_is_refused_before_the_model_is_waited_for(
     assert [request.path for request in server.requests] == ["/health", "/v1/models"]
 
 
+def test_the_model_is_loaded_and_the_agent_announced_with_its_own_key(
+    omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path]
+):
+    fake_agent("pi")
+    server.serve_models({"id": "m", "max_model_len": 8192})
+    states = iter(["loading", "ready", "ready"])
+    server.answers["/v1/launches"] = lambda _: Reply({"id": "abc", "state": "loading"})
+    server.answers["/v1/launches/abc"] = lambda _: Reply({"id": "abc", "state": next(states), "num_requests": 1})
+    done = omlx("launch", "pi", becomes=True)
+    assert done.returncode == 7, done.stderr
+    (announced,) = (each for each in server.requests if each.path == "/v1/launches")
+    assert announced.body == {"agent": "pi", "model": "m"}
+    (key,) = (line.partition("=")[2] for line in done.stdout.splitlines() if line.startswith("OMLX_API_KEY="))
+    assert announced.headers["authorization"] == f"Bearer {key}"
+    assert len([each for each in server.requests if each.path == "/v1/launches/abc"]) >= 2
+
+
+def test_a_model_that_does_not_load_ends_the_launch(
+    omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path], tmp_path: Path
+):
+    fake_agent("pi")
+    server.serve_models({"id": "m", "max_model_len": 8192})
+    server.answers["/v1/launches"] = lambda _: Reply({"id": "a", "state": "failed", "error": "the weights are cut off"})
+    done = omlx("launch", "pi")
+    assert (done.returncode, done.stderr) == (4, "omlx: the server could not load m: the weights are cut off\n")
+    assert files_under(tmp_path) == ["bin/pi"]
+
+
+def test_a_dry_run_without_a_server_shows_what_is_known_and_says_what_is_not(omlx: Run, tmp_path: Path):
+    state = {"pid": os.getpid(), "host": "127.0.0.1", "port": 9, "url": "http://127.0.0.1:9", "instance_id": "x"}
+    (tmp_path / ".omlx" / "run").mkdir(parents=True)
+    (tmp_path / ".omlx" / "run" / "server.json").write_text(json.dumps(state))
+    named = omlx("launch", "claude", "--model", "qwen", "--dry-run", OMLX_URL="")
+    assert (named.returncode, named.stderr) == (0, "")
+    assert "set      ANTHROPIC_MODEL=qwen" in named.stdout
+    assert "warning  no server runs at http://127.0.0.1:9; a launch would start one" in named.stdout
+    assert "the server does not say" not in named.stdout
+    unnamed = json.loads(omlx("launch", "codex", "--dry-run", "--json", OMLX_URL="").stdout)
+    assert unnamed["model"] == "MODEL"
+    assert "MODEL stands for the model that would be chosen" in unnamed["warnings"][0]
+    assert omlx("launch", "pi", "--dry-run", OMLX_URL="http://127.0.0.1:9").returncode == 4, "that one is not started"
+    assert omlx("launch", "pi", "--print-env", OMLX_URL="").returncode == 4, "a shell would go on with a guess"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -205,12 +249,15 @@ def test_help_loads_nothing_that_is_slow():
 
 def test_help_is_there_at_once():
     command = [sys.executable, "-c", "from omlx.launcher.cli import main; main()", "--help"]
-    seconds = []
+    nothing = [sys.executable, "-c", "pass"]
+    seconds: dict[str, list[float]] = {"help": [], "nothing": []}
     for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.15
+        for name, each in (("help", command), ("nothing", nothing)):
+            began = time.perf_counter()
+            subprocess.run(each, capture_output=True, check=True)
+            seconds[name].append(time.perf_counter() - began)
+    # A machine that is busy with other tests starts everything more slowly.
+    assert min(seconds["help"]) < max(0.15, 3 * min(seconds["nothing"]))
 
 
 def test_every_module_of_the_folder_is_the_command_of_its_name():

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from omlx.integrations import find
 from omlx.integrations.spec import Model
 from omlx.launcher.errors import ModelError
-from omlx.launcher.selection import Selection, Wanted, choose, described
+from omlx.launcher.selection import Selection, Wanted, choose, described, fit
 
 SMALL = Model("small", 8192, 2048)
 LARGE = Model("large", 131_072, 16_384, size_bytes=20_000_000_000, loaded=True)
@@ -59,3 +60,12 @@ def test_a_server_without_models_says_how_to_add_one():
 
 def test_an_unknown_window_is_said_to_be_unknown():
     assert described(Model("m", None, 1)) == "m  window unknown"
+
+
+def test_what_speaks_against_a_model_is_its_window_or_its_size():
+    claude = find("claude")
+    assert claude is not None
+    assert fit(SMALL, claude, None) == "window too small for Claude Code (49,152)"
+    assert fit(LARGE, claude, 24_000_000_000) == "larger than this machine's memory allows (24.0 GB)"
+    assert fit(LARGE, claude, 48_000_000_000) == ""
+    assert fit(Model("m", None, 1), claude, None) == ""

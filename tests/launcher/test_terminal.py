@@ -36,6 +36,19 @@ def test_columns_are_aligned_and_the_last_one_is_free():
 
 def test_the_picker_returns_the_numbered_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "2")
-    models = [Model("small", 8192, 1), Model("large", 131_072, 1)]
+    models = [Model("small", 8192, 1), Model("large", 131_072, 1, size_bytes=20_000_000_000, loaded=True)]
     assert pick_model(models) is models[1]
-    assert "2  large  131,072 tokens" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines() == [
+        "     MODEL  SIZE     WINDOW",
+        "  1  small  -        8,192",
+        "  2  large  20.0 GB  131,072  loaded",
+    ]
+
+
+def test_the_picker_says_which_model_does_not_fit_and_offers_one_that_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "")
+    models = [Model("small", 8192, 1), Model("large", 131_072, 1)]
+    assert pick_model(models, lambda model: "too small" if model is models[0] else "") is models[1]
+    assert "1  small  -     8,192    too small" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""Waiting for the agent's first request: said only where it ended without one and had gone elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from omlx.launcher.arrival import Arrival
+from omlx.launcher.connections import Peer, peers_of
+from omlx.launcher.watching import told, watch, watch_in_background
+
+from .fake_server import FakeServer, Reply
+
+ELSEWHERE = ("192.0.2.7", 443)
+CONNECTS = """
+import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+class Agent:
+    """Ends after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def has_ended(self, _: float) -> bool:
+        self.looks -= 1
+        return self.looks <= 0
+
+
+def test_an_agent_that_asked_nobody_here_is_told_with_whom_it_spoke():
+    peers = iter([set(), {ELSEWHERE}, set()])
+    assert watch(lambda: 0, Agent(3).has_ended, lambda: next(peers)) == {ELSEWHERE}
+    line = told("Claude Code", "http://127.0.0.1:8000", {ELSEWHERE})
+    assert "Claude Code ended without a request to http://127.0.0.1:8000" in line
+    assert "192.0.2.7:443" in line
+
+
+@pytest.mark.parametrize("count", [1, None])
+def test_the_first_request_ends_the_watch_and_so_does_a_server_that_is_gone(count: int | None):
+    counts = iter([0, count])
+    agent = Agent(100)
+    assert watch(lambda: next(counts), agent.has_ended, lambda: {ELSEWHERE}) == set()
+    assert agent.looks == 98
+
+
+def test_an_agent_that_went_nowhere_is_not_mentioned():
+    assert watch(lambda: 0, Agent(2).has_ended, set[Peer]) == set()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="connections are read from /proc here, which is Linux's")
+def test_the_connections_of_an_agents_children_are_found_but_for_our_own(listener: socket.socket):
+    port = listener.getsockname()[1]
+    shell = ["/bin/sh", "-c", f'"$0" -c "$1" {port}; true', sys.executable, CONNECTS]
+    with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"connected\n"
+        assert peers_of(agent.pid, None, Path("/proc")) == {("127.0.0.1", port)}
+        assert peers_of(agent.pid, port, Path("/proc")) == set()
+        assert ("127.0.0.1", port) not in peers_of(os.getpid(), None, Path("/proc")), "it listens there itself"
+        agent.communicate()
+
+
+def test_an_ipv6_connection_is_read_from_the_table(tmp_path: Path):
+    header = "  sl  local_address remote_address st tx rx tr tm retrnsmt uid timeout inode\n"
+    address = "B80D0120000000000000000001000000"
+    line = f"   0: {'0' * 32}:A1B2 {address}:01BB 01 0:0 0:0 0 0 0 77 1\n"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(header)
+    (tmp_path / "net" / "tcp6").write_text(header + line)
+    (tmp_path / "5" / "fd").mkdir(parents=True)
+    (tmp_path / "5" / "fd" / "3").symlink_to("socket:[77]")
+    (tmp_path / "5" / "stat").write_text("5 (a ) name) S 1 5 5")
+    assert peers_of(5, None, tmp_path) == {("2001:db8::1", 443)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its connections are read from /proc here, which is Linux's")
+def test_the_watcher_speaks_when_the_agent_has_ended_and_is_no_child_of_it(
+    server: FakeServer, listener: socket.socket, tmp_path: Path
+):
+    server.answers["/v1/launches/abc"] = lambda _: Reply({"num_requests": 0})
+    port = listener.getsockname()[1]
+    arrival = Arrival(server.url, "abc", "Pi", "the-launchs-key")
+    errors = tmp_path / "errors"
+    start = f"from tests.launcher.test_watching import *; begin(Arrival{astuple_of(arrival)}, {port})"
+    with (
+        errors.open("wb") as sink,
+        subprocess.Popen(
+            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink
+        ) as agent,
+    ):
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"connected\n"
+        until(lambda: len([each for each in server.requests if each.path == "/v1/launches/abc"]) >= 2)
+        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        agent.communicate()
+    until(lambda: errors.read_text().endswith("leads it there.\n"))
+    assert children == []
+    assert errors.read_text() == told("Pi", server.url, {("127.0.0.1", port)}) + "\n"
+    assert {each.headers["authorization"] for each in server.requests} == {"Bearer the-launchs-key"}
+
+
+def astuple_of(arrival: Arrival) -> tuple[str, str, str, str]:
+    return arrival.url, arrival.launch_id, arrival.title, arrival.api_key
+
+
+def begin(arrival: Arrival, port: int) -> None:
+    """Watch this process, and become one that connects elsewhere."""
+    watch_in_background(arrival, os.environ)
+    os.execv(sys.executable, [sys.executable, "-c", CONNECTS, str(port)])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
