@@ -36,6 +36,9 @@ def main(arguments: Sequence[str]) -> int:
 
     def load() -> BatchEngine:
         # MLX takes a while to import; the socket is read meanwhile.
+        from ..models.lean_mlx_lm import use_lean_mlx_lm
+
+        use_lean_mlx_lm()
         from ..cache.disk_tier import DiskLimits
         from .loaded_batch import DiskCache, load_batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .messages import Submit
+from .messages import Batching, Submit
 
 END_OF_GRAMMAR = -1
 """Stands after the token that made a row's grammar complete."""
@@ -15,7 +15,7 @@ GRAMMAR_FAILED = -2
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """Facts about a loaded model. `batching` and its reason are as in `EngineReady`.
+    """Facts about a loaded model.
 
     `checkpointed` models can be resumed only where a snapshot of their state was taken: prefill has to stop
     at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says.
@@ -23,8 +23,6 @@ class BatchInfo:
 
     device: str
     weight_bytes: int
-    batching: str = "batched"
-    batching_reason: str = ""
     checkpointed: bool = False
     checkpoint_tokens: int = 1024
 
@@ -47,6 +45,11 @@ class BatchEngine(Protocol):
 
     @property
     def info(self) -> BatchInfo: ...
+
+    @property
+    def batching(self) -> Batching:
+        """How rows are decoded together, as far as it is known now."""
+        ...
 
     def match(self, request: Submit) -> int:
         """How many leading prompt tokens the prefix cache holds now, at most all but one. Takes nothing."""

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..cache.codec import LayerCache
+from .messages import Batching
 
 
 class DecodeLayout(Protocol):
@@ -17,6 +18,15 @@ class DecodeLayout(Protocol):
     @property
     def takes_drafts(self) -> bool:
         """Whether rows may be fed several tokens and take some of them back."""
+        ...
+
+    @property
+    def batching(self) -> Batching:
+        """What is known now of how rows are decoded together."""
+        ...
+
+    def settle(self) -> bool:
+        """Do a piece of what is still to be found out about the model; whether there is more."""
         ...
 
     def join(self, caches: list[LayerCache]) -> None:
@@ -45,9 +55,17 @@ class DecodeLayout(Protocol):
         ...
 
 
-class SerialLayout:
+class Decided:
+    """A layout about which nothing is left to find out."""
+
+    def settle(self) -> bool:
+        return False
+
+
+class SerialLayout(Decided):
     """One forward pass a row: right for every model."""
 
+    batching = Batching("serial")
     takes_drafts = False
 
     def __init__(self, model: nn.Module) -> None:
@@ -72,9 +90,10 @@ class SerialLayout:
         del self._rows[row]
 
 
-class PaddedLayout:
+class PaddedLayout(Decided):
     """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest."""
 
+    batching = Batching("padded")
     takes_drafts = False
 
     def __init__(self, model: nn.Module) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..cache.codec import LayerCache
 from .decode_layout import DecodeLayout, PaddedLayout, SerialLayout, can_pad
+from .messages import Batching
 from .slot_layout import SlotLayout, can_slot
 
 logger = logging.getLogger(__name__)
@@ -23,18 +24,31 @@ _TOLERANCE = {mx.float32: 1e-3}
 _COARSE_TOLERANCE = 0.1
 """Of the logits' spread. Wrong masks or positions are off by about 1; half precision rounds to some 0.02."""
 
+Result = TypeVar("Result")
+Trial: TypeAlias = Generator[None, None, Result]
+"""What finds something out in pieces, pausing after each."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayoutChoice:
-    """`batching` and `reason` are as in `EngineReady`."""
+    """The layout to take, and `batching` with the reason it is not a better one."""
 
     layout: DecodeLayout
-    batching: str
-    reason: str = ""
+    batching: Batching
 
 
 def choose_layout(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> LayoutChoice:
     """The first layout whose rows, of different lengths, get the logits they get alone."""
+    trial = try_layouts(model, make_cache)
+    while True:
+        try:
+            next(trial)
+        except StopIteration as done:
+            return done.value
+
+
+def try_layouts(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> Trial[LayoutChoice]:
+    """`choose_layout` in pieces of a pass or a few."""
     caches = make_cache()
     candidates: list[tuple[str, type[SlotLayout] | type[PaddedLayout]]] = []
     if can_slot(caches):
@@ -42,44 +56,49 @@ def choose_layout(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) 
     if can_pad(caches):
         candidates.append(("padded", PaddedLayout))
     if not candidates:
-        return LayoutChoice(SerialLayout(model), "serial", "its cache has no batch form")
-    expected = _logits_alone(model, make_cache)
+        return LayoutChoice(SerialLayout(model), Batching("serial", "its cache has no batch form"))
+    expected = yield from _logits_alone(model, make_cache)
     reason = "" if candidates[0][0] == "batched" else "not all of its layers keep plain keys and values"
     for batching, layout in candidates:
         try:
-            error = _distance(expected, _logits(layout(model), model, make_cache))
+            error = _distance(expected, (yield from _logits(layout(model), model, make_cache)))
         except Exception as failure:  # any model file may refuse in its own way; the next layout is tried
             error = f"{type(failure).__name__}: {failure}"
         else:
             if error <= _TOLERANCE.get(expected[0].dtype, _COARSE_TOLERANCE):
-                return LayoutChoice(layout(model), batching, reason)
+                return LayoutChoice(layout(model), Batching(batching, reason))
             error = f"rows decoded together differ from the same rows alone by {error:.2g} of their spread"
         logger.info("layout %s is not for this model: %s", batching, error)
         reason = error
-    return LayoutChoice(SerialLayout(model), "serial", reason)
+    return LayoutChoice(SerialLayout(model), Batching("serial", reason))
 
 
-def _logits_alone(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> list[mx.array]:
+def _logits_alone(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> Trial[list[mx.array]]:
     """What `_logits` must give: each row alone, in one pass over its prompt and the tokens it keeps."""
     rows: list[mx.array] = []
     for row, prompt in enumerate(_PROMPTS):
         fed = [*(position + row for position in range(_STEPS + 1)), row]
         rows.append(model(mx.array([[*prompt, *fed]]), cache=make_cache())[0, -len(fed) :])
+        mx.eval(rows)
+        yield
     compared = [*range(_STEPS), _STEPS + 1]
-    expected = [mx.stack([logits[position] for logits in rows]) for position in compared]
-    mx.eval(expected)
-    return expected
+    return [mx.stack([logits[position] for logits in rows]) for position in compared]
 
 
-def _logits(layout: DecodeLayout, model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> list[mx.array]:
+def _logits(
+    layout: DecodeLayout, model: nn.Module, make_cache: Callable[[], list[LayerCache]]
+) -> Trial[list[mx.array]]:
     for prompt in _PROMPTS:
         caches = make_cache()
         model(mx.array([prompt]), cache=caches)
         layout.join(caches)
+        yield
     steps: list[mx.array] = []
     for position in range(_STEPS):
         steps.append(layout.forward([[position], [position + 1]])[:, -1])
         layout.accept([1, 1])
+        mx.eval(steps)
+        yield
     # Of a draft of one token nothing is accepted, and both rows go on from where they then stand.
     layout.forward([[_STEPS, 0] if layout.takes_drafts else [_STEPS], [_STEPS + 1]])
     layout.accept([1, 1])

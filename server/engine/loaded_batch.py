@@ -17,8 +17,8 @@ from ..cache.prefix_cache import PrefixCache
 from ..models.loading import load_model
 from . import memory
 from .batch import BatchInfo
+from .deferred_layout import DeferredLayout
 from .grammar import GrammarCompiler
-from .layout_choice import choose_layout
 from .mlx_batch import MlxBatch
 
 
@@ -45,7 +45,7 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     budget = memory.plan(total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
-    choice = choose_layout(model, lambda: make_prompt_cache(model))
+    layout = DeferredLayout(model, lambda: make_prompt_cache(model))
     codec = CacheCodec(lambda: make_prompt_cache(model))
     device = str(mx.default_device())
     identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device)
@@ -55,13 +55,11 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     info = BatchInfo(
         device=device,
         weight_bytes=loaded.weight_bytes,
-        batching=choice.batching,
-        batching_reason=choice.reason,
         checkpointed=not codec.divisible,
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
-    return MlxBatch(model, info, choice.layout, codec, prefix_cache, vocabulary, grammars, runs_ahead=runs_ahead)
+    return MlxBatch(model, info, layout, codec, prefix_cache, vocabulary, grammars, runs_ahead=runs_ahead)
 
 
 def _container_limit() -> str:

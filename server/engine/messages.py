@@ -46,17 +46,19 @@ Command = Submit | Cancel | Shutdown
 
 
 class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
-    """The weights are loaded. Sizes in bytes.
-
-    `device` is MLX's device in words, with the BLAS on the CPU; `batching` says how rows are decoded
-    together ("batched", "padded" or "serial") and `batching_reason` why, where it is not the best way.
-    """
+    """The weights are loaded. Sizes in bytes; `device` is MLX's device in words."""
 
     device: str
     weight_bytes: int
     load_seconds: float
-    batching: str = "batched"
-    batching_reason: str = ""
+
+
+class Batching(msgspec.Struct, frozen=True, tag="batching"):
+    """How rows are decoded together: "batched", "padded" to the longest, "serial", or "undecided" until the model
+    has been tried. `reason` says why, where it is not the best way. Sent when it is known and when it changes."""
+
+    name: str
+    reason: str = ""
 
 
 class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
@@ -102,4 +104,4 @@ class StepOutput(msgspec.Struct, frozen=True, tag="step"):
     stats: EngineStats = EngineStats()
 
 
-EngineMessage = EngineReady | EngineFailed | StepOutput
+EngineMessage = EngineReady | Batching | EngineFailed | StepOutput

@@ -19,7 +19,7 @@ from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, MemoryUse
 from .decode_layout import DecodeLayout
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
-from .messages import Submit
+from .messages import Batching, Submit
 from .sampling import RowSampler, choose, sample
 from .sequence import checkpoints
 from .speculation import DraftControl, Drafter, StepPrices
@@ -105,12 +105,16 @@ class MlxBatch:
         self._rows: dict[str, _Row] = {}
         self._decoding: list[_Row] = []
         """In the layout's order."""
-        self._runs_ahead = runs_ahead and layout.takes_drafts  # what is too much has to be taken back
+        self._may_run_ahead = runs_ahead
         self._flight: _Flight | None = None
 
     @property
     def info(self) -> BatchInfo:
         return self._info
+
+    @property
+    def batching(self) -> Batching:
+        return self._layout.batching
 
     def match(self, request: Submit) -> int:
         return self._prefix_cache.peek(request.token_ids, request.cache_salt)
@@ -153,7 +157,10 @@ class MlxBatch:
     def decode(self) -> dict[str, list[int]]:
         started = self._clock()
         drafts = self._draft()
-        flies = self._runs_ahead and not any(drafts) and all(_is_free(row) for row in self._decoding)
+        # What is too much has to be taken back, as drafts are.
+        flies = (
+            self._may_run_ahead and self._layout.takes_drafts and not any(drafts) and all(map(_is_free, self._decoding))
+        )
         if self._flight is None and not flies:
             return self._decode_now(drafts, started)
         flight = self._flight or self._launch(None)
@@ -195,7 +202,7 @@ class MlxBatch:
         return MemoryUse(self._prefix_cache.nbytes, mx.get_active_memory())
 
     def idle(self) -> bool:
-        return self._prefix_cache.save_one()
+        return self._layout.settle() or self._prefix_cache.save_one()
 
     def close(self) -> None:
         self._prefix_cache.close()

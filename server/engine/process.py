@@ -20,6 +20,7 @@ import msgspec
 
 from ..errors import EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
 from .messages import (
+    Batching,
     Cancel,
     Command,
     EngineFailed,
@@ -119,6 +120,7 @@ class EngineProcess:
         self._ready_at = 0.0
         self._ended_at = 0.0
         self.stats = EngineStats()
+        self.batching = Batching("undecided")
         self._stepped_at: float | None = None
         self._decoded_at: float | None = None
 
@@ -249,6 +251,8 @@ class EngineProcess:
             assert self._ready is not None
             self._ready_at = self._stepped_at = monotonic()
             self._ready.set_result(message)
+        elif isinstance(message, Batching):
+            self.batching = message
         elif isinstance(message, EngineFailed):
             self._failure = message.message
 

@@ -20,6 +20,8 @@ from mlx_lm.models.cache import KVCache
 
 from ..cache.codec import LayerCache
 from ..errors import UnsupportedModel
+from .decode_layout import Decided
+from .messages import Batching
 
 _ATTENTION = "scaled_dot_product_attention"
 """What mlx-lm's model files call for attention, imported by that name from mlx_lm.models.base."""
@@ -164,13 +166,14 @@ class SlotCache:
         return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs)
 
 
-class SlotLayout:
+class SlotLayout(Decided):
     """A `DecodeLayout` for models all of whose layers have a plain `KVCache`.
 
     Tokens that are not accepted stay where they were written, behind the row's end, where no one looks
     and the next ones go.
     """
 
+    batching = Batching("batched")
     takes_drafts = True
 
     def __init__(self, model: nn.Module) -> None:

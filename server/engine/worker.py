@@ -5,6 +5,7 @@ Nothing here knows MLX; `make_batch` brings the model.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import queue
@@ -13,19 +14,24 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import msgspec
 
 from ..errors import OmlxError
 from .batch import BatchEngine
 from .engine import Engine
-from .messages import Cancel, Command, EngineFailed, EngineMessage, EngineReady, Shutdown, Submit
+from .messages import Batching, Cancel, Command, EngineFailed, EngineMessage, EngineReady, Shutdown, Submit
 from .scheduler import Scheduler, SchedulerLimits
 from .wire import frame, read_frame
 
 logger = logging.getLogger(__name__)
 
-_Commands = queue.SimpleQueue[Command | BaseException | None]
+_QUIET_SECONDS = 0.1
+"""So long nothing must have come before what can wait is done: the next request is often on its way."""
+
+_Inbox: TypeAlias = "queue.SimpleQueue[Command | BaseException | None]"
+
 
 
 def run(
@@ -39,17 +45,14 @@ def run(
     The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
     thread does all the model's work; a second one reads commands.
     """
-    commands: _Commands = queue.SimpleQueue()
+    commands: _Inbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, commands), name="engine-inbox", daemon=True).start()
     try:
         started = time.perf_counter()
         batch = make_batch()
         info = batch.info
         load_seconds = time.perf_counter() - started
-        _send(
-            connection,
-            EngineReady(info.device, info.weight_bytes, load_seconds, info.batching, info.batching_reason),
-        )
+        _send(connection, EngineReady(info.device, info.weight_bytes, load_seconds))
         engine = Engine(Scheduler(limits or SchedulerLimits()), batch, time.perf_counter)
         try:
             _serve(connection, commands, engine, batch, heartbeat_seconds)
@@ -76,23 +79,20 @@ def set_signals() -> None:
 
 
 def _serve(
-    connection: socket.socket,
-    commands: _Commands,
-    engine: Engine,
-    batch: BatchEngine,
-    heartbeat_seconds: float,
+    connection: socket.socket, commands: _Inbox, engine: Engine, batch: BatchEngine, heartbeat_seconds: float
 ) -> None:
+    told: Batching | None = None
+    patience, beat_at = _QUIET_SECONDS, time.perf_counter() + heartbeat_seconds
     while True:
-        wait = not engine.has_work
-        beat_at = time.perf_counter() + heartbeat_seconds
-        while wait and commands.empty() and time.perf_counter() < beat_at and batch.idle():
-            pass
-        while wait or not commands.empty():
-            try:
-                command = commands.get(timeout=max(0.0, beat_at - time.perf_counter()))
-            except queue.Empty:
-                break  # a step with nothing to do is the heartbeat
-            wait = False
+        if batch.batching != told:
+            told = batch.batching
+            _send(connection, told)
+        arrived = _arrived(commands, 0 if engine.has_work else patience)
+        left = beat_at - time.perf_counter()
+        if not arrived and not engine.has_work and left > 0:
+            patience = 0 if batch.idle() else left
+            continue
+        for command in arrived:
             match command:
                 case Submit():
                     engine.submit(command)
@@ -102,10 +102,21 @@ def _serve(
                     return
                 case BaseException():
                     raise command
-        _send(connection, engine.step())
+        _send(connection, engine.step())  # where there is nothing to do, this is the heartbeat
+        patience, beat_at = _QUIET_SECONDS, time.perf_counter() + heartbeat_seconds
 
 
-def _read(connection: socket.socket, commands: _Commands) -> None:
+def _arrived(commands: _Inbox, patience: float) -> list[Command | BaseException | None]:
+    """What has come, after waiting for the first at most `patience` seconds."""
+    arrived: list[Command | BaseException | None] = []
+    with contextlib.suppress(queue.Empty):
+        arrived.append(commands.get(timeout=patience))
+        while True:
+            arrived.append(commands.get_nowait())
+    return arrived
+
+
+def _read(connection: socket.socket, commands: _Inbox) -> None:
     """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
     decoder = msgspec.msgpack.Decoder(Command)
     try:

@@ -60,6 +60,8 @@ def _load(path: Path, model_type: str) -> nn.Module:
         if "not supported" in str(error):
             raise UnsupportedModel(f"{path}: {error}") from error
         raise CorruptModel(f"{path}: its weights and its config do not fit together ({error})") from error
+    except SystemExit as error:  # mlx-lm's olmo ends the process where a package of its own is missing
+        raise UnsupportedModel(f"{path}: mlx-lm's {model_type} needs a package that is not installed") from error
     except (KeyError, TypeError, RuntimeError) as error:
         raise CorruptModel(f"{path}: mlx-lm cannot build a {model_type} of it ({error})") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from omlx.server.engine.batch import BatchInfo, MemoryUse
-from omlx.server.engine.messages import Submit
+from omlx.server.engine.messages import Batching, Submit
 from omlx.server.engine.sequence import common_prefix
 
 
@@ -30,6 +30,10 @@ class ScriptedBatch:
     @property
     def info(self) -> BatchInfo:
         return BatchInfo(device="script", weight_bytes=0)
+
+    @property
+    def batching(self) -> Batching:
+        return Batching("batched")
 
     def match(self, request: Submit) -> int:
         kept = [tokens for salt, tokens in self._history if salt == request.cache_salt]

@@ -20,7 +20,7 @@ from .tiny_model import VOCABULARY, prompt_of, tiny_llama
 def batching_of(model: nn.Module) -> tuple[str, str]:
     mx.random.seed(1)
     choice = choose_layout(model, lambda: make_prompt_cache(model))
-    return choice.batching, choice.reason
+    return choice.batching.name, choice.batching.reason
 
 
 def test_plain_attention_gets_slots():
@@ -58,8 +58,8 @@ def test_a_recurrent_model_is_batched_with_its_states():
 def test_a_window_that_keeps_its_first_tokens_is_decoded_row_by_row():
     model = tiny_llama()
     choice = choose_layout(model, lambda: [RotatingKVCache(32, keep=4) for _ in range(2)])
-    assert choice.batching == "serial"
-    assert choice.reason
+    assert choice.batching.name == "serial"
+    assert choice.batching.reason
 
 
 def test_a_layout_whose_numbers_are_off_is_not_taken(monkeypatch):

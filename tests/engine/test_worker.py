@@ -14,6 +14,7 @@ import msgspec
 
 from omlx.server.engine.batch import BatchEngine
 from omlx.server.engine.messages import (
+    Batching,
     Cancel,
     Command,
     EngineFailed,
@@ -46,8 +47,12 @@ class Peer:
         self._connection.sendall(payload)
 
     def receive(self) -> EngineMessage | None:
-        payload = read_frame(self._connection)
-        return None if payload is None else decoder.decode(payload)
+        """The next message, what is told of batching left out."""
+        while (payload := read_frame(self._connection)) is not None:
+            message = decoder.decode(payload)
+            if not isinstance(message, Batching):
+                return message
+        return None
 
     def receive_until_finished(self, request_id: str) -> list[int]:
         token_ids: list[int] = []

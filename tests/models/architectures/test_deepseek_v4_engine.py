@@ -40,7 +40,7 @@ def _answers(batch: MlxBatch, length: int, requests: int = 1) -> list[tuple[list
 
 
 def test_rows_of_different_length_decode_in_one_batch(model: Model) -> None:
-    assert choose_layout(model, model.make_cache).batching == "padded"
+    assert choose_layout(model, model.make_cache).batching.name == "padded"
 
 
 def test_warm_answers_are_the_cold_ones(model: Model, tmp_path: Path) -> None:

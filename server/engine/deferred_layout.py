@@ -1,0 +1,66 @@
+"""A layout that is chosen when there is time for it, or when the first row gets company."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..cache.codec import LayerCache
+from .decode_layout import DecodeLayout, SerialLayout
+from .layout_choice import LayoutChoice, Trial, try_layouts
+from .messages import Batching
+
+
+class DeferredLayout:
+    """A `DecodeLayout` that decodes a lone row alone, which is right for every model, until `try_layouts` has said
+    how several go together. No second row is taken in before that."""
+
+    def __init__(self, model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> None:
+        self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache)
+        self._layout: DecodeLayout = SerialLayout(model)
+        self._batching = Batching("undecided", "rows have not been decoded together yet")
+        self._num_rows = 0
+
+    @property
+    def batching(self) -> Batching:
+        return self._batching
+
+    @property
+    def takes_drafts(self) -> bool:
+        return self._layout.takes_drafts
+
+    def settle(self) -> bool:
+        if self._trial is not None:
+            try:
+                next(self._trial)
+            except StopIteration as done:
+                self._take(done.value)
+        return self._trial is not None
+
+    def join(self, caches: list[LayerCache]) -> None:
+        while self._num_rows and self.settle():
+            pass
+        self._layout.join(caches)
+        self._num_rows += 1
+
+    def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
+        return self._layout.forward(token_ids)
+
+    def accept(self, counts: Sequence[int]) -> None:
+        self._layout.accept(counts)
+
+    def extract(self, row: int) -> list[LayerCache]:
+        return self._layout.extract(row)
+
+    def leave(self, row: int) -> None:
+        self._layout.leave(row)
+        self._num_rows -= 1
+
+    def _take(self, choice: LayoutChoice) -> None:
+        """Go on in the layout that was chosen, with the row there may be."""
+        self._trial, self._batching = None, choice.batching
+        if self._num_rows:
+            choice.layout.join(self._layout.extract(0))
+        self._layout = choice.layout
