@@ -29,7 +29,7 @@ from ..requests import (
     ToolDefinition,
     ToolMode,
 )
-from .grammar import MAX_MESSAGE, grammar_limits
+from .grammar_limits import MAX_MESSAGE, grammar_limits
 from .schema_cost import too_dear, without_multiples, without_unknown_formats
 
 logger = logging.getLogger(__name__)

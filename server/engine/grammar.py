@@ -11,31 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from ..errors import InvalidRequest
+from .grammar_limits import MAX_MESSAGE, grammar_limits
 
-MAX_MESSAGE = 300
 _MAX_COMPILED = 32
 _MAX_COMPILED_BYTES = 4 << 20
 """Of grammar text; what is compiled takes a few times as much."""
-
-
-def grammar_limits() -> LLParserLimits:
-    """Bounds on what one grammar may cost, the same where it is checked and where it runs.
-
-    The fuel is about a tenth of a second of compiling and 10 ms a token; a lexer's states take 40 MB at most.
-    """
-    return LLParserLimits(
-        max_items_in_row=1_000,
-        initial_lexer_fuel=1_000_000,
-        step_lexer_fuel=200_000,
-        step_max_items=50_000,
-        max_lexer_states=20_000,
-        max_grammar_size=200_000,
-        verbose_errors=False,
-    )
 
 
 class RowGrammar:

@@ -33,7 +33,6 @@ _QUIET_SECONDS = 0.1
 _Inbox: TypeAlias = "queue.SimpleQueue[Command | BaseException | None]"
 
 
-
 def run(
     connection: socket.socket,
     make_batch: Callable[[], BatchEngine],

@@ -215,3 +215,27 @@ def test_the_process_ends_with_its_parent_and_never_loads_mlx(tmp_path: Path):
         Peer(ours).send(Submit("a", [1], 1_000_000))
         Peer(ours).receive()
     assert process.wait(SECONDS) == 0
+
+
+def test_how_rows_are_decoded_together_is_told_when_it_is_known():
+    class Undecided(ScriptedBatch):
+        pieces = 2
+
+        @property
+        def batching(self) -> Batching:
+            return Batching("undecided" if self.pieces else "padded")
+
+        def idle(self) -> bool:
+            self.pieces = max(0, self.pieces - 1)
+            return self.pieces > 0
+
+    ours, theirs = socket.socketpair()
+    ours.settimeout(SECONDS)
+    thread = threading.Thread(target=run, args=(theirs, lambda: Undecided([[5]])))
+    thread.start()
+    with theirs, ours:
+        told = [decoder.decode(read_frame(ours) or b"") for _ in range(3)]
+        Peer(ours).send(Shutdown())
+        thread.join(SECONDS)
+    assert isinstance(told[0], EngineReady)
+    assert told[1:] == [Batching("undecided"), Batching("padded")]

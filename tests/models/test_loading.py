@@ -71,3 +71,9 @@ def test_a_truncated_file_is_refused_before_mlx_reads_it(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(CorruptModel, match="download it again"):
         load_model(folder)
+
+
+def test_a_model_file_that_would_end_the_process_is_unsupported(folder: Path) -> None:
+    change_config(folder, model_type="olmo")  # mlx-lm 0.32.2's calls quit() where ai2-olmo is not installed
+    with pytest.raises(UnsupportedModel, match="needs a package"):
+        load_model(folder)

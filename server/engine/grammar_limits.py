@@ -1,0 +1,21 @@
+"""What a grammar may cost, wherever it is compiled: in the API process, which checks it, and in the engine."""
+
+from __future__ import annotations
+
+from llguidance import LLParserLimits
+
+MAX_MESSAGE = 300
+"""Characters of the compiler's complaints that are passed on."""
+
+
+def grammar_limits() -> LLParserLimits:
+    """The fuel is about a tenth of a second of compiling and 10 ms a token; a lexer's states take 40 MB at most."""
+    return LLParserLimits(
+        max_items_in_row=1_000,
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_lexer_states=20_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
