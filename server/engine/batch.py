@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .messages import Batching, Submit
+from .messages import Batching, Submit, TokenLogprob
 
 END_OF_GRAMMAR = -1
 """Stands after the token that made a row's grammar complete."""
@@ -33,6 +33,14 @@ class MemoryUse:
 
     cache_bytes: int = 0
     memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Of a row's new tokens, in order; with the first one those of the prompt's tokens but the first."""
+
+    tokens: list[TokenLogprob]
+    prompt: list[TokenLogprob]
 
 
 class BatchEngine(Protocol):
@@ -69,6 +77,11 @@ class BatchEngine(Protocol):
 
     def decode(self) -> dict[str, list[int]]:
         """One step of every row whose prompt is computed: the new tokens of each, in order."""
+        ...
+
+    def logprobs(self, request_id: str) -> Logprobs:
+        """Of the tokens that the last call of `prefill` or `decode` gave the row; asked for only where the request
+        does."""
         ...
 
     def release(self, request_id: str) -> None:

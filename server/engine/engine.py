@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, ServiceError
 from ..events import FinishReason
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchEngine
@@ -112,13 +114,16 @@ class Engine:
                 reason = FinishReason.STOP if is_complete else FinishReason.LENGTH
                 break
         sequence.num_output_tokens += len(kept)
-        self._updates[sequence.request_id] = SequenceUpdate(
+        update = SequenceUpdate(
             sequence.request_id,
             sequence.num_computed_tokens,
             sequence.num_cached_tokens,
             self._unsent(sequence.request_id) + kept,
             reason,
         )
+        if request.logprobs is not None:
+            update = self._with_logprobs(update, len(kept))
+        self._updates[sequence.request_id] = update
         if reason is not None:
             self._scheduler.remove(sequence.request_id)
             self._batch.release(sequence.request_id)
@@ -131,6 +136,14 @@ class Engine:
     def _unsent(self, request_id: str) -> list[int]:
         pending = self._updates.get(request_id)
         return pending.token_ids if pending else []
+
+    def _with_logprobs(self, update: SequenceUpdate, count: int) -> SequenceUpdate:
+        found, pending = self._batch.logprobs(update.request_id), self._updates.get(update.request_id)
+        return structs.replace(
+            update,
+            logprobs=(pending.logprobs if pending else []) + found.tokens[:count],
+            prompt_logprobs=(pending.prompt_logprobs if pending else []) + found.prompt,
+        )
 
     def _stats(self) -> EngineStats:
         memory, waiting = self._batch.memory(), self._scheduler.waiting

@@ -18,7 +18,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     `boundaries` are ascending positions in the prompt where a checkpoint of the cache pays (end of system
     and tools, before the last user message); `cache_salt` parts the prefix caches of different keys.
     `background` requests (titles) yield to the others. `grammar`, where there is one, is what the answer is held
-    to, in llguidance's own form.
+    to, in llguidance's own form. `logprobs` asks for the log probabilities of the answer's tokens, with so many of
+    the likeliest beside each; `prompt_logprobs` for the prompt's too, which is then computed from its beginning.
     """
 
     request_id: str
@@ -30,6 +31,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     cache_salt: str = ""
     background: bool = False
     grammar: str = ""
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -67,13 +70,22 @@ class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token with its natural log probability; `top` holds the likeliest tokens of its place, best first."""
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]] = []
+
+
 class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     """What a step did for one request.
 
     The first update of a request says that it was admitted. `num_computed_tokens` counts prompt tokens in
     the cache, the `num_cached_tokens` reused ones included. `token_ids` are the tokens this step
     generated, the stop token left out. `error` ends the request; it is written
-    `CODE: MESSAGE`, the code that of a class in `errors`.
+    `CODE: MESSAGE`, the code that of a class in `errors`. `logprobs` are those of `token_ids` where they were asked
+    for, `prompt_logprobs` come with the first token: those of the prompt's tokens but the first.
     """
 
     request_id: str
@@ -82,6 +94,8 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     token_ids: list[int] = []
     finish_reason: FinishReason | None = None
     error: str = ""
+    logprobs: list[TokenLogprob] = []
+    prompt_logprobs: list[TokenLogprob] = []
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):

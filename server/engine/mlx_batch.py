@@ -15,15 +15,18 @@ from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from ..cache.prefix_cache import PrefixCache
 from ..errors import InvalidRequest
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, MemoryUse
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, Logprobs, MemoryUse
 from .decode_layout import DecodeLayout
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
-from .messages import Batching, Submit
+from .logprobs import token_logprobs
+from .messages import Batching, Submit, TokenLogprob
 from .sampling import RowSampler, choose, sample
 from .sequence import checkpoints
 from .speculation import DraftControl, Drafter, StepPrices
 
+_SCORED_TOKENS = 256
+"""Of a prompt whose tokens are scored, computed at once: the logits of all of them are held."""
 _MAX_STEP_TOKENS = 32
 """Rows times tokens fed in one step: more would cost more than drafts can bring."""
 
@@ -38,6 +41,9 @@ class _Row:
     num_computed: int
     sampler: RowSampler
     caches: list[LayerCache]
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """Of the last step's tokens."""
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     drafter: Drafter | None = None
     control: DraftControl = field(default_factory=DraftControl)
 
@@ -53,6 +59,11 @@ class _Row:
             self.drafter.extend(token_ids)
         for token_id in token_ids:
             self.sampler.observe(token_id)
+
+    def note(self, logits: mx.array, token_ids: list[int]) -> None:
+        """Keep what the new tokens were given, where the request wants to know. Shape [tokens, vocabulary]."""
+        if self.request.logprobs is not None:
+            self.logprobs = token_logprobs(logits, token_ids, self.request.logprobs)
 
     def news(self, count: int) -> list[int]:
         """The last `count` tokens, and what the row's grammar has to say of its end."""
@@ -117,6 +128,8 @@ class MlxBatch:
         return self._layout.batching
 
     def match(self, request: Submit) -> int:
+        if request.prompt_logprobs:
+            return 0
         return self._prefix_cache.peek(request.token_ids, request.cache_salt)
 
     def open(self, request: Submit) -> int:
@@ -126,7 +139,8 @@ class MlxBatch:
                     f"token {token_id} at position {position} is outside the vocabulary of {self._vocabulary}"
                 )
         grammar = self._grammar(request)
-        match = self._prefix_cache.match(request.token_ids, request.cache_salt)
+        matchable = request.token_ids[:1] if request.prompt_logprobs else request.token_ids
+        match = self._prefix_cache.match(matchable, request.cache_salt)
         caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
         sampler.grammar = grammar
@@ -144,8 +158,12 @@ class MlxBatch:
             if stop % BLOCK_TOKENS == 0 or self._info.checkpointed:
                 self._remember(row, lambda: row.caches)
             return []
-        logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
+        if row.request.prompt_logprobs:
+            logits = self._score(row, stop)
+        else:
+            logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
         token_ids = sample(logits, [row.sampler])
+        row.note(logits, token_ids)
         row.num_computed = num_prompt
         self._remember(row, lambda: row.caches)
         row.append(token_ids)
@@ -176,6 +194,8 @@ class MlxBatch:
         logits = self._layout.forward(fed)
         chosen = self._choose(logits, fed)
         accepted = [self._take(row, draft, tokens) for row, draft, tokens in zip(rows, drafts, chosen, strict=True)]
+        for index, (row, tokens, count) in enumerate(zip(rows, chosen, accepted, strict=True)):
+            row.note(logits[index, :count], tokens[:count])
         self._layout.accept(accepted)
         self._prices.observe(len(rows), any(drafts), self._clock() - started)
         price = self._prices.price(len(rows))
@@ -183,6 +203,11 @@ class MlxBatch:
             if draft:
                 row.control.observe(count, price)
         return {row.request.request_id: row.news(count) for row, count in zip(rows, accepted, strict=True)}
+
+    def logprobs(self, request_id: str) -> Logprobs:
+        row = self._rows[request_id]
+        prompt, row.prompt_logprobs = row.prompt_logprobs, []
+        return Logprobs(row.logprobs, prompt)
 
     def release(self, request_id: str) -> None:
         row = self._rows.pop(request_id, None)
@@ -279,9 +304,25 @@ class MlxBatch:
 
     def _compute(self, row: _Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""
+        if row.request.prompt_logprobs:
+            self._score(row, stop)
+            return
         self._model(mx.array([row.token_ids[row.num_computed : stop]]), cache=row.caches)
         evaluate(row.caches)
         row.num_computed = stop
+
+    def _score(self, row: _Row, stop: int) -> mx.array:
+        """`_compute`, noting what each token was given; the logits behind the last one, shape [1, vocabulary]."""
+        while True:
+            end = min(stop, row.num_computed + _SCORED_TOKENS)
+            logits = self._model(mx.array([row.token_ids[row.num_computed : end]]), cache=row.caches)[0]
+            behind = row.token_ids[row.num_computed + 1 : end + 1]
+            if behind:
+                row.prompt_logprobs += token_logprobs(logits[: len(behind)], behind, row.request.logprobs or 0)
+            evaluate(row.caches)
+            row.num_computed = end
+            if end == stop:
+                return logits[-1:]
 
     def _remember(self, row: _Row, caches: Callable[[], list[LayerCache]], ended: bool = False) -> None:
         """Keep what the row has computed for later requests. `caches` finds it, where there is any news.
@@ -299,4 +340,6 @@ class MlxBatch:
 
 def _is_free(row: _Row) -> bool:
     """Whether the row's next token can be chosen without having seen the one before, or its own logits."""
-    return row.sampler.grammar is None and row.sampler.penalties is None and not row.sampler.truncates
+    sampler = row.sampler
+    is_plain = sampler.grammar is None and sampler.penalties is None and not sampler.truncates
+    return is_plain and row.request.logprobs is None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omlx.server.engine.batch import BatchInfo, MemoryUse
-from omlx.server.engine.messages import Batching, Submit
+from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse
+from omlx.server.engine.messages import Batching, Submit, TokenLogprob
 from omlx.server.engine.sequence import common_prefix
 
 
@@ -22,6 +22,8 @@ class ScriptedBatch:
         self._answers: dict[str, list[int]] = {}
         self._positions: dict[str, int] = {}
         self._history: list[tuple[str, list[int]]] = []
+        self._latest: dict[str, list[int]] = {}
+        self._scored: set[str] = set()
         self.opened: list[str] = []
         self.released: list[str] = []
         self.closed = False
@@ -58,6 +60,14 @@ class ScriptedBatch:
     def decode(self) -> dict[str, list[int]]:
         return {request_id: self._next(request_id) for request_id in self._requests if self._ready(request_id)}
 
+    def logprobs(self, request_id: str) -> Logprobs:
+        """A token of id n is given -n / 1000."""
+        request = self._requests[request_id]
+        first = [_scored(token_id) for token_id in request.token_ids[1:]] if request.prompt_logprobs else []
+        prompt = [] if request_id in self._scored else first
+        self._scored.add(request_id)
+        return Logprobs([_scored(token_id) for token_id in self._latest[request_id]], prompt)
+
     def release(self, request_id: str) -> None:
         if self._requests.pop(request_id, None) is not None:
             self.released.append(request_id)
@@ -77,4 +87,9 @@ class ScriptedBatch:
     def _next(self, request_id: str) -> list[int]:
         """The script's next token; past its end the last one again, as a model would never just stop."""
         answer = self._answers[request_id]
-        return [answer.pop(0) if len(answer) > 1 else answer[0]]
+        self._latest[request_id] = [answer.pop(0) if len(answer) > 1 else answer[0]]
+        return self._latest[request_id]
+
+
+def _scored(token_id: int) -> TokenLogprob:
+    return TokenLogprob(token_id, -token_id / 1000, [(token_id, -token_id / 1000)])
