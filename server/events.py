@@ -1,6 +1,7 @@
 """What an answer is made of: the values between the pipeline and the dialects' encoders.
 
-An answer is any number of deltas and progress reports, then exactly one `Finished`.
+An answer is any number of deltas and progress reports, then exactly one `Finished`. Where a request asked for several
+answers, `choice` says whose a delta is, and each ends with a `ChoiceFinished` before the `Finished` of them all.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ class PrefillProgress:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,42 @@ class ToolCallDelta:
     call_id: str = ""
     name: str = ""
     arguments: str = ""
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token as text and as bytes, with its natural log probability: None for a prompt's first one.
+
+    `top` holds the likeliest tokens of its place, best first. A piece of a character has U+FFFD as its text.
+    """
+
+    text: str
+    data: bytes
+    logprob: float | None
+    top: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Of the tokens whose deltas come next, thinking, calls and all."""
+
+    tokens: tuple[TokenScore, ...]
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Of the prompt's own tokens, before the first delta, where the request asked for them."""
+
+    tokens: tuple[TokenScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFinished:
+    choice: int
+    reason: FinishReason
+    stop_sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +111,5 @@ class Finished:
     stop_sequence: str = ""
 
 
-Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta
+Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | PromptLogprobs | ChoiceFinished
 Event: TypeAlias = PrefillProgress | Delta | Finished

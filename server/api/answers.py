@@ -15,6 +15,7 @@ from litestar.types import Receive, Scope, Send
 
 from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
+from ..engine.several import GenerationGroup
 from ..errors import EngineFailure, OmlxError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
 from ..requests import GenerationRequest
@@ -71,7 +72,9 @@ class EventStream(Response[None]):
     Litestar's own `Stream` leaves its iterator unclosed when the client has gone before the first byte.
     """
 
-    def __init__(self, generation: Generation, encoder: Encoder, request_id: str, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, generation: Generation | GenerationGroup, encoder: Encoder, request_id: str, heartbeat_seconds: float
+    ) -> None:
         super().__init__(None)
         self._generation = generation
         self._encoder = encoder

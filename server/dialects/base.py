@@ -7,12 +7,27 @@ sees bytes and values and does no I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 from ..errors import OmlxError
-from ..events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from ..events import (
+    ChoiceFinished,
+    Delta,
+    Finished,
+    FinishReason,
+    Logprobs,
+    PrefillProgress,
+    PromptLogprobs,
+    ReasoningDelta,
+    TextDelta,
+    TokenScore,
+    ToolCallDelta,
+    Usage,
+)
 from ..requests import GenerationRequest, ToolCall
+
+Segment: TypeAlias = TextDelta | ReasoningDelta | ToolCall
 
 
 class Encoder(Protocol):
@@ -41,12 +56,22 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: the same events, collected. Deltas keep their order, each kind merged with its neighbours."""
+    """A whole answer: the same events, collected. Deltas keep their order, each kind merged with its neighbours.
 
-    segments: tuple[TextDelta | ReasoningDelta | ToolCall, ...]
+    `others` are the request's other answers where it asked for several; `usage` is that of all together.
+    """
+
+    segments: tuple[Segment, ...]
     reason: FinishReason
     usage: Usage
     stop_sequence: str = ""
+    logprobs: tuple[TokenScore, ...] = ()
+    prompt_logprobs: tuple[TokenScore, ...] = ()
+    others: tuple[Answer, ...] = ()
+
+    @property
+    def choices(self) -> tuple[Answer, ...]:
+        return (self, *self.others)
 
     @property
     def text(self) -> str:
@@ -63,25 +88,58 @@ class Answer:
 
 def collect(deltas: Sequence[Delta], finished: Finished) -> Answer:
     """Merge neighbouring text and reasoning, and the pieces of each call, into an `Answer`."""
-    segments: list[TextDelta | ReasoningDelta | ToolCall] = []
+    ends = [delta for delta in deltas if isinstance(delta, ChoiceFinished)]
+    if not ends:
+        return _collect(deltas, finished)
+    first, *others = (
+        _collect(
+            [delta for delta in deltas if isinstance(delta, PromptLogprobs) or delta.choice == end.choice],
+            Finished(end.reason, finished.usage, end.stop_sequence),
+        )
+        for end in sorted(ends, key=lambda end: end.choice)
+    )
+    return replace(first, others=tuple(others))
+
+
+def _collect(deltas: Sequence[Delta], finished: Finished) -> Answer:
+    segments: list[Segment] = []
     calls: dict[int, int] = {}
+    logprobs: list[TokenScore] = []
+    prompt_logprobs: tuple[TokenScore, ...] = ()
     for delta in deltas:
-        last = segments[-1] if segments else None
-        if isinstance(delta, ToolCallDelta):
-            if delta.index not in calls:
-                calls[delta.index] = len(segments)
-                segments.append(ToolCall(delta.call_id, delta.name, delta.arguments))
-            else:
-                call = segments[calls[delta.index]]
-                assert isinstance(call, ToolCall)
-                segments[calls[delta.index]] = ToolCall(call.call_id, call.name, call.arguments + delta.arguments)
-        elif isinstance(delta, TextDelta) and isinstance(last, TextDelta):
-            segments[-1] = TextDelta(last.text + delta.text)
-        elif isinstance(delta, ReasoningDelta) and isinstance(last, ReasoningDelta):
-            segments[-1] = ReasoningDelta(last.text + delta.text)
-        else:
-            segments.append(delta)
-    return Answer(tuple(segments), finished.reason, finished.usage, finished.stop_sequence)
+        match delta:
+            case Logprobs(tokens):
+                logprobs += tokens
+            case PromptLogprobs(tokens):
+                prompt_logprobs = tokens
+            case ToolCallDelta():
+                _merge_call(segments, calls, delta)
+            case TextDelta() | ReasoningDelta():
+                _merge_text(segments, delta)
+            case ChoiceFinished():
+                pass
+    return Answer(
+        tuple(segments), finished.reason, finished.usage, finished.stop_sequence, tuple(logprobs), prompt_logprobs
+    )
+
+
+def _merge_call(segments: list[Segment], calls: dict[int, int], delta: ToolCallDelta) -> None:
+    """`calls` says where in `segments` each call stands."""
+    if delta.index not in calls:
+        calls[delta.index] = len(segments)
+        segments.append(ToolCall(delta.call_id, delta.name, delta.arguments))
+        return
+    call = segments[calls[delta.index]]
+    assert isinstance(call, ToolCall)
+    segments[calls[delta.index]] = ToolCall(call.call_id, call.name, call.arguments + delta.arguments)
+
+
+def _merge_text(segments: list[Segment], delta: TextDelta | ReasoningDelta) -> None:
+    last = segments[-1] if segments else None
+    if isinstance(last, TextDelta | ReasoningDelta) and type(last) is type(delta):
+        segments[-1] = replace(last, text=last.text + delta.text)
+    else:
+        segments.append(delta)
 
 
 class Call(Protocol):

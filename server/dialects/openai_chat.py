@@ -49,6 +49,7 @@ class Body(openai_options.SamplingFields, kw_only=True):
     tool_choice: str | Object | None = None
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
+    top_logprobs: wire.NumLogprobs | None = None
     reasoning_effort: str | None = None
     response_format: Object | None = None
     structured_outputs: Object | None = None
@@ -64,10 +65,10 @@ class Call:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def encoder(self) -> Encoder:
-        return openai_chat_stream.ChatEncoder(self._head(), self.include_usage)
+        return openai_chat_stream.ChatEncoder(self._head(), self.include_usage, self.request.num_answers)
 
     def encode_answer(self, answer: Answer) -> bytes:
-        return openai_chat_stream.encode_answer(self._head(), answer)
+        return openai_chat_stream.encode_answer(self._head(), answer, self.request.logprobs is not None)
 
     def _head(self) -> openai_chat_stream.Head:
         answer_id = response_id("chatcmpl-", self.request.request_id)
@@ -79,8 +80,8 @@ def decode(body: bytes, request_id: str) -> Call:
     fields = wire.decode_body(body, Body)
     ignored = Ignored()
     ignored.add_unknown_fields(body, Body)
-    if fields.logprobs:
-        raise InvalidRequest("this server returns no log probabilities; leave logprobs out", "logprobs")
+    if fields.top_logprobs is not None and not fields.logprobs:
+        raise InvalidRequest("needs logprobs: true beside it", "top_logprobs")
     offered = openai_options.read_tools(fields.tools or [], ignored)
     choice, tools = openai_options.read_tool_choice(fields.tool_choice, fields.parallel_tool_calls, offered)
     request = GenerationRequest(
@@ -96,6 +97,8 @@ def decode(body: bytes, request_id: str) -> Call:
         session=fields.prompt_cache_key or "",
         template_options=_template_options(fields.chat_template_kwargs),
         output_format=openai_options.read_output_format(fields.response_format, fields.structured_outputs),
+        num_answers=fields.n or 1,
+        logprobs=(fields.top_logprobs or 0) if fields.logprobs else None,
     )
     ignored.log(request_id)
     include_usage = bool(fields.stream_options and fields.stream_options.include_usage)

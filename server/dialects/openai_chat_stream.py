@@ -6,10 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OmlxError
-from ..events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from ..events import (
+    ChoiceFinished,
+    Delta,
+    Finished,
+    FinishReason,
+    Logprobs,
+    PrefillProgress,
+    PromptLogprobs,
+    ReasoningDelta,
+    TextDelta,
+    TokenScore,
+    ToolCallDelta,
+    Usage,
+)
 from ..requests import ToolCall
 from .base import Answer
 from .openai_errors import error_object
+from .openai_logprobs import chat_logprobs
 from .sse import DONE, data_record, encode
 
 FINISH_REASONS = {
@@ -39,28 +53,38 @@ class Head:
 
 
 class ChatEncoder:
-    """The stream: a chunk with the role, one a delta, one with the finish reason, one with the usage if asked."""
+    """The stream: for each choice a chunk with the role, one a delta, one with the finish reason; then one with the
+    usage if asked. Log probabilities ride on the next chunk of their choice."""
 
-    def __init__(self, head: Head, include_usage: bool) -> None:
+    def __init__(self, head: Head, include_usage: bool, num_answers: int = 1) -> None:
         self._head = head
         self._include_usage = include_usage
+        self._num_answers = num_answers
         self._progress: PrefillProgress | None = None
-        self._bare_call: int | None = None
+        self._bare_calls: dict[int, int] = {}
+        """By choice: the call that has no arguments yet."""
+        self._scores: dict[int, list[TokenScore]] = {}
 
     def start(self, usage: Usage) -> bytes:
         del usage
-        return self._delta({"role": "assistant", "content": ""})
+        return b"".join(self._delta({"role": "assistant", "content": ""}, index) for index in range(self._num_answers))
 
     def feed(self, event: Delta | PrefillProgress) -> bytes:
         match event:
-            case TextDelta(text):
-                return self._delta({"content": text})
-            case ReasoningDelta(text):
-                return self._delta({"reasoning_content": text})
+            case TextDelta(text, choice):
+                return self._delta({"content": text}, choice)
+            case ReasoningDelta(text, choice):
+                return self._delta({"reasoning_content": text}, choice)
             case ToolCallDelta():
                 return self._feed_call(event)
+            case Logprobs(tokens, choice):
+                self._scores.setdefault(choice, []).extend(tokens)
+            case ChoiceFinished():
+                return self._finish_choice(event)
             case PrefillProgress():
                 self._progress = event
+            case PromptLogprobs():
+                pass
         return b""
 
     def heartbeat(self) -> bytes:
@@ -70,8 +94,9 @@ class ChatEncoder:
         return data_record(chunk)
 
     def finish(self, finished: Finished) -> bytes:
-        choice = {"index": 0, "delta": {}, **finish_fields(finished.reason, finished.stop_sequence)}
-        records = self._close_bare_call() + data_record(self._chunk([choice]))
+        records = b""
+        if self._num_answers == 1:
+            records = self._finish_choice(ChoiceFinished(0, finished.reason, finished.stop_sequence))
         if self._include_usage:
             records += data_record({**self._chunk([]), "usage": usage_object(finished.usage)})
         return records + DONE
@@ -79,22 +104,37 @@ class ChatEncoder:
     def error(self, error: OmlxError) -> bytes:
         return data_record({"error": error_object(error)}) + DONE
 
+    def _finish_choice(self, ended: ChoiceFinished) -> bytes:
+        choice = {"index": ended.choice, "delta": {}, **finish_fields(ended.reason, ended.stop_sequence)}
+        records = self._close_bare_call(ended.choice)
+        return records + data_record(self._chunk([choice | {"logprobs": self._take_scores(ended.choice)}]))
+
     def _feed_call(self, call: ToolCallDelta) -> bytes:
-        records = self._close_bare_call() if call.index != self._bare_call else b""
-        has_arguments = bool(call.arguments) or (not call.name and self._bare_call is None)
-        self._bare_call = None if has_arguments else call.index
-        return records + self._delta({"tool_calls": [_call_piece(call)]})
+        bare = self._bare_calls.get(call.choice)
+        records = self._close_bare_call(call.choice) if call.index != bare else b""
+        has_arguments = bool(call.arguments) or (not call.name and call.choice not in self._bare_calls)
+        if has_arguments:
+            self._bare_calls.pop(call.choice, None)
+        else:
+            self._bare_calls[call.choice] = call.index
+        return records + self._delta({"tool_calls": [_call_piece(call)]}, call.choice)
 
-    def _close_bare_call(self) -> bytes:
+    def _close_bare_call(self, choice: int) -> bytes:
         """Give a call that ended without arguments the empty object: clients parse what they collected."""
-        if self._bare_call is None:
+        bare = self._bare_calls.pop(choice, None)
+        if bare is None:
             return b""
-        piece = ToolCallDelta(self._bare_call, arguments="{}")
-        self._bare_call = None
-        return self._delta({"tool_calls": [_call_piece(piece)]})
+        return self._delta({"tool_calls": [_call_piece(ToolCallDelta(bare, arguments="{}"))]}, choice)
 
-    def _delta(self, delta: dict[str, Any]) -> bytes:
-        return data_record(self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}]))
+    def _delta(self, delta: dict[str, Any], choice: int) -> bytes:
+        logprobs = self._take_scores(choice)
+        return data_record(
+            self._chunk([{"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": None}])
+        )
+
+    def _take_scores(self, choice: int) -> dict[str, Any] | None:
+        tokens = self._scores.pop(choice, None)
+        return None if tokens is None else chat_logprobs(tokens)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         chunk = self._head.body("chat.completion.chunk", choices)
@@ -115,15 +155,22 @@ def _call_piece(call: ToolCallDelta) -> dict[str, Any]:
     }
 
 
-def encode_answer(head: Head, answer: Answer) -> bytes:
+def encode_answer(head: Head, answer: Answer, has_logprobs: bool = False) -> bytes:
+    choices = [_choice(index, choice, has_logprobs) for index, choice in enumerate(answer.choices)]
+    return encode({**head.body("chat.completion", choices), "usage": usage_object(answer.usage)})
+
+
+def _choice(index: int, answer: Answer, has_logprobs: bool) -> dict[str, Any]:
     calls = [_call(call) for call in answer.tool_calls]
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else ""), "refusal": None}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
     if calls:
         message["tool_calls"] = calls
-    choice = {"index": 0, "message": message, **finish_fields(answer.reason, answer.stop_sequence)}
-    return encode({**head.body("chat.completion", [choice]), "usage": usage_object(answer.usage)})
+    choice = {"index": index, "message": message, **finish_fields(answer.reason, answer.stop_sequence)}
+    if has_logprobs:
+        choice["logprobs"] = chat_logprobs(answer.logprobs)
+    return choice
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

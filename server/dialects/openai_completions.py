@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
 
 from ..errors import InvalidRequest, OmlxError
-from ..events import Delta, Finished, PrefillProgress, ReasoningDelta, TextDelta, Usage
+from ..events import (
+    ChoiceFinished,
+    Delta,
+    Finished,
+    Logprobs,
+    PrefillProgress,
+    PromptLogprobs,
+    ReasoningDelta,
+    TextDelta,
+    TokenScore,
+    Usage,
+)
 from ..requests import GenerationRequest
 from . import openai_errors, openai_options, wire
 from .base import Answer, Encoder
 from .openai_chat_stream import Head, finish_fields, usage_object
+from .openai_logprobs import text_logprobs
 from .sse import DONE, data_record, encode, response_id
 from .wire import Ignored, Object
 
@@ -24,33 +37,57 @@ TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 class Body(openai_options.SamplingFields, kw_only=True):
     prompt: str | list[Any]
-    best_of: int | None = None
+    best_of: wire.NumAnswers | None = None
     echo: bool | None = None
-    logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    logprobs: wire.NumLogprobs | None = None
     suffix: str | None = None
     structured_outputs: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`echo` stands before the text of the answer."""
+    """`num_told` of the request's answers are told, the likeliest. `echo` stands before each; where the prompt's log
+    probabilities are asked for, they bring it."""
 
     request: GenerationRequest
     stream: bool
     include_usage: bool
-    echo: str
+    echo: str = ""
+    has_logprobs: bool = False
+    num_told: int = 1
     created: int = field(default_factory=lambda: int(time.time()))
 
     def encoder(self) -> Encoder:
-        return CompletionsEncoder(self._head(), self.include_usage, self.echo)
+        return CompletionsEncoder(self._head(), self)
 
     def encode_answer(self, answer: Answer) -> bytes:
+        told = answer.choices
+        if len(told) > self.num_told:
+            told = sorted(told, key=_likelihood, reverse=True)[: self.num_told]
+        choices = [self._choice(index, choice) for index, choice in enumerate(told)]
+        return encode({**_body(self._head(), choices), "usage": usage_object(answer.usage)})
+
+    def _choice(self, index: int, answer: Answer) -> Object:
         text = "".join(part.text for part in answer.segments if isinstance(part, TextDelta | ReasoningDelta))
-        choice = _choice(self.echo + text) | finish_fields(answer.reason, answer.stop_sequence)
-        return encode({**_body(self._head(), [choice]), "usage": usage_object(answer.usage)})
+        echo = _text_of(answer.prompt_logprobs) or self.echo
+        choice = _choice(echo + text, index) | finish_fields(answer.reason, answer.stop_sequence)
+        if self.has_logprobs:
+            offset = 0 if answer.prompt_logprobs else len(echo)
+            choice["logprobs"] = text_logprobs([*answer.prompt_logprobs, *answer.logprobs], offset)
+        return choice
 
     def _head(self) -> Head:
         return Head(response_id("cmpl-", self.request.request_id), self.request.model, self.created)
+
+
+def _likelihood(answer: Answer) -> float:
+    """The mean log probability of an answer's tokens, by which `best_of` chooses."""
+    scores = [token.logprob or 0.0 for token in answer.logprobs]
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def _text_of(tokens: Sequence[TokenScore]) -> str:
+    return b"".join(token.data for token in tokens).decode(errors="replace")
 
 
 def decode(body: bytes, request_id: str) -> Call:
@@ -61,8 +98,8 @@ def decode(body: bytes, request_id: str) -> Call:
     ignored.log(request_id)
     _refuse_unserved(fields)
     prompt = _prompt(fields.prompt)
-    if fields.echo and not isinstance(prompt, str):
-        raise InvalidRequest("a prompt of token ids cannot be echoed; leave it out", "echo")
+    has_logprobs, num_told = fields.logprobs is not None, fields.n or 1
+    num_answers = _num_answers(fields, num_told)
     request = GenerationRequest(
         request_id=request_id,
         model=fields.model,
@@ -72,18 +109,28 @@ def decode(body: bytes, request_id: str) -> Call:
         max_tokens=16 if fields.max_tokens is None else fields.max_tokens,
         stop=openai_options.read_stop(fields.stop),
         output_format=openai_options.read_output_format(None, fields.structured_outputs),
+        num_answers=num_answers,
+        logprobs=0 if fields.logprobs is None and num_answers > num_told else fields.logprobs,
+        prompt_logprobs=bool(fields.echo) and (has_logprobs or not isinstance(prompt, str)),
     )
     include_usage = bool(fields.stream_options and fields.stream_options.include_usage)
     echo = prompt if fields.echo and isinstance(prompt, str) else ""
-    return Call(request, bool(fields.stream), include_usage, echo)
+    return Call(request, bool(fields.stream), include_usage, echo, has_logprobs, num_told)
+
+
+def _num_answers(fields: Body, num_told: int) -> int:
+    """How many answers to choose from."""
+    if fields.best_of is None or fields.best_of == num_told:
+        return num_told
+    if fields.best_of < num_told:
+        raise InvalidRequest(f"{fields.best_of} is less than n, which is {num_told}", "best_of")
+    if fields.stream:
+        raise InvalidRequest("the best answers are known at the end only; leave it out, or stream", "best_of")
+    return fields.best_of
 
 
 def _refuse_unserved(fields: Body) -> None:
     """Refuse what would change the answer were it ignored."""
-    if fields.best_of not in (None, 1):
-        raise InvalidRequest("this server gives one answer a request; leave it out", "best_of")
-    if fields.logprobs is not None:
-        raise InvalidRequest("this server returns no log probabilities; leave it out", "logprobs")
     if fields.suffix:
         raise InvalidRequest("this server only continues a prompt; leave it out", "suffix")
 
@@ -104,39 +151,69 @@ def _prompt(prompt: Any) -> str | tuple[int, ...]:
 
 
 class CompletionsEncoder:
-    """The stream: a chunk a delta, one with the finish reason, one with the usage if asked."""
+    """The stream: a chunk a delta, one with each choice's finish reason, one with the usage if asked."""
 
-    def __init__(self, head: Head, include_usage: bool, echo: str) -> None:
+    def __init__(self, head: Head, call: Call) -> None:
         self._head = head
-        self._include_usage = include_usage
-        self._echo = echo
+        self._call = call
+        self._choices = range(call.request.num_answers)
+        self._offsets = dict.fromkeys(self._choices, 0)
+        """By choice: how many characters of text have had their log probabilities."""
+        self._scores: dict[int, list[TokenScore]] = {}
 
     def start(self, usage: Usage) -> bytes:
         del usage
-        return self._chunk([_choice(self._echo)])
+        if self._call.request.prompt_logprobs:
+            return self._chunk([])
+        self._offsets = dict.fromkeys(self._choices, len(self._call.echo))
+        return b"".join(self._chunk([_choice(self._call.echo, choice)]) for choice in self._choices)
 
     def feed(self, event: Delta | PrefillProgress) -> bytes:
         """Nothing but text is told: a bare prompt has no thinking and no tools."""
-        if isinstance(event, TextDelta | ReasoningDelta):
-            return self._chunk([_choice(event.text)])
+        match event:
+            case TextDelta(text, choice) | ReasoningDelta(text, choice):
+                return self._chunk([_choice(text, choice, self._take_scores(choice))])
+            case Logprobs(tokens, choice):
+                self._scores.setdefault(choice, []).extend(tokens)
+            case PromptLogprobs(tokens):
+                self._scores = {choice: list(tokens) for choice in self._choices}
+                chunks = (_choice(_text_of(tokens), choice, self._take_scores(choice)) for choice in self._choices)
+                return b"".join(self._chunk([chunk]) for chunk in chunks)
+            case ChoiceFinished():
+                return self._finish_choice(event)
+            case _:
+                pass
         return b""
 
     def heartbeat(self) -> bytes:
         return self._chunk([])
 
     def finish(self, finished: Finished) -> bytes:
-        choice = _choice("") | finish_fields(finished.reason, finished.stop_sequence)
-        records = self._chunk([choice])
-        if self._include_usage:
+        records = b""
+        if len(self._choices) == 1:
+            records = self._finish_choice(ChoiceFinished(0, finished.reason, finished.stop_sequence))
+        if self._call.include_usage:
             records += data_record({**_body(self._head, []), "usage": usage_object(finished.usage)})
         return records + DONE
 
     def error(self, error: OmlxError) -> bytes:
         return data_record({"error": openai_errors.error_object(error)}) + DONE
 
+    def _finish_choice(self, ended: ChoiceFinished) -> bytes:
+        choice = _choice("", ended.choice) | finish_fields(ended.reason, ended.stop_sequence)
+        return self._chunk([choice | {"logprobs": self._take_scores(ended.choice)}])
+
+    def _take_scores(self, choice: int) -> Object | None:
+        tokens = self._scores.pop(choice, None)
+        if tokens is None or not self._call.has_logprobs:
+            return None
+        offset = self._offsets[choice]
+        self._offsets[choice] += sum(len(token.text) for token in tokens)
+        return text_logprobs(tokens, offset)
+
     def _chunk(self, choices: list[Object]) -> bytes:
         chunk = _body(self._head, choices)
-        if self._include_usage:
+        if self._call.include_usage:
             chunk["usage"] = None
         return data_record(chunk)
 
@@ -145,5 +222,5 @@ def _body(head: Head, choices: list[Object]) -> Object:
     return head.body("text_completion", choices)
 
 
-def _choice(text: str) -> Object:
-    return {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
+def _choice(text: str, index: int = 0, logprobs: Object | None = None) -> Object:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}

@@ -35,7 +35,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: wire.TokenLimit | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
+    n: wire.NumAnswers | None = None
     stop: str | wire.Stops | None = None
     temperature: wire.Temperature | None = None
     top_p: wire.Probability | None = None
@@ -79,9 +79,7 @@ class AllowedTools(msgspec.Struct):
 
 
 def read_sampling(fields: SamplingFields) -> SamplingParams:
-    """The sampling parameters; `n` above 1 is refused."""
-    if fields.n not in (None, 1):
-        raise InvalidRequest("this server gives one answer a request; leave n out, or send several requests", "n")
+    """The sampling parameters."""
     return SamplingParams(
         temperature=fields.temperature,
         top_p=fields.top_p,

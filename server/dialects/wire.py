@@ -35,6 +35,10 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 RepetitionPenalty = Annotated[float, Meta(gt=0, le=10)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
+NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
+MAX_ANSWERS = 32
+NumAnswers = Annotated[int, Meta(ge=1, le=MAX_ANSWERS)]
+"""Each takes a row of the batch; OpenAI allows 128."""
 Pattern = Annotated[str, Meta(min_length=1, max_length=65_536)]
 MAX_STOP_LENGTH = 1024
 Stop = Annotated[str, Meta(max_length=MAX_STOP_LENGTH)]

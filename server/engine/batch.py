@@ -37,7 +37,7 @@ class MemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """Of a row's new tokens, in order; with the first one those of the prompt's tokens but the first."""
+    """Of a row's new tokens, in order; with the first one those of the prompt's tokens, if they were asked for."""
 
     tokens: list[TokenLogprob]
     prompt: list[TokenLogprob]

@@ -121,7 +121,7 @@ class Engine:
             self._unsent(sequence.request_id) + kept,
             reason,
         )
-        if request.logprobs is not None:
+        if token_ids and request.logprobs is not None:
             update = self._with_logprobs(update, len(kept))
         self._updates[sequence.request_id] = update
         if reason is not None:

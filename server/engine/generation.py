@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import ContextOverflow, OmlxError
-from ..events import Event, Finished, FinishReason, PrefillProgress, ReasoningDelta, ToolCallDelta, Usage
+from ..events import (
+    Event,
+    Finished,
+    FinishReason,
+    Logprobs,
+    PrefillProgress,
+    PromptLogprobs,
+    ReasoningDelta,
+    ToolCallDelta,
+    Usage,
+)
 from ..models.pool import Lease, ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
@@ -21,6 +31,7 @@ from .model_text import ModelText
 from .openings import Openings
 from .process import EngineProcess
 from .record import ABORT, CLIENT_LEFT, RequestRecord
+from .several import GenerationGroup
 
 
 class Generation:
@@ -40,6 +51,7 @@ class Generation:
     ) -> None:
         self._lease = lease
         self._record = record
+        self._text = text
         self._decoder = text.decoder(request, prompt)
         self._num_computed_tokens = 0
         self._calls_tools = False
@@ -102,6 +114,7 @@ class Generation:
     def _decode(self, update: SequenceUpdate) -> list[Event]:
         if update.token_ids:
             self._record.generated(len(update.token_ids))
+        events: list[Event] = self._scores(update) if update.logprobs else []
         deltas = self._decoder.feed(update.token_ids)
         stop_sequence = self._decoder.stop_sequence
         is_last = update.finish_reason is not None or bool(stop_sequence)
@@ -113,10 +126,16 @@ class Generation:
                 self._num_reasoning_tokens += len(update.token_ids)
                 break
         self._calls_tools = self._calls_tools or any(isinstance(delta, ToolCallDelta) for delta in deltas)
-        events: list[Event] = list(deltas)
+        events += deltas
         if is_last:
             events.append(self._finish(update.finish_reason, stop_sequence))
         return events
+
+    def _scores(self, update: SequenceUpdate) -> list[Event]:
+        read, events = self._text.scores, list[Event]()
+        if update.prompt_logprobs:
+            events.append(PromptLogprobs(read(update.prompt_logprobs)))
+        return [*events, Logprobs(read(update.logprobs))]
 
     def _finish(self, reason: FinishReason | None, stop_sequence: str) -> Finished:
         if stop_sequence:
@@ -144,12 +163,25 @@ class Generator:
         self._ledger = ledger
         self._openings = openings
 
-    async def start(self, request: GenerationRequest, agent: str = "") -> Generation:
+    async def start(self, request: GenerationRequest, agent: str = "") -> Generation | GenerationGroup:
         """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
 
         Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
         promised to the client by then.
         """
+        if request.num_answers == 1:
+            return await self._start(request, agent)
+        generations: list[Generation] = []
+        try:
+            for choice in range(request.num_answers):  # the first computes the prompt, the others wait for it
+                generations.append(await self._start(_one_of(request, choice), agent))
+        except BaseException:
+            for generation in generations:
+                generation.close()
+            raise
+        return GenerationGroup(generations)
+
+    async def _start(self, request: GenerationRequest, agent: str) -> Generation:
         model_id = self._pool.entry(request.model).id  # the client may know it by an alias
         record = self._ledger.open(request.request_id, agent, model_id)
         try:
@@ -193,6 +225,14 @@ class Generator:
         return text, text.render(request)
 
 
+def _one_of(request: GenerationRequest, choice: int) -> GenerationRequest:
+    """The request for one of its answers. A seed gives each other draws, and the first those it would have alone."""
+    sampling = request.sampling
+    if sampling.seed is not None:
+        sampling = replace(sampling, seed=sampling.seed + choice)
+    return replace(request, request_id=f"{request.request_id}.{choice}", num_answers=1, sampling=sampling)
+
+
 def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar: str) -> Submit:
     room = text.context_window - len(prompt.token_ids)
     return Submit(
@@ -203,4 +243,6 @@ def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar
         sampling=request.sampling.over(text.generation_defaults),
         boundaries=list(prompt.boundaries),
         grammar=grammar,
+        logprobs=request.logprobs,
+        prompt_logprobs=request.prompt_logprobs,
     )

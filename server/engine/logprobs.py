@@ -17,7 +17,7 @@ def token_logprobs(logits: mx.array, token_ids: Sequence[int], num_top: int) -> 
     """What each token was given, with the `num_top` likeliest of its place. `logits` has shape [tokens, vocabulary]."""
     logits = logits.astype(mx.float32)
     scores = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    chosen: Any = mx.take_along_axis(scores, mx.array(token_ids)[:, None], axis=-1)[:, 0].tolist()
+    chosen: Any = mx.take_along_axis(scores, mx.array(list(token_ids))[:, None], axis=-1)[:, 0].tolist()
     num_top = min(num_top, logits.shape[-1])
     if not num_top:
         return [TokenLogprob(token_id, score) for token_id, score in zip(token_ids, chosen, strict=True)]

@@ -71,10 +71,11 @@ class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """A token with its natural log probability; `top` holds the likeliest tokens of its place, best first."""
+    """A token with its natural log probability, None for a prompt's first one; `top` holds the likeliest tokens of
+    its place, best first."""
 
     token_id: int
-    logprob: float
+    logprob: float | None
     top: list[tuple[int, float]] = []
 
 
@@ -85,7 +86,7 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     the cache, the `num_cached_tokens` reused ones included. `token_ids` are the tokens this step
     generated, the stop token left out. `error` ends the request; it is written
     `CODE: MESSAGE`, the code that of a class in `errors`. `logprobs` are those of `token_ids` where they were asked
-    for, `prompt_logprobs` come with the first token: those of the prompt's tokens but the first.
+    for, `prompt_logprobs` come with the first token: those of the prompt's tokens.
     """
 
     request_id: str

@@ -145,6 +145,8 @@ class MlxBatch:
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
         sampler.grammar = grammar
         row = _Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
+        if request.prompt_logprobs:
+            row.prompt_logprobs = [TokenLogprob(request.token_ids[0], None)]
         self._rows[request.request_id] = row
         return match.num_tokens
 

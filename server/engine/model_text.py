@@ -6,10 +6,11 @@ Tokenizer, chat template and output formats are read from the model's folder; no
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidRequest, UnsupportedModel
-from ..events import Delta
+from ..events import Delta, TokenScore
 from ..models.capabilities import read_capabilities
 from ..models.catalog import ModelEntry
 from ..parsers.selection import Formats, choose_formats, make_parser
@@ -20,6 +21,7 @@ from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, ReasoningOptions, SamplingParams
 from ..settings.values import ModelSettings
 from .constraints import ModelMarks, build_grammar
+from .messages import TokenLogprob
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,17 @@ class ModelText:
         added = self.renderer.tokenizer.backend.get_added_tokens_decoder()
         special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
         return build_grammar(request, ModelMarks(self.formats, special_ids), prompt.opens_reasoning)
+
+    def scores(self, logprobs: Sequence[TokenLogprob]) -> tuple[TokenScore, ...]:
+        """The engine's log probabilities in the words of events."""
+
+        def score(token_id: int, logprob: float | None, top: tuple[TokenScore, ...] = ()) -> TokenScore:
+            data = self.renderer.token_bytes[token_id]
+            return TokenScore(data.decode(errors="replace"), data, logprob, top)
+
+        return tuple(
+            score(found.token_id, found.logprob, tuple(score(*pair) for pair in found.top)) for found in logprobs
+        )
 
     def decoder(self, request: GenerationRequest, prompt: Prompt) -> AnswerDecoder:
         return AnswerDecoder(self, request, prompt)

@@ -44,11 +44,12 @@ def test_the_options_are_read() -> None:
         ({"prompt": [None]}, "prompt.0"),
         ({"prompt": [1, "a"]}, "prompt.1"),
         ({"prompt": [[-1]]}, "prompt.0.0"),
-        ({"best_of": 2}, "best_of"),
-        ({"n": 2}, "n"),
-        ({"logprobs": 0}, "logprobs"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"best_of": 33}, "best_of"),
+        ({"n": 33}, "n"),
+        ({"logprobs": 21}, "logprobs"),
         ({"suffix": "x"}, "suffix"),
-        ({"prompt": [1], "echo": True}, "echo"),
     ],
 )
 def test_a_wrong_field_is_named(fields: Json, param: str) -> None:

@@ -63,8 +63,10 @@ class ScriptedBatch:
     def logprobs(self, request_id: str) -> Logprobs:
         """A token of id n is given -n / 1000."""
         request = self._requests[request_id]
-        first = [_scored(token_id) for token_id in request.token_ids[1:]] if request.prompt_logprobs else []
-        prompt = [] if request_id in self._scored else first
+        prompt: list[TokenLogprob] = []
+        if request.prompt_logprobs and request_id not in self._scored:
+            head, *tail = request.token_ids
+            prompt = [TokenLogprob(head, None), *map(_scored, tail)]
         self._scored.add(request_id)
         return Logprobs([_scored(token_id) for token_id in self._latest[request_id]], prompt)
 

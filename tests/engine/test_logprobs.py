@@ -81,10 +81,12 @@ def test_a_prompts_tokens_are_scored_from_its_beginning_though_it_is_cached(leng
     engine.submit(asked("a", prompt, echo=True))
     answer = drain(engine)["a"]
 
-    scores = [score for update in answer.updates for score in update.prompt_logprobs]
+    (scores,) = [update.prompt_logprobs for update in answer.updates if update.prompt_logprobs]
+    assert any(update.prompt_logprobs and update.token_ids for update in answer.updates)
     expected = of_model(prompt)
-    assert [score.token_id for score in scores] == prompt[1:]
-    assert [score.logprob for score in scores] == pytest.approx(
+    assert [score.token_id for score in scores] == prompt
+    assert scores[0].logprob is None
+    assert [score.logprob for score in scores[1:]] == pytest.approx(
         [row[token_id] for token_id, row in zip(prompt[1:], expected, strict=False)], abs=1e-4
     )
     assert answer.last.num_cached_tokens == 0

@@ -1,0 +1,76 @@
+"""`n`, `best_of` and log probabilities over HTTP: the engine process does the counting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .serving import MODEL, serving
+
+CHAT = "/v1/chat/completions"
+LONG = [{"role": "user", "content": "hello " * 200}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_answer_is_told_and_the_prompt_is_computed_once(tmp_path: Path, stream: bool):
+    body = {"model": MODEL, "messages": LONG, "n": 3, "stream": stream, "stream_options": {"include_usage": True}}
+    async with serving(tmp_path, "One.", "Second.", "The third.") as server:
+        response = (await server.client.post(CHAT, json=body)).raise_for_status()
+        metrics = (await server.client.get("/metrics")).text
+    texts = ["", "", ""]
+    if stream:
+        chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+        for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+            texts[choice["index"]] += choice["delta"].get("content") or ""
+        usage = chunks[-1]["usage"]
+    else:
+        answer = response.json()
+        texts = [choice["message"]["content"] for choice in answer["choices"]]
+        usage = answer["usage"]
+    assert sorted(texts) == ["One.", "Second.", "The third."]
+    assert usage["completion_tokens"] == len("One.Second.The third.")
+    assert usage["prompt_tokens"] > 1200
+    figures = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    computed = float(figures['omlx:prompt_tokens_total{model_name="tiny"}']) - float(
+        figures['omlx:prefix_cache_hits_total{model_name="tiny"}']
+    )
+    assert computed <= usage["prompt_tokens"] + 2
+
+
+async def test_each_token_has_its_log_probability(tmp_path: Path):
+    body = {"model": MODEL, "messages": LONG, "logprobs": True, "top_logprobs": 1}
+    async with serving(tmp_path, "Hé!") as server:
+        whole = (await server.client.post(CHAT, json=body)).json()["choices"][0]
+        response = await server.client.post(CHAT, json=body | {"stream": True})
+        ids = server.tokenizer.encode("Hé!").ids
+    chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    streamed = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"] if choice["logprobs"]]
+    content = whole["logprobs"]["content"]
+    assert [token["logprob"] for token in content] == [-token_id / 1000 for token_id in ids]
+    assert bytes(byte for token in content for byte in token["bytes"]) == "Hé!".encode()
+    assert [token for part in streamed for token in part["content"]] == content
+
+
+async def test_a_prompt_can_be_scored(tmp_path: Path):
+    body = {"model": MODEL, "prompt": "Once", "echo": True, "logprobs": 1, "max_tokens": 1}
+    async with serving(tmp_path, " upon") as server:
+        choice = (await server.client.post("/v1/completions", json=body)).json()["choices"][0]
+        again = (await server.client.post("/v1/completions", json=body)).json()["choices"][0]
+    assert choice["text"] == "Once "
+    assert choice["logprobs"]["tokens"] == ["O", "n", "c", "e", " "]
+    assert choice["logprobs"]["token_logprobs"][0] is None
+    assert choice["logprobs"]["text_offset"] == [0, 1, 2, 3, 4]
+    assert again == choice
+
+
+async def test_a_client_that_leaves_ends_all_answers(tmp_path: Path):
+    body = {"model": MODEL, "messages": LONG, "n": 2, "stream": True}
+    async with serving(tmp_path, "x" * 4000, step_seconds=0.05) as server:
+        async with server.client.stream("POST", CHAT, json=body) as response:
+            await anext(response.aiter_text())
+        second = (await server.client.post(CHAT, json={"model": MODEL, "messages": LONG, "max_tokens": 2})).json()
+        stats = server.pool.engines[MODEL].stats
+    assert second["choices"][0]["finish_reason"] == "length"
+    assert stats.num_running == 0
