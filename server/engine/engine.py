@@ -115,15 +115,13 @@ class Engine:
                 break
         sequence.num_output_tokens += len(kept)
         update = SequenceUpdate(
-            sequence.request_id,
-            sequence.num_computed_tokens,
-            sequence.num_cached_tokens,
-            self._unsent(sequence.request_id) + kept,
-            reason,
+            sequence.request_id, sequence.num_computed_tokens, sequence.num_cached_tokens, kept, reason
         )
         if token_ids and request.logprobs is not None:
-            update = self._with_logprobs(update, len(kept))
-        self._updates[sequence.request_id] = update
+            scores = self._batch.logprobs(sequence.request_id)
+            update = structs.replace(update, logprobs=scores.tokens[: len(kept)], prompt_logprobs=scores.prompt)
+        pending = self._updates.get(sequence.request_id)
+        self._updates[sequence.request_id] = update.joined_to(pending) if pending else update
         if reason is not None:
             self._scheduler.remove(sequence.request_id)
             self._batch.release(sequence.request_id)
@@ -132,18 +130,6 @@ class Engine:
         self._updates[sequence.request_id] = refusal(sequence.request_id, error)
         self._scheduler.remove(sequence.request_id)
         self._batch.release(sequence.request_id)
-
-    def _unsent(self, request_id: str) -> list[int]:
-        pending = self._updates.get(request_id)
-        return pending.token_ids if pending else []
-
-    def _with_logprobs(self, update: SequenceUpdate, count: int) -> SequenceUpdate:
-        found, pending = self._batch.logprobs(update.request_id), self._updates.get(update.request_id)
-        return structs.replace(
-            update,
-            logprobs=(pending.logprobs if pending else []) + found.tokens[:count],
-            prompt_logprobs=(pending.prompt_logprobs if pending else []) + found.prompt,
-        )
 
     def _stats(self) -> EngineStats:
         memory, waiting = self._batch.memory(), self._scheduler.waiting

@@ -98,6 +98,17 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     logprobs: list[TokenLogprob] = []
     prompt_logprobs: list[TokenLogprob] = []
 
+    def joined_to(self, earlier: SequenceUpdate) -> SequenceUpdate:
+        """Both in one. What `earlier` held is given over: a reader who is far behind must not make it slower."""
+        earlier.token_ids.extend(self.token_ids)
+        earlier.logprobs.extend(self.logprobs)
+        return msgspec.structs.replace(
+            self,
+            token_ids=earlier.token_ids,
+            logprobs=earlier.logprobs,
+            prompt_logprobs=earlier.prompt_logprobs or self.prompt_logprobs,
+        )
+
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory.

@@ -70,8 +70,7 @@ class EngineStream:
         elif self._update is None:
             self._update = update
         else:
-            self._update.token_ids.extend(update.token_ids)
-            self._update = msgspec.structs.replace(update, token_ids=self._update.token_ids)
+            self._update = update.joined_to(self._update)
         self._has_news.set()
 
     async def next(self) -> SequenceUpdate:
