@@ -114,6 +114,23 @@ class PrefixCache(Generic[P]):
                 break
         self._lower.close()
 
+    def check(self) -> None:
+        """Raise `AssertionError` where the books disagree: blocks, their sizes, their order of use, the tree."""
+        seen: set[_Node[P]] = set()
+        below = list(self._roots.values())
+        while below:
+            for child in (node := below.pop()).children.values():
+                assert child.parent is node, "a block has two parents"
+                seen.add(child)
+                below.append(child)
+        assert seen == self._recent.keys(), "blocks that are in use, and blocks in order of use, differ"
+        assert self._shared.keys() <= seen, "a block to be saved is gone"
+        assert sum(_payload(node).nbytes for node in seen) == self._nbytes <= self._max_bytes, "the sizes are wrong"
+        used: set[_Node[P]] = set()
+        for node in self._recent:
+            assert node.parent not in used, "a block would leave before those that follow it"
+            used.add(node)
+
     def missing(self, token_ids: Sequence[int], salt: str = "", resumable: bool = False) -> list[tuple[int, int]]:
         """The blocks of `token_ids` to cut and `insert`, in order; the last one may be partial.
 

@@ -94,6 +94,11 @@ class BatchEngine(Protocol):
         """Do a small piece of work that can wait; whether there is more of it."""
         ...
 
+    def check(self) -> None:
+        """Called when no request is left: raises `AssertionError` where something is still held for one, or where
+        the prefix cache's books are wrong."""
+        ...
+
     def close(self) -> None:
         """Finish what is written in the background. Nothing is called afterwards."""
         ...

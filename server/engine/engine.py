@@ -25,6 +25,7 @@ class Engine:
         self._batch = batch
         self._clock = clock
         self._updates: dict[str, SequenceUpdate] = {}
+        self._is_checked = True
 
     @property
     def has_work(self) -> bool:
@@ -32,6 +33,7 @@ class Engine:
 
     def submit(self, request: Submit) -> None:
         """Accept the request or refuse it; the next step's output says which."""
+        self._is_checked = False
         try:
             self._check(request)
             num_cached_tokens = self._batch.match(request)
@@ -47,6 +49,13 @@ class Engine:
         self._updates.pop(request_id, None)
         if self._scheduler.remove(request_id) is not None:
             self._batch.release(request_id)
+
+    def check(self) -> None:
+        """Called without work, once after the last: raises `AssertionError` where a request left something behind,
+        which the next ones would miss. Nobody is harmed by a new engine then."""
+        if not self._is_checked:
+            self._batch.check()
+            self._is_checked = True
 
     def step(self) -> StepOutput:
         """One decode step of all rows, then one prefill chunk of one sequence, or several short prompts."""

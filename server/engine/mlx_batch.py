@@ -231,6 +231,12 @@ class MlxBatch:
     def idle(self) -> bool:
         return self._layout.settle() or self._prefix_cache.save_one()
 
+    def check(self) -> None:
+        held = [*self._rows, *(row.request.request_id for row in self._decoding)]
+        assert not held, f"rows without a request: {held}"
+        assert self._flight is None, "a step is under way without rows"
+        self._prefix_cache.check()
+
     def close(self) -> None:
         self._prefix_cache.close()
 

@@ -89,6 +89,7 @@ def _serve(
         arrived = _arrived(commands, 0 if engine.has_work else patience)
         left = beat_at - time.perf_counter()
         if not arrived and not engine.has_work and left > 0:
+            engine.check()
             patience = 0 if batch.idle() else left
             continue
         for command in arrived:

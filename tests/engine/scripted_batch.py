@@ -80,6 +80,9 @@ class ScriptedBatch:
     def idle(self) -> bool:
         return False
 
+    def check(self) -> None:
+        assert not self._requests
+
     def close(self) -> None:
         self.closed = True
 

@@ -140,6 +140,18 @@ def test_shutdown_ends_it_cleanly_in_the_middle_of_an_answer():
         assert wait() == 0
 
 
+def test_an_engine_that_still_holds_a_row_when_it_is_idle_ends():
+    class Leaking(ScriptedBatch):
+        def release(self, request_id: str) -> None: ...
+
+    with worker(lambda: Leaking([[5, 0]])) as (peer, wait):
+        peer.receive()
+        peer.send(Submit("a", [1], 10, [0]))
+        assert peer.receive_until_finished("a") == [5]
+        assert isinstance(peer.receive(), EngineFailed)
+        assert wait() == 1
+
+
 def test_it_ends_when_the_other_side_is_gone():
     with worker(lambda: ScriptedBatch([[5]])) as (peer, wait):
         peer.receive()
