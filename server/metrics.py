@@ -93,6 +93,7 @@ class _EngineCollector(Collector):
             ("num_requests_running", "Requests being computed", lambda stats: stats.num_running),
             ("num_requests_waiting", "Requests waiting", lambda stats: stats.num_waiting),
             ("prefix_cache_bytes", "Memory the prefix cache holds", lambda stats: stats.cache_bytes),
+            ("prefix_cache_damaged_blocks", "Blocks on disk found damaged", lambda stats: stats.num_damaged_blocks),
             ("engine_memory_bytes", "Memory the engine holds", lambda stats: stats.memory_bytes),
         )
         for name, words, read in gauges:

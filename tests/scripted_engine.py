@@ -3,7 +3,7 @@
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
 as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, and
 `step_seconds`, how long each decode step takes. `max_num_seqs` and `max_num_waiting` bound the requests.
-Each `heartbeat_seconds` an idle engine says that it lives.
+Each `heartbeat_seconds` an idle engine says that it lives, with the `cache_trouble`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from omlx.server.engine.batch import MemoryUse
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.worker import run, set_signals
@@ -30,6 +31,7 @@ class Script(msgspec.Struct):
     max_num_seqs: int = 16
     max_num_waiting: int = 256
     heartbeat_seconds: float = 5.0
+    cache_trouble: str = ""
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -41,13 +43,17 @@ class Script(msgspec.Struct):
 class PacedBatch(ScriptedBatch):
     """Takes its time for each step, as a device does."""
 
-    def __init__(self, answers: Sequence[Sequence[int]], step_seconds: float) -> None:
+    def __init__(self, answers: Sequence[Sequence[int]], step_seconds: float, cache_trouble: str = "") -> None:
         super().__init__(answers)
         self._step_seconds = step_seconds
+        self._cache_trouble = cache_trouble
 
     def decode(self) -> dict[str, list[int]]:
         time.sleep(self._step_seconds)
         return super().decode()
+
+    def memory(self) -> MemoryUse:
+        return MemoryUse(cache_trouble=self._cache_trouble)
 
 
 def main() -> int:
@@ -59,7 +65,7 @@ def main() -> int:
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
     limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)
     connection = socket.socket(fileno=arguments.fd)
-    batch = PacedBatch(script.answers, script.step_seconds)
+    batch = PacedBatch(script.answers, script.step_seconds, script.cache_trouble)
     return run(connection, lambda: batch, limits, script.heartbeat_seconds)
 
 

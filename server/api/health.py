@@ -17,8 +17,9 @@ _STALLED_SECONDS = 60.0
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed; requests running and waiting are
-    summed over the engines. `status` is "stopping", "loading", "degraded" or "ok"."""
+    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed, `cache_trouble` why a model's
+    prefixes are not kept on disk for now; requests running and waiting are summed over the engines. `status` is
+    "stopping", "loading", "degraded" or "ok"."""
 
     status: str
     version: str
@@ -27,6 +28,7 @@ class Health(msgspec.Struct, frozen=True):
     failed: list[str]
     stalled: list[str]
     reasons: dict[str, str]
+    cache_trouble: dict[str, str]
     num_running: int
     num_waiting: int
     engines: dict[str, Pulse]
@@ -41,14 +43,18 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             model_id: engine.pulse for model_id, engine in engines.items() if engine.is_alive and not engine.is_loading
         }
         stalled = [model_id for model_id, pulse in pulses.items() if (pulse.seconds_since_step or 0) > _STALLED_SECONDS]
+        cache_trouble = {
+            model_id: engine.stats.cache_trouble for model_id, engine in engines.items() if engine.stats.cache_trouble
+        }
         return Health(
-            status=_status(context.pool.is_closing, bool(loading), bool(reasons or stalled)),
+            status=_status(context.pool.is_closing, bool(loading), bool(reasons or stalled or cache_trouble)),
             version=version("omlx"),
             instance_id=context.instance_id,
             loading=loading,
             failed=list(reasons),
             stalled=stalled,
             reasons=reasons,
+            cache_trouble=cache_trouble,
             num_running=sum(engine.stats.num_running for engine in engines.values()),
             num_waiting=sum(engine.stats.num_waiting for engine in engines.values()),
             engines=pulses,
@@ -61,7 +67,8 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     @get("/ready")
     async def get_ready() -> Response[bytes]:
         now = health()
-        status_code = 200 if now.status == "ok" else 503
+        can_serve = now.status == "ok" or (now.status == "degraded" and not now.failed and not now.stalled)
+        status_code = 200 if can_serve else 503
         return Response(msgspec.json.encode(now), status_code=status_code, media_type="application/json")
 
     @get("/metrics")

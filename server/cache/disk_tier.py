@@ -4,6 +4,9 @@ The folder is its own manifest: a file's name says which block it holds, whose c
 it has, where a sequence can go on from it, and the checksum of all this and its contents. So
 nothing is opened at start, and a file that was cut, changed or renamed is found out, deleted and missed.
 Files appear under their name only when they are whole. Recency is the file's modification time.
+
+Prompts lie in these files in another form, so nobody but their owner may read them. A disk that is full, read-only or
+gone is no error: the tier takes nothing for a minute, says why in `trouble`, and tries again.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +35,8 @@ _DIVISIBLE, _RESUMABLE, _PASSABLE = _USES = "drp"
 """A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
 _MOMENT_SECONDS = 0.02
 _QUEUED_BLOCKS = 4
+_RETRY_SECONDS = 60.0
+_LEFT_OVER_SECONDS = 3600.0
 _RESCAN_WRITES = 64
 """Other engines write to the same root, so its files are counted anew from time to time."""
 
@@ -90,12 +96,14 @@ class DiskTier(Generic[P]):
         codec: PayloadCodec[P],
         limits: DiskLimits,
         today: Callable[[], date] = date.today,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._folder = root / identity
         self._codec = codec
         self._limits = limits
         self._today = today
+        self._clock = clock
         self._files: dict[str, _File] = {}
         """Every block of every model by path, the least recently used first."""
         self._paths: dict[str, str] = {}
@@ -106,14 +114,32 @@ class DiskTier(Generic[P]):
         self._queue: queue.Queue[tuple[_File, bytes] | None] = queue.Queue(_QUEUED_BLOCKS)
         self._written: queue.SimpleQueue[tuple[_File, OSError | None]] = queue.SimpleQueue()
         self._num_written = 0
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._scan()
+        self._trouble = ""
+        self._retry_at = 0.0
+        self._num_damaged = 0
+        try:
+            self._make_folder()
+            self._scan()
+            self._make_room(0)
+        except OSError as error:
+            self._fail(f"{root} cannot be used: {error.strerror or error}")
         self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
         self._writer.start()
 
     @property
     def nbytes(self) -> int:
         return sum(file.nbytes for file in self._files.values())
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is kept on disk for now; "" where all is well."""
+        self._collect()
+        return self._trouble
+
+    @property
+    def num_damaged(self) -> int:
+        """Files that were found damaged, and removed, since the start."""
+        return self._num_damaged
 
     def holds(self, name: BlockHash) -> bool:
         self._collect()
@@ -141,19 +167,23 @@ class DiskTier(Generic[P]):
             return self._codec.decode(raw)
         except FileNotFoundError:
             self._forget(file)
-        except (DamagedFile, OSError) as error:
+        except DamagedFile as error:
             logger.warning("cache file %s is not used and removed: %s", path, error)
+            self._num_damaged += 1
             self._delete(file)
+        except OSError as error:
+            self._fail(f"{path} cannot be read: {error.strerror or error}")
+            self._forget(file)
         return None
 
     def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P) -> bool:
         self._collect()
         if name.hex() in self._paths or name.hex() in self._queued:
             return True
-        if self._queue.full():
+        if self._queue.full() or (self._trouble and self._clock() < self._retry_at):
             return False
         raw = self._codec.encode(payload)
-        if raw is None or not self._make_room(len(raw)) or not self._spend(len(raw)):
+        if raw is None or not self._has_place(len(raw)) or not self._spend(len(raw)):
             return False
         use = _DIVISIBLE if payload.divisible else _RESUMABLE if payload.resumable else _PASSABLE
         stem = f"{name.hex()}.{_short(parent)}.{num_tokens}{use}"
@@ -180,20 +210,39 @@ class DiskTier(Generic[P]):
             self._writer.join()
         self._collect()
 
+    def _make_folder(self) -> None:
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+
+    def _fail(self, trouble: str) -> None:
+        """Take nothing for a while; the log hears of it when it is new."""
+        if trouble != self._trouble:
+            logger.warning("prompt prefixes are not kept on disk for now: %s", trouble)
+        self._trouble = trouble
+        self._retry_at = self._clock() + _RETRY_SECONDS
+
     def _scan(self) -> None:
         """Read the folders: names, sizes, times. Removes what an ended writer left unfinished in ours."""
         found: list[tuple[float, _File]] = []
-        for folder in (entry for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)):
-            for entry in os.scandir(folder.path):
+        for folder in (entry for entry in _entries(self._root) if entry.is_dir(follow_symlinks=False)):
+            for entry in _entries(folder.path):
                 with contextlib.suppress(FileNotFoundError):
+                    if not entry.is_file(follow_symlinks=False):
+                        continue
                     if entry.name.endswith(_SUFFIX):
                         status = entry.stat(follow_symlinks=False)
                         found.append((status.st_mtime, _File.parse(Path(entry.path), status.st_size)))
-                    elif entry.name.endswith(".part") and folder.name == self._folder.name and not self._queued:
+                    elif entry.name.endswith(".part") and self._is_left_over(folder.name, entry):
                         os.unlink(entry.path)
         self._files, self._paths, self._tails = {}, {}, {}
         for _, file in sorted(found, key=lambda item: item[0]):
             self._add(file)
+
+    def _is_left_over(self, folder_name: str, part: os.DirEntry[str]) -> bool:
+        """Whether the writer of an unfinished file has ended: ours has where nothing is queued, another in an hour."""
+        if folder_name == self._folder.name:
+            return not self._queued
+        return time.time() - part.stat(follow_symlinks=False).st_mtime > _LEFT_OVER_SECONDS
 
     def _add(self, file: _File) -> None:
         self._files[str(file.path)] = file
@@ -212,15 +261,26 @@ class DiskTier(Generic[P]):
         with contextlib.suppress(OSError):
             file.path.unlink()
 
+    def _has_place(self, nbytes: int) -> bool:
+        """Make room for a file of so many bytes; whether there is."""
+        try:
+            self._make_folder()
+            self._num_written += 1
+            if self._num_written % _RESCAN_WRITES == 0:
+                self._scan()
+            return self._make_room(nbytes)
+        except OSError as error:
+            self._fail(f"{self._root} cannot be used: {error.strerror or error}")
+            return False
+
     def _make_room(self, nbytes: int) -> bool:
         """Remove the least recently used files until so many bytes fit; whether they can."""
-        self._num_written += 1
-        if self._num_written % _RESCAN_WRITES == 0:
-            self._scan()
         held = self.nbytes + sum(self._queued.values())
         free = shutil.disk_usage(self._folder).free
         room = min(self._limits.max_bytes, int((free + held) * self._limits.free_share))
         if nbytes > room:
+            if room < self._limits.max_bytes:
+                self._fail(f"the disk of {self._root} is full: {free >> 20} MiB are free")
             return False
         for file in list(self._files.values()):
             if held + nbytes <= room:
@@ -249,10 +309,13 @@ class DiskTier(Generic[P]):
         while not self._written.empty():
             file, error = self._written.get()
             self._queued.pop(_name(file), None)
-            if error is None:
-                self._add(file)
-            else:
-                logger.warning("cache file %s was not written: %s", file.path, error)
+            if error is not None:
+                self._fail(f"{file.path} cannot be written: {error.strerror or error}")
+                continue
+            self._add(file)
+            if self._trouble:
+                logger.warning("prompt prefixes are kept on disk again")
+                self._trouble = ""
 
     def _write_queued(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -260,13 +323,25 @@ class DiskTier(Generic[P]):
             part = file.path.with_name(f"{_name(file)}.{os.getpid()}.part")
             error = None
             try:
-                part.write_bytes(raw)
+                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as created:
+                    _write_all(created.fileno(), raw)
                 part.rename(file.path)
             except OSError as failure:
                 error = failure
                 with contextlib.suppress(OSError):
                     part.unlink()
             self._written.put((file, error))
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _write_all(descriptor: int, raw: bytes) -> None:
+    left = memoryview(raw)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def _name(file: _File) -> str:

@@ -77,6 +77,16 @@ class PrefixCache(Generic[P]):
     def nbytes(self) -> int:
         return self._nbytes
 
+    @property
+    def trouble(self) -> str:
+        """Why the lower tier keeps nothing for now; "" where all is well, or there is none."""
+        return self._lower.trouble if self._lower else ""
+
+    @property
+    def num_damaged(self) -> int:
+        """Blocks the lower tier found damaged."""
+        return self._lower.num_damaged if self._lower else 0
+
     def peek(self, token_ids: Sequence[int], salt: str = "") -> int:
         """How many leading tokens `match` would find, short of a lower tier that fails."""
         below = sum(len(tokens) for _, tokens in self._path_below(token_ids, salt))

@@ -13,6 +13,16 @@ P = TypeVar("P")
 class LowerTier(Protocol[P]):
     """Whatever goes wrong below is a miss, never an error."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is kept for now, in words for the user; "" where all is well."""
+        ...
+
+    @property
+    def num_damaged(self) -> int:
+        """Blocks that were found damaged, and thrown away, since the start."""
+        ...
+
     def holds(self, name: BlockHash) -> bool:
         """Whether the block could be read."""
         ...

@@ -29,10 +29,13 @@ class BatchInfo:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Bytes: the prefix cache's share, and everything the process holds for the model."""
+    """Bytes: the prefix cache's share, and everything the process holds for the model. `cache_trouble` says why no
+    prefix is kept on disk for now, where one should be; so many blocks there were found damaged."""
 
     cache_bytes: int = 0
     memory_bytes: int = 0
+    cache_trouble: str = ""
+    num_damaged_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,8 @@ class Engine:
             memory.cache_bytes,
             memory.memory_bytes,
             self._clock() - waiting[0].arrived if waiting else 0.0,
+            memory.cache_trouble,
+            memory.num_damaged_blocks,
         )
 
 

@@ -113,7 +113,8 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory.
 
-    `waiting_seconds` is how long the first in the queue has been there.
+    `waiting_seconds` is how long the first in the queue has been there. `cache_trouble` says why no prefix is kept
+    on disk for now, where one should be; so many blocks there were found damaged, and thrown away.
     """
 
     num_running: int = 0
@@ -121,6 +122,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     cache_bytes: int = 0
     memory_bytes: int = 0
     waiting_seconds: float = 0.0
+    cache_trouble: str = ""
+    num_damaged_blocks: int = 0
 
 
 class StepOutput(msgspec.Struct, frozen=True, tag="step"):

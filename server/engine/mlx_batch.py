@@ -226,7 +226,8 @@ class MlxBatch:
             self._flight = None
 
     def memory(self) -> MemoryUse:
-        return MemoryUse(self._prefix_cache.nbytes, mx.get_active_memory())
+        cache = self._prefix_cache
+        return MemoryUse(cache.nbytes, mx.get_active_memory(), cache.trouble, cache.num_damaged)
 
     def idle(self) -> bool:
         return self._layout.settle() or self._prefix_cache.save_one()

@@ -50,11 +50,12 @@ async def serving(
     max_num_waiting: int = 256,
     stall_seconds: float = 300.0,
     shutdown_grace_seconds: float = 0.2,
+    cache_trouble: str = "",
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
     tokenizer = build_text_model(folder / "models" / MODEL, context_window)
     tokens = [tokenizer.encode(answer + END_OF_TURN).ids for answer in answers]
-    script = Script(tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8)
+    script = Script(tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8, cache_trouble)
     command = script.command(folder / "script.json")
     settings = ServeSettings(
         home=folder,

@@ -305,6 +305,15 @@ async def test_the_age_of_the_queue_is_told(tmp_path: Path):
             task.cancel()
 
 
+async def test_a_cache_that_keeps_nothing_degrades_the_server_and_serving_goes_on(tmp_path: Path):
+    async with serving(tmp_path, "Hi.", cache_trouble="the disk of /cache is full") as server:
+        answer = await server.client.post(CHAT, json=CHAT_BODY)
+        health = (await server.client.get("/health")).json()
+        ready = await server.client.get("/ready")
+    assert (answer.status_code, ready.status_code) == (200, 200)
+    assert (health["status"], health["cache_trouble"]) == ("degraded", {MODEL: "the disk of /cache is full"})
+
+
 async def test_a_wrong_method_is_a_json_error(tmp_path: Path):
     async with serving(tmp_path, "Hi.") as server:
         response: httpx.Response = await server.client.get(MESSAGES)

@@ -23,6 +23,8 @@ class Shelf:
     broken: set[BlockHash] = field(default_factory=set)
     full: bool = False
     closed: bool = False
+    trouble: str = ""
+    num_damaged: int = 0
 
     def holds(self, name: BlockHash) -> bool:
         return name in self.blocks
