@@ -2,7 +2,7 @@
 
 Each session is two launches, the second of which goes on with the first one's conversation. Claude Code looks tools
 up on the way, and Codex compacts its history. What is kept: the bodies of the requests that belong to the
-conversation, without this machine's paths and without ids.
+conversation, without this machine's paths, without ids, and with other words in the place of the agents' own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..replay.recording import FOLDER, Turn, write_recording
+from ..replay.rewording import Rewording, common_words
 from .agent_cases import CASES, PROMPT, PROMPT_AGAIN, AgentCase
 from .harness import COMMANDS, Bench, Outcome, make_bench
 from .talking_server import ASIDE, KEY
@@ -104,7 +105,8 @@ def record(case: AgentCase) -> None:
     turns = answered([body for body in map(json.loads, bodies) if "tools" in body], case)
     if case.name == "claude":
         turns += system_messages(turns[-1])
-    write_recording(FOLDER / f"{case.name}.jsonl", turns)
+    rewording = Rewording(common_words())
+    write_recording(FOLDER / f"{case.name}.jsonl", [rewording.turn(turn) for turn in turns])
     print(
         f"{case.name}: {len(turns)} requests, {(FOLDER / f'{case.name}.jsonl').stat().st_size // 1024} KB", flush=True
     )
