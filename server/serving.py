@@ -23,7 +23,7 @@ from .state_file import ServerState, published, reachable_url
 logger = logging.getLogger(__name__)
 
 _GB = 10**9
-_WEIGHTS_SHARE_OF_MEMORY = 0.75
+WEIGHTS_SHARE_OF_MEMORY = 0.75
 _LISTEN_BACKLOG = 1024
 
 EngineCommandFor = Callable[[ModelEntry], EngineCommand]
@@ -113,7 +113,7 @@ def make_pool(
         return EngineProcess.start(engine_command(entry))
 
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = int(memory_bytes * _WEIGHTS_SHARE_OF_MEMORY)
+    limit = int(memory_bytes * WEIGHTS_SHARE_OF_MEMORY)
     return ModelPool(entries, start, limit, model_settings.real_name, residency_of)
 
 

@@ -68,6 +68,16 @@ def discover(folders: Sequence[Path]) -> tuple[ModelEntry, ...]:
     return tuple(sorted(found.values(), key=lambda entry: entry.id))
 
 
+def model_folders(roots: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Every folder with a config.json under its id, usable or not, the first of an id first."""
+    found: dict[str, Path] = {}
+    for root in roots:
+        if root.is_dir():
+            for model_id, path in _candidates(root):
+                found.setdefault(model_id, path)
+    return list(found.items())
+
+
 def _candidates(root: Path) -> Iterator[tuple[str, Path]]:
     if (root / "config.json").is_file():
         yield root.resolve().name, root

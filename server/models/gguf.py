@@ -23,6 +23,7 @@ Value: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[floa
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
+_LARGEST_PLAUSIBLE_VERSION = 100
 _MAX_ALIGNMENT = 1 << 16
 _MAX_DIMENSIONS = 4
 _STRING, _ARRAY = 8, 9
@@ -99,8 +100,11 @@ def _parse(path: Path, cursor: _Cursor) -> GgufFile:
         raise CorruptModel(f"{path}: not a GGUF file")
     version = cursor.scalar("the version", "I")
     if version not in _VERSIONS:
-        kind = "a big-endian file" if version >= 1 << 16 else f"version {version}"
-        raise UnsupportedModel(f"{path}: GGUF in {kind} is not supported; versions 2 and 3, little-endian, are")
+        if int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS:
+            raise UnsupportedModel(f"{path}: a big-endian GGUF, which is not supported; a little-endian one is")
+        if version > _LARGEST_PLAUSIBLE_VERSION:
+            raise CorruptModel(f"{path}: begins like a GGUF, and is none; download it again")
+        raise UnsupportedModel(f"{path}: GGUF version {version} is not supported; versions 2 and 3 are")
     num_tensors = cursor.scalar("the tensor count", "Q")
     num_values = cursor.scalar("the metadata count", "Q")
     cursor.expect("the metadata", num_values, 13)

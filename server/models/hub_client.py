@@ -166,5 +166,6 @@ def _told(hub: Hub, repo: str) -> Iterator[None]:
         ) from error
     except (httpx2.HTTPError, ConnectionError) as error:
         raise DownloadFailed(
-            f"{hub.endpoint} cannot be reached ({error or type(error).__name__}); what is there stays, try again"
+            f"{hub.endpoint} cannot be reached ({error or type(error).__name__}); "
+            "try again: it goes on from what is there"
         ) from error

@@ -60,6 +60,8 @@ def test_metadata_and_tensors_are_read(tmp_path: Path) -> None:
         (b"PK\x03\x04" + b"\0" * 40, CorruptModel, "not a GGUF file"),
         (header(version=1), UnsupportedModel, "version 1"),
         (header(version=3 << 24), UnsupportedModel, "big-endian"),
+        (b"GGUF, or so it says" + b"\0" * 40, CorruptModel, "begins like a GGUF, and is none"),
+        (header(version=4), UnsupportedModel, "version 4"),
         (header(1 << 60), CorruptModel, "tensor table claims"),
         (header(0, num_values=1 << 60), CorruptModel, "metadata claims"),
         (header(0, struct.pack("<Q", 1 << 62) + b"\0" * 16), CorruptModel, "key 0 claims"),

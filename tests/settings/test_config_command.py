@@ -75,6 +75,5 @@ def test_an_import_says_what_it_took_and_what_not(home: Path):
 def test_an_option_of_serve_never_persists(home: Path):
     with pytest.raises(SettingsError, match=r"--host 0\.0\.0\.0 opens the server"):
         CliRunner().invoke(commands, ["serve", "--host", "0.0.0.0"], catch_exceptions=False)
-    with pytest.raises(SettingsError, match=r"--port: server\.port is 'x'"):
-        CliRunner().invoke(commands, ["serve", "--port", "x"], catch_exceptions=False)
+    CliRunner().invoke(commands, ["serve", "--port", "9000", "--help"], catch_exceptions=False)
     assert list(home.iterdir()) == []

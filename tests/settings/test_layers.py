@@ -66,8 +66,11 @@ def test_the_values_become_what_the_server_runs_with():
         ('{"server":\n {"port": NaN}}', "NaN is no number"),
         ("[" * 100_000, "is not valid JSON"),
         ('{\n"server": 5}', ":2: server is 5 where an object"),
-        ('{"server": {\n"port": 70000}}', ":2: server.port is 70000: expected `int` <= 65535; correct it, or run"),
-        ('{"server": {\n"port": true}}', ":2: server.port is True: expected `int`"),
+        (
+            '{"server": {\n"port": 70000}}',
+            ":2: server.port is 70000: expected a whole number <= 65535; correct it, or run",
+        ),
+        ('{"server": {\n"port": true}}', ":2: server.port is True: expected a whole number"),
         ('{"server": {\n"port": 1,\n"port": 2}}', ":3: server.port stands here a second time"),
         ('{"cache": {"ssd_bytes": "lots"}}', "expected bytes, as a number or like 50GB"),
         ('{"models": {"m": {"tool_parser": "hermse"}}}', "expected one of deepseek_v3, "),

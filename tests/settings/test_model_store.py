@@ -39,7 +39,7 @@ def test_a_change_holds_at_once_and_for_good(tmp_path: Path):
     ("changes", "words"),
     [
         ({"max_tokens": 5, "max_tokns": 5}, "did you mean models.m.max_tokens"),
-        ({"max_tokens": 5, "top_p": 2}, "top_p is 2: expected `float` <= 1"),
+        ({"max_tokens": 5, "top_p": 2}, "top_p is 2: expected a number <= 1"),
         ({"max_tokens": 5, "alias": "taken"}, "the alias 'taken' is"),
     ],
 )

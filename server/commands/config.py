@@ -8,21 +8,22 @@ from pathlib import Path
 
 import click
 
-from .settings.document import locked, write_document
-from .settings.importing import import_public
-from .settings.json_schema import json_schema
-from .settings.keys import MODELS, Key, find_key
-from .settings.layers import Configuration, Layer, Value, layered, read_values
-from .settings.loading import load_document
-from .settings.model_store import load_for_writing
-from .settings.public_files import Translation
-from .settings.serve import ServeSettings, omlx_home, settings_file
+from ..settings.document import locked, write_document
+from ..settings.importing import import_public
+from ..settings.json_schema import json_schema
+from ..settings.keys import MODELS, Key, find_key
+from ..settings.layers import Configuration, Layer, Value, layered, read_values
+from ..settings.loading import load_document
+from ..settings.model_store import load_for_writing
+from ..settings.now import settings_now
+from ..settings.public_files import Translation
+from ..settings.serve import omlx_home, settings_file
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
-def config() -> None:
+@click.group("config")
+def command() -> None:
     """Show and change the settings.
 
     The later one wins: default, settings.json in ~/.omlx (OMLX_HOME moves it), variables OMLX_…, options of
@@ -30,7 +31,7 @@ def config() -> None:
     """
 
 
-@config.command()
+@command.command()
 @click.option("--origin", is_flag=True, help="Say where each value is from.")
 @_json_option
 def show(origin: bool, as_json: bool) -> None:
@@ -46,7 +47,7 @@ def show(origin: bool, as_json: bool) -> None:
         click.echo((f"{line}  {where}" if origin else line).rstrip())
 
 
-@config.command("get")
+@command.command("get")
 @click.argument("key")
 @_json_option
 def get_command(key: str, as_json: bool) -> None:
@@ -57,7 +58,7 @@ def get_command(key: str, as_json: bool) -> None:
     click.echo(value if is_text else json.dumps(value, ensure_ascii=False))
 
 
-@config.command("set")
+@command.command("set")
 @click.argument("key")
 @click.argument("value")
 def set_command(key: str, value: str) -> None:
@@ -73,7 +74,7 @@ def set_command(key: str, value: str) -> None:
     _warn_of_variable(found)
 
 
-@config.command("unset")
+@command.command("unset")
 @click.argument("key")
 def unset_command(key: str) -> None:
     """Take one setting out of the file."""
@@ -91,7 +92,7 @@ def unset_command(key: str) -> None:
     _warn_of_variable(found)
 
 
-@config.command()
+@command.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def validate(file: Path | None) -> None:
     """Check FILE, or the settings file there is; exit code 1 where the server would not start with it."""
@@ -103,20 +104,20 @@ def validate(file: Path | None) -> None:
     click.echo(f"{path}: {'valid' if path.exists() else 'there is none, so all is at its default'}")
 
 
-@config.command()
+@command.command()
 def schema() -> None:
     """Print the JSON schema of settings.json, for editors."""
     _print_json(json_schema())
 
 
-@config.command("import")
+@command.command("import")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 @_json_option
 def import_command(path: Path, dry_run: bool, as_json: bool) -> None:
     """Take over the public oMLX's settings.json, its model_settings.json, or both from their folder."""
     home = omlx_home(os.environ)
-    found = import_public(path, settings_file(home), _model_ids(home), write=not dry_run)
+    found = import_public(path, settings_file(home), _model_ids(), write=not dry_run)
     if as_json:
         _print_json(
             {
@@ -147,12 +148,11 @@ def _configuration() -> Configuration:
     return configuration
 
 
-def _model_ids(home: Path) -> list[str]:
+def _model_ids() -> list[str]:
     """The models there are, as far as the settings of now say where."""
-    from .models.catalog import discover
+    from ..models.catalog import discover
 
-    configuration = layered(load_document(settings_file(home))[0], os.environ, {})
-    settings = ServeSettings.of(configuration, home, "-")
+    settings = settings_now(os.environ)
     return [entry.id for entry in discover([folder for folder in settings.model_dirs if folder.is_dir()])]
 
 

@@ -1,0 +1,44 @@
+"""`omlx import`: a GGUF file becomes a model folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from ..settings.serve import omlx_home
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--name", default=None, help="Name of the model.  [default: from the file's]")
+@click.option(
+    "--type",
+    "type_name",
+    type=click.Choice(["auto", "keep", "float32", "bfloat16", "4bit", "8bit"]),
+    default="auto",
+    show_default=True,
+    help="How the weights are stored. auto: float32 where MLX has only a CPU, else as in the file.",
+)
+@click.option("--force", is_flag=True, help="Replace a model of the same name.")
+def command(file: Path, name: str | None, type_name: str, force: bool) -> None:
+    """Turn a GGUF file of the Llama family into a model under ~/.omlx/models."""
+    from ..models.importing import ImportType, import_gguf
+
+    with click.progressbar(length=file.stat().st_size, label=f"Importing {file.name}", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        folder = import_gguf(
+            file,
+            models_folder=omlx_home(os.environ) / "models",
+            name=name,
+            dtype=ImportType(type_name),
+            force=force,
+            progress=show,
+        )
+    click.echo(f"Imported {folder.name} into {folder}")

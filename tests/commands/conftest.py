@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from omlx.server.__main__ import commands
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """omlx's folder, in a throw-away home with no hub but the test's."""
+    monkeypatch.setenv("OMLX_HOME", str(tmp_path / "omlx"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return tmp_path / "omlx"
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    """Runs a command of the server's side; errors raised on purpose come out as they are."""
+
+    def run_command(*arguments: str, **options: object) -> Result:
+        return CliRunner().invoke(commands, arguments, catch_exceptions=False, **options)  # type: ignore[arg-type]
+
+    assert not home.exists()
+    return run_command
