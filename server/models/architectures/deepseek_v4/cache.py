@@ -35,7 +35,7 @@ class LayerCache:
         self._window: mx.array | None = None
         self._pooled: list[list[mx.array | None]] = [[None, None, None] for _ in range(_num_pools(ratio))]
         self._expected: tuple[int, ...] | None = None
-        self._trimmable = 0
+        self._trimmable = (0,) * batch
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -71,7 +71,8 @@ class LayerCache:
     def advance(self, span: Span) -> None:
         """Close a call: its tokens are now held."""
         self.offsets = span.ends
-        self._trimmable = min(self._trimmable + min(span.lengths), self.spare)
+        pairs = zip(self._trimmable, span.lengths, strict=True)
+        self._trimmable = tuple(min(before + length, self.spare) for before, length in pairs)
         if self._expected is not None:
             self._expected = tuple(left - got for left, got in zip(self._expected, span.lengths, strict=True))
 
@@ -91,7 +92,7 @@ class LayerCache:
         count = _num_pools(self.ratio)
         if len(state) not in (0, 1 + 3 * count):
             raise ValueError(f"a state of {len(state)} arrays is none of a layer with ratio {self.ratio}")
-        self._trimmable, self._expected = 0, None
+        self._trimmable, self._expected = (0,) * len(self.offsets), None
         self._window, *rest = state or (None,) * (1 + 3 * count)
         self._pooled = [[*rest[2 * index : 2 * index + 2], rest[2 * count + index]] for index in range(count)]
 
@@ -103,7 +104,7 @@ class LayerCache:
     @meta_state.setter
     def meta_state(self, meta_state: Sequence[str]) -> None:
         window, self.ratio, self.spare, *offsets = (int(value) for value in meta_state)
-        self._kept, self.offsets = window - 1, tuple(offsets)
+        self._kept, self.offsets, self._trimmable = window - 1, tuple(offsets), (0,) * len(offsets)
 
     @classmethod
     def from_state(cls, state: Sequence[mx.array], meta_state: Sequence[str]) -> LayerCache:
@@ -123,18 +124,25 @@ class LayerCache:
 
     def trim(self, count: int) -> int:
         """Take back the last `count` tokens of every sequence, at most those `spare` allows; how many it took."""
-        count = min(count, self._trimmable)
-        if count:
-            assert self._window is not None
-            self._window = self._window[:, :-count]
-            for arrays in self._pooled:
-                arrays[:2] = (None if array is None else array[:, :-count] for array in arrays[:2])
-            self.offsets = tuple(offset - count for offset in self.offsets)
-            self._trimmable -= count
+        count = min(count, *self._trimmable)
+        self.take_back([count] * len(self.offsets))
         return count
 
+    def take_back(self, counts: Sequence[int]) -> None:
+        """Take back the last `counts[b]` tokens of sequence b, no more than `spare` allows."""
+        if not any(counts):
+            return
+        assert self._window is not None
+        assert all(count <= most for count, most in zip(counts, self._trimmable, strict=True))
+        back = [-count for count in counts]
+        self._window = take_rows(self._window, back, self._window.shape[1])
+        for arrays in self._pooled:
+            arrays[:2] = (None if array is None else take_rows(array, back, array.shape[1]) for array in arrays[:2])
+        self.offsets = tuple(offset - count for offset, count in zip(self.offsets, counts, strict=True))
+        self._trimmable = tuple(most - count for most, count in zip(self._trimmable, counts, strict=True))
+
     def is_trimmable(self) -> bool:
-        return self._trimmable > 0
+        return min(self._trimmable) > 0
 
     @classmethod
     def merge(cls, caches: Sequence[LayerCache]) -> LayerCache:
@@ -142,6 +150,7 @@ class LayerCache:
         first = caches[0]
         merged = cls(first._kept + 1, first.ratio, spare=first.spare)
         merged.offsets = tuple(offset for cache in caches for offset in cache.offsets)
+        merged._trimmable = tuple(most for cache in caches for most in cache._trimmable)
         sizes = [len(cache.offsets) for cache in caches]
         merged._window = _stacked([cache._window for cache in caches], sizes, newest_last=True)
         for index, arrays in enumerate(merged._pooled):
@@ -161,6 +170,7 @@ class LayerCache:
     def extract(self, index: int) -> LayerCache:
         """One sequence as a cache of its own, without what only the longer ones need."""
         picked = self._picked([index])
+        picked.spare = 0
         return LayerCache.from_state(picked.state, picked.meta_state)
 
     def prepare(
@@ -205,6 +215,7 @@ class LayerCache:
         picked = self.copy()
         rows = mx.array(indices)
         picked.offsets = tuple(self.offsets[index] for index in indices)
+        picked._trimmable = tuple(self._trimmable[index] for index in indices)
         picked._expected = None if self._expected is None else tuple(self._expected[index] for index in indices)
         picked._window = None if self._window is None else self._window[rows]
         picked._pooled = [[None if array is None else array[rows] for array in arrays] for arrays in self._pooled]

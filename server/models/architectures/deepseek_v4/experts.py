@@ -73,9 +73,9 @@ class SharedExperts(nn.Module):
 class Experts(nn.Module):
     """A layer's feed-forward: `num_experts_per_tok` routed experts and the shared one."""
 
-    def __init__(self, args: ModelArgs, layer: int) -> None:
+    def __init__(self, args: ModelArgs, *, by_token: bool) -> None:
         super().__init__()
-        self.gate = Router(args, by_token=layer < args.hash_layers)
+        self.gate = Router(args, by_token=by_token)
         self.switch_mlp = SwitchGLU(
             args.hidden_size,
             args.moe_intermediate_size,

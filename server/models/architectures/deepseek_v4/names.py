@@ -3,6 +3,7 @@
     the published checkpoint   layers.3.attn.wq_a.weight         layers.3.ffn.experts.7.w1.scale
     Hugging Face               model.layers.3.self_attn.q_a_proj.weight
     MLX conversions            model.layers.3.attn.wq_a.scales   model.layers.3.ffn.switch_mlp.gate_proj.weight
+    the MTP layer, everywhere  mtp.0.attn.wq_a.weight            (and what else a layer has, by the layout's names)
 
 Ours are the MLX conversions'. A name that no rule knows comes out as it went in, and loading then names it.
 """
@@ -19,7 +20,7 @@ _TOP = {
     "lm_head": "lm_head",
     "hc_head": "model.hc_head",
 }
-_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+_LAYER = re.compile(r"(layers|mtp)\.(\d+)\.(.+)")
 _RULES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -30,6 +31,7 @@ _RULES = tuple(
         (r"^input_layernorm\.", "attn_norm."),
         (r"^post_attention_layernorm\.", "ffn_norm."),
         (r"^hc_(attn|ffn)_(fn|base|scale)$", r"\1_hc.\2"),
+        (r"^hc_head_(fn|base|scale)$", r"hc_head.\1"),
         (r"^attn\.compressor\.indexer\.(kv_proj|gate_proj|position_bias|kv_norm)", r"attn.indexer.compressor.\1"),
         (r"^attn\.compressor\.indexer\.(scorer\.)?", "attn.indexer."),
         (r"\.compressor\.kv_norm\.", ".compressor.norm."),
@@ -50,20 +52,18 @@ _RULES = tuple(
 )
 
 
-def our_name(name: str, num_layers: int) -> str | None:
-    """The parameter that a checkpoint's tensor fills; None for the layers beyond the model's own, MTP's."""
+def our_name(name: str, num_layers: int, num_mtp_layers: int = 0) -> str | None:
+    """The parameter that a checkpoint's tensor fills; None for layers that the model has not."""
     bare = name.removeprefix("language_model.").removeprefix("model.")
-    if bare.startswith("mtp."):
-        return None
     in_layer = _LAYER.fullmatch(bare)
     if in_layer is None:
         bare = re.sub(r"^hc_head[._](?:hc_)?(fn|base|scale)$", r"hc_head.\1", bare)
         bare = bare.replace(".weight_scale_inv", ".scale")
         top, dot, rest = bare.partition(".")
         return f"{_TOP[top]}.{rest}" if dot and top in _TOP else name
-    index, rest = int(in_layer[1]), in_layer[2]
-    if index >= num_layers:
+    stack, index, rest = in_layer[1], int(in_layer[2]), in_layer[3]
+    if index >= (num_layers if stack == "layers" else num_mtp_layers):
         return None
     for pattern, replacement in _RULES:
         rest = pattern.sub(replacement, rest)
-    return f"model.layers.{index}.{rest}"
+    return f"model.layers.{index}.{rest}" if stack == "layers" else f"mtp.{index}.{rest}"

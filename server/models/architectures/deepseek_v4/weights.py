@@ -24,9 +24,9 @@ _FUSED = re.compile(r"(.+\.ffn)\.experts\.(gate_up|down)_proj\.(weight|scale)")
 Weights = dict[str, mx.array]
 
 
-def fit_weights(model: nn.Module, args: ModelArgs, weights: Weights) -> Weights:
+def fit_weights(model: nn.Module, args: ModelArgs, weights: Weights, num_mtp_layers: int = 0) -> Weights:
     """Rename, stack and unpack; `model`'s expert modules are replaced where their weights stay packed."""
-    named = _renamed(weights, args)
+    named = _renamed(weights, args, num_mtp_layers)
     stacked = _unfused(_stacked(named, args.n_routed_experts), args)
     fitted: Weights = {}
     formats: dict[str, dict[str, Any]] = {}
@@ -52,10 +52,10 @@ def fit_weights(model: nn.Module, args: ModelArgs, weights: Weights) -> Weights:
     return fitted
 
 
-def _renamed(weights: Weights, args: ModelArgs) -> Weights:
+def _renamed(weights: Weights, args: ModelArgs, num_mtp_layers: int) -> Weights:
     named: Weights = {}
     for name, array in weights.items():
-        ours = our_name(name, args.num_hidden_layers)
+        ours = our_name(name, args.num_hidden_layers, num_mtp_layers)
         if ours is None:
             continue
         if ours in named:
