@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .engine.messages import EngineStats
@@ -101,3 +101,23 @@ class _EngineCollector(Collector):
             for model, stats in self._stats().items():
                 family.add_metric((model,), read(stats))
             yield family
+        yield from self._drafts()
+
+    def _drafts(self) -> Iterator[Metric]:
+        """What drafts have brought, drafter by drafter."""
+        counted = (
+            ("spec_decode_num_drafts", "Steps of requests that had a draft", lambda drafts: drafts.num_drafts),
+            ("spec_decode_num_draft_tokens", "Tokens drafted", lambda drafts: drafts.num_tokens),
+            ("spec_decode_num_accepted_tokens", "Drafted tokens that were right", lambda drafts: drafts.num_accepted),
+        )
+        labels = (_LABEL, "drafter")
+        families = [(CounterMetricFamily(f"omlx:{name}", words, labels=labels), read) for name, words, read in counted]
+        speed = GaugeMetricFamily("omlx:spec_decode_speedup", "Speed of drafted steps, 1 without", labels=labels)
+        for model, stats in self._stats().items():
+            for drafts in stats.drafts:
+                for family, read in families:
+                    family.add_metric((model, drafts.drafter), read(drafts))
+                if drafts.num_drafts:
+                    speed.add_metric((model, drafts.drafter), drafts.speedup)
+        yield from (family for family, _ in families)
+        yield speed

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from omlx.server.engine.batch import MemoryUse
+from omlx.server.engine.messages import DraftStats
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.worker import run, set_signals
@@ -51,6 +52,10 @@ class PacedBatch(ScriptedBatch):
     def decode(self) -> dict[str, list[int]]:
         time.sleep(self._step_seconds)
         return super().decode()
+
+    @property
+    def drafts(self) -> list[DraftStats]:
+        return []
 
     def memory(self) -> MemoryUse:
         return MemoryUse(cache_trouble=self._cache_trouble)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .messages import Batching, Submit, TokenLogprob
+from .messages import Batching, DraftStats, Submit, TokenLogprob
 
 END_OF_GRAMMAR = -1
 """Stands after the token that made a row's grammar complete."""
@@ -92,6 +92,11 @@ class BatchEngine(Protocol):
         ...
 
     def memory(self) -> MemoryUse: ...
+
+    @property
+    def drafts(self) -> list[DraftStats]:
+        """What each drafter has brought so far."""
+        ...
 
     def idle(self) -> bool:
         """Do a small piece of work that can wait; whether there is more of it."""

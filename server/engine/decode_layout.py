@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ..cache.codec import LayerCache
 from .messages import Batching
+
+Forward: TypeAlias = Callable[..., mx.array]
+"""A model, or what stands for one: token ids [B, L] and `cache` → logits [B, L, vocabulary]."""
 
 
 class DecodeLayout(Protocol):
@@ -29,6 +31,15 @@ class DecodeLayout(Protocol):
         """Do a piece of what is still to be found out about the model; whether there is more."""
         ...
 
+    @property
+    def overruns(self) -> bool:
+        """Whether a row may be extracted that holds a token more than counts."""
+        ...
+
+    def may_draft(self, row: int) -> bool:
+        """Whether the row may be fed a draft in the next step, where the layout takes drafts at all."""
+        ...
+
     def join(self, caches: list[LayerCache]) -> None:
         """Add a row whose prompt is computed. The caches belong to the layout from now on."""
         ...
@@ -43,7 +54,11 @@ class DecodeLayout(Protocol):
         ...
 
     def accept(self, counts: Sequence[int]) -> None:
-        """Keep this many of the tokens each row was just fed, at least one. Follows every `forward`."""
+        """Keep this many of the tokens each row was just fed. Follows every `forward`."""
+        ...
+
+    def aligned(self, values: mx.array) -> mx.array:
+        """Of something the last `forward` has for each token it fed: in the order and places of its logits."""
         ...
 
     def extract(self, row: int) -> list[LayerCache]:
@@ -62,13 +77,26 @@ class Decided:
         return False
 
 
-class SerialLayout(Decided):
+class _Undrafted(Decided):
+    """A layout that feeds every row one token."""
+
+    takes_drafts = False
+    overruns = False
+
+    def may_draft(self, row: int) -> bool:
+        del row
+        return False
+
+    def aligned(self, values: mx.array) -> mx.array:
+        return values
+
+
+class SerialLayout(_Undrafted):
     """One forward pass a row: right for every model."""
 
     batching = Batching("serial")
-    takes_drafts = False
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Forward) -> None:
         self._model = model
         self._rows: list[list[LayerCache]] = []
 
@@ -90,13 +118,12 @@ class SerialLayout(Decided):
         del self._rows[row]
 
 
-class PaddedLayout(Decided):
+class PaddedLayout(_Undrafted):
     """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest."""
 
     batching = Batching("padded")
-    takes_drafts = False
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Forward) -> None:
         self._model = model
         self._batch: list[Any] = []
         self._num_rows = 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ..cache.codec import LayerCache
-from .decode_layout import DecodeLayout, SerialLayout
+from .decode_layout import DecodeLayout, Forward, SerialLayout
 from .layout_choice import LayoutChoice, Trial, try_layouts
 from .messages import Batching
 
@@ -17,7 +16,7 @@ class DeferredLayout:
     """A `DecodeLayout` that decodes a lone row alone, which is right for every model, until `try_layouts` has said
     how several go together. No second row is taken in before that."""
 
-    def __init__(self, model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> None:
+    def __init__(self, model: Forward, make_cache: Callable[[], list[LayerCache]]) -> None:
         self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache)
         self._layout: DecodeLayout = SerialLayout(model)
         self._batching = Batching("undecided", "rows have not been decoded together yet")
@@ -30,6 +29,16 @@ class DeferredLayout:
     @property
     def takes_drafts(self) -> bool:
         return self._layout.takes_drafts
+
+    @property
+    def overruns(self) -> bool:
+        return self._layout.overruns
+
+    def may_draft(self, row: int) -> bool:
+        return self._layout.may_draft(row)
+
+    def aligned(self, values: mx.array) -> mx.array:
+        return self._layout.aligned(values)
 
     def settle(self) -> bool:
         if self._trial is not None:

@@ -150,6 +150,7 @@ class Engine:
             self._clock() - waiting[0].arrived if waiting else 0.0,
             memory.cache_trouble,
             memory.num_damaged_blocks,
+            self._batch.drafts,
         )
 
 

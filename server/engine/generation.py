@@ -243,6 +243,7 @@ def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar
         sampling=request.sampling.over(text.generation_defaults),
         boundaries=list(prompt.boundaries),
         grammar=grammar,
+        without_drafters=list(text.without_drafters),
         logprobs=request.logprobs,
         prompt_logprobs=request.prompt_logprobs,
     )

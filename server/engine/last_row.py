@@ -8,7 +8,7 @@ last row instead, which saves that pass.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -35,7 +35,7 @@ class _FinalNorm(nn.Module):
 class LastRow:
     """Runs a model over a piece of prompt. In one pass where the model allows it, else in two."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Callable[..., mx.array]) -> None:
         self._model = model
         self._norm: _FinalNorm | None = None
         inner: Any = getattr(model, "model", None)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ..cache.codec import LayerCache
-from .decode_layout import DecodeLayout, PaddedLayout, SerialLayout, can_pad
+from .decode_layout import DecodeLayout, Forward, PaddedLayout, SerialLayout, can_pad
 from .messages import Batching
+from .rewinding_layout import RewindingLayout, can_rewind
 from .slot_layout import SlotLayout, can_slot
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class LayoutChoice:
     batching: Batching
 
 
-def choose_layout(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> LayoutChoice:
+def choose_layout(model: Forward, make_cache: Callable[[], list[LayerCache]]) -> LayoutChoice:
     """The first layout whose rows, of different lengths, get the logits they get alone."""
     trial = try_layouts(model, make_cache)
     while True:
@@ -47,12 +47,14 @@ def choose_layout(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) 
             return done.value
 
 
-def try_layouts(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> Trial[LayoutChoice]:
+def try_layouts(model: Forward, make_cache: Callable[[], list[LayerCache]]) -> Trial[LayoutChoice]:
     """`choose_layout` in pieces of a pass or a few."""
     caches = make_cache()
-    candidates: list[tuple[str, type[SlotLayout] | type[PaddedLayout]]] = []
+    candidates: list[tuple[str, type[SlotLayout] | type[RewindingLayout] | type[PaddedLayout]]] = []
     if can_slot(caches):
         candidates.append(("batched", SlotLayout))
+    elif can_rewind(caches):
+        candidates.append(("padded", RewindingLayout))
     if can_pad(caches):
         candidates.append(("padded", PaddedLayout))
     if not candidates:
@@ -73,7 +75,7 @@ def try_layouts(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) ->
     return LayoutChoice(SerialLayout(model), Batching("serial", reason))
 
 
-def _logits_alone(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) -> Trial[list[mx.array]]:
+def _logits_alone(model: Forward, make_cache: Callable[[], list[LayerCache]]) -> Trial[list[mx.array]]:
     """What `_logits` must give: each row alone, in one pass over its prompt and the tokens it keeps."""
     rows: list[mx.array] = []
     for row, prompt in enumerate(_PROMPTS):
@@ -85,9 +87,7 @@ def _logits_alone(model: nn.Module, make_cache: Callable[[], list[LayerCache]]) 
     return [mx.stack([logits[position] for logits in rows]) for position in compared]
 
 
-def _logits(
-    layout: DecodeLayout, model: nn.Module, make_cache: Callable[[], list[LayerCache]]
-) -> Trial[list[mx.array]]:
+def _logits(layout: DecodeLayout, model: Forward, make_cache: Callable[[], list[LayerCache]]) -> Trial[list[mx.array]]:
     for prompt in _PROMPTS:
         caches = make_cache()
         model(mx.array([prompt]), cache=caches)

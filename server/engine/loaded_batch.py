@@ -17,9 +17,14 @@ from ..cache.prefix_cache import PrefixCache
 from ..models.loading import load_model
 from . import memory
 from .batch import BatchInfo
+from .decode_layout import Forward
 from .deferred_layout import DeferredLayout
 from .grammar import GrammarCompiler
 from .mlx_batch import MlxBatch
+from .mtp_drafter import MtpDrafter
+from .ngram_drafter import NgramDrafter
+from .recorder import Recorder
+from .speculation import Drafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,11 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     budget = memory.plan(total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
-    layout = DeferredLayout(model, lambda: make_prompt_cache(model))
+    drafters: list[Drafter] = [NgramDrafter()]
+    run: Forward = model
+    if loaded.mtp is not None:
+        run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
+    layout = DeferredLayout(run, lambda: make_prompt_cache(model))
     codec = CacheCodec(lambda: make_prompt_cache(model))
     device = str(mx.default_device())
     identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device)
@@ -59,7 +68,17 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
-    return MlxBatch(model, info, layout, codec, prefix_cache, vocabulary, grammars, runs_ahead=runs_ahead)
+    return MlxBatch(
+        run,
+        info,
+        layout,
+        codec,
+        prefix_cache,
+        vocabulary,
+        grammars,
+        runs_ahead=runs_ahead,
+        drafters=drafters,
+    )
 
 
 def _container_limit() -> str:

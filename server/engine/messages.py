@@ -20,6 +20,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     `background` requests (titles) yield to the others. `grammar`, where there is one, is what the answer is held
     to, in llguidance's own form. `logprobs` asks for the log probabilities of the answer's tokens, with so many of
     the likeliest beside each; `prompt_logprobs` for the prompt's too, which is then computed from its beginning.
+    `without_drafters` names the drafters ("ngram", "mtp", "model") not to be asked.
     """
 
     request_id: str
@@ -33,6 +34,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     grammar: str = ""
     logprobs: int | None = None
     prompt_logprobs: bool = False
+    without_drafters: list[str] = []
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -110,6 +112,17 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
+class DraftStats(msgspec.Struct, frozen=True, array_like=True):
+    """What one drafter has brought since the engine started: steps of rows that had its draft, the tokens drafted,
+    those that were right, and the speed of those steps against ones without."""
+
+    drafter: str
+    num_drafts: int
+    num_tokens: int
+    num_accepted: int
+    speedup: float
+
+
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory.
 
@@ -124,6 +137,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     waiting_seconds: float = 0.0
     cache_trouble: str = ""
     num_damaged_blocks: int = 0
+    drafts: list[DraftStats] = []
 
 
 class StepOutput(msgspec.Struct, frozen=True, tag="step"):

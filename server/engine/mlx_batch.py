@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from ..cache.prefix_cache import PrefixCache
 from ..errors import InvalidRequest
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, Logprobs, MemoryUse
-from .decode_layout import DecodeLayout
+from .decode_layout import DecodeLayout, Forward
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .logprobs import token_logprobs
-from .messages import Batching, Submit, TokenLogprob
+from .messages import Batching, DraftStats, Submit, TokenLogprob
+from .ngram_drafter import NgramDrafter
+from .recorder import Recorder
 from .sampling import RowSampler, choose, sample
 from .sequence import checkpoints
-from .speculation import DraftControl, Drafter, StepPrices
+from .speculation import Draft, Drafter, Speculation
 
 _SCORED_TOKENS = 256
 """Of a prompt whose tokens are scored, computed at once: the logits of all of them are held."""
@@ -44,19 +45,13 @@ class _Row:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     """Of the last step's tokens."""
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
-    drafter: Drafter | None = None
-    control: DraftControl = field(default_factory=DraftControl)
 
-    def draft(self, limit: int) -> list[int]:
-        if self.drafter is None:
-            self.drafter = Drafter(self.token_ids)
-        draft, grammar = self.drafter.draft(limit), self.sampler.grammar
-        return draft if grammar is None else grammar.expect(draft)
+    @property
+    def key(self) -> str:
+        return self.request.request_id
 
     def append(self, token_ids: list[int]) -> None:
         self.token_ids += token_ids
-        if self.drafter is not None:
-            self.drafter.extend(token_ids)
         for token_id in token_ids:
             self.sampler.observe(token_id)
 
@@ -93,7 +88,7 @@ class MlxBatch:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Forward,
         info: BatchInfo,
         layout: DecodeLayout,
         codec: CacheCodec,
@@ -102,6 +97,7 @@ class MlxBatch:
         grammars: GrammarCompiler | None = None,
         clock: Callable[[], float] = time.perf_counter,
         runs_ahead: bool = False,
+        drafters: Sequence[Drafter] | None = None,
     ) -> None:
         self._model = model
         self._info = info
@@ -112,7 +108,7 @@ class MlxBatch:
         self._vocabulary = vocabulary
         self._grammars = grammars
         self._clock = clock
-        self._prices = StepPrices()
+        self._speculation = Speculation([NgramDrafter()] if drafters is None else drafters)
         self._rows: dict[str, _Row] = {}
         self._decoding: list[_Row] = []
         """In the layout's order."""
@@ -169,6 +165,9 @@ class MlxBatch:
         row.num_computed = num_prompt
         self._remember(row, lambda: row.caches)
         row.append(token_ids)
+        self._speculation.join(row.key, row.token_ids, row.request.without_drafters)
+        if isinstance(self._model, Recorder):
+            self._speculation.observe(row.key, self._model.hidden)
         self._layout.join(row.caches)
         row.caches = []
         self._decoding.append(row)
@@ -177,34 +176,34 @@ class MlxBatch:
     def decode(self) -> dict[str, list[int]]:
         started = self._clock()
         drafts = self._draft()
-        # What is too much has to be taken back, as drafts are.
-        flies = (
-            self._may_run_ahead and self._layout.takes_drafts and not any(drafts) and all(map(_is_free, self._decoding))
-        )
+        # What is too much must not count, as it does not where a row may be fed drafts.
+        flies = self._may_run_ahead and self._layout.overruns and not drafts and all(map(_is_free, self._decoding))
         if self._flight is None and not flies:
             return self._decode_now(drafts, started)
         flight = self._flight or self._launch(None)
         self._flight = self._launch(flight) if flies else None
         news = self._land(flight)
-        self._prices.observe(len(self._decoding), False, self._clock() - started)
+        self._speculation.measure(len(self._decoding), self._clock() - started, {}, {})
         return news
 
-    def _decode_now(self, drafts: list[list[int]], started: float) -> dict[str, list[int]]:
+    def _decode_now(self, drafts: Mapping[str, Draft], started: float) -> dict[str, list[int]]:
         """A step of known tokens, from its beginning to its end."""
         rows = self._decoding
-        fed = [[row.token_ids[-1], *draft] for row, draft in zip(rows, drafts, strict=True)]
+        guesses = [drafts[row.key].token_ids if row.key in drafts else [] for row in rows]
+        fed = [[row.token_ids[-1], *guess] for row, guess in zip(rows, guesses, strict=True)]
         logits = self._layout.forward(fed)
+        hidden = self._layout.aligned(self._model.hidden) if isinstance(self._model, Recorder) else None
         chosen = self._choose(logits, fed)
-        accepted = [self._take(row, draft, tokens) for row, draft, tokens in zip(rows, drafts, chosen, strict=True)]
+        accepted = [self._take(row, guess, tokens) for row, guess, tokens in zip(rows, guesses, chosen, strict=True)]
         for index, (row, tokens, count) in enumerate(zip(rows, chosen, accepted, strict=True)):
             row.note(logits[index, :count], tokens[:count])
         self._layout.accept(accepted)
-        self._prices.observe(len(rows), any(drafts), self._clock() - started)
-        price = self._prices.price(len(rows))
-        for row, draft, count in zip(rows, drafts, accepted, strict=True):
-            if draft:
-                row.control.observe(count, price)
-        return {row.request.request_id: row.news(count) for row, count in zip(rows, accepted, strict=True)}
+        brought = {row.key: count for row, count in zip(rows, accepted, strict=True)}
+        if hidden is not None:
+            for index, count in enumerate(accepted):
+                self._speculation.observe(rows[index].key, hidden[index : index + 1, :count])
+        self._speculation.measure(len(rows), self._clock() - started, drafts, brought)
+        return {row.key: row.news(count) for row, count in zip(rows, accepted, strict=True)}
 
     def logprobs(self, request_id: str) -> Logprobs:
         row = self._rows[request_id]
@@ -218,6 +217,7 @@ class MlxBatch:
         if row not in self._decoding:
             self._remember(row, lambda: row.caches, ended=True)
             return
+        self._speculation.leave(row.key)
         index = self._decoding.index(row)
         self._remember(row, lambda: self._layout.extract(index), ended=True)
         self._layout.leave(index)
@@ -228,6 +228,13 @@ class MlxBatch:
     def memory(self) -> MemoryUse:
         cache = self._prefix_cache
         return MemoryUse(cache.nbytes, mx.get_active_memory(), cache.trouble, cache.num_damaged)
+
+    @property
+    def drafts(self) -> list[DraftStats]:
+        return [
+            DraftStats(drafter, count.num_drafts, count.num_tokens, count.num_accepted, count.speedup)
+            for drafter, count in self._speculation.counts.items()
+        ]
 
     def idle(self) -> bool:
         return self._layout.settle() or self._prefix_cache.save_one()
@@ -269,21 +276,27 @@ class MlxBatch:
         tokens: Any = flight.tokens.tolist()
         news: dict[str, list[int]] = {}
         for row, token_id in zip(flight.rows, tokens, strict=True):
-            if self._rows.get(row.request.request_id) is row:
+            if self._rows.get(row.key) is row:
                 row.append([token_id])
                 row.num_computed += 1
-                news[row.request.request_id] = row.news(1)
+                news[row.key] = row.news(1)
         return news
 
-    def _draft(self) -> list[list[int]]:
-        """A guess for each row, empty where there is none or where it wouldn't pay."""
+    def _draft(self) -> dict[str, Draft]:
+        """A guess for each row that has one and may take it."""
         room = _MAX_STEP_TOKENS // max(1, len(self._decoding)) - 1
-        drafts: list[list[int]] = []
-        for row in self._decoding:
+        limits: dict[str, int] = {}
+        for index, row in enumerate(self._decoding):
             left = len(row.request.token_ids) + row.request.max_tokens - len(row.token_ids) - 1
-            wanted = self._layout.takes_drafts and row.sampler.penalties is None and row.control.wants_draft()
-            drafts.append(row.draft(min(room, left)) if wanted else [])
-        return drafts
+            if self._layout.takes_drafts and row.sampler.penalties is None and self._layout.may_draft(index):
+                limits[row.key] = min(room, left)
+        drafts = self._speculation.draft(limits) if limits else {}
+        for row in self._decoding:
+            if row.sampler.grammar is not None and row.key in drafts:
+                drafts[row.key] = replace(
+                    drafts[row.key], token_ids=row.sampler.grammar.expect(drafts[row.key].token_ids)
+                )
+        return {key: draft for key, draft in drafts.items() if draft.token_ids}
 
     def _choose(self, logits: mx.array, fed: list[list[int]]) -> list[list[int]]:
         """The model's own choice after every token each row was fed."""

@@ -44,6 +44,8 @@ class ModelText:
     generation_defaults: SamplingParams
     max_tokens: int | None = None
     reasoning_defaults: ReasoningOptions = field(default_factory=ReasoningOptions)
+    without_drafters: tuple[str, ...] = ()
+    """See `Submit`."""
 
     @classmethod
     def read(cls, entry: ModelEntry) -> ModelText:
@@ -78,6 +80,7 @@ class ModelText:
             generation_defaults=settings.sampling.over(self.generation_defaults),
             max_tokens=settings.max_tokens,
             reasoning_defaults=ReasoningOptions(settings.thinking, budget_tokens=settings.thinking_budget),
+            without_drafters=() if settings.mtp else ("mtp",),
         )
 
     def render(self, request: GenerationRequest) -> Prompt:

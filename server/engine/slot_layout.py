@@ -15,12 +15,11 @@ from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx_lm.models.cache import KVCache
 
 from ..cache.codec import LayerCache
 from ..errors import UnsupportedModel
-from .decode_layout import Decided
+from .decode_layout import Decided, Forward
 from .messages import Batching
 
 _ATTENTION = "scaled_dot_product_attention"
@@ -175,12 +174,15 @@ class SlotLayout(Decided):
 
     batching = Batching("batched")
     takes_drafts = True
+    overruns = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Forward) -> None:
         self._model = model
         self._modules = _attention_modules(model)
         self._num_layers = 0
         self._rows: list[_Row] = []
+        self._places: list[int] = []
+        """Where the batch of the last step has each row."""
         self._groups: list[SlotGroup] = []
 
     def join(self, caches: list[LayerCache]) -> None:
@@ -201,19 +203,30 @@ class SlotLayout(Decided):
                 self._move_up(row, width)
         steps = self._plan(width)
         starts = {id(step.group): step.start for step in steps}
-        places = [starts[id(row.group)] + row.slot for row in self._rows]
-        in_order = places == sorted(places)
-        if not in_order:
+        self._places = places = [starts[id(row.group)] + row.slot for row in self._rows]
+        if places != sorted(places):
             inputs = inputs[mx.array(sorted(range(len(places)), key=places.__getitem__))]
         offset = mx.array([length for step in steps for length in step.group.lengths])
         caches = [SlotCache(layer, offset, steps) for layer in range(self._num_layers)]
         with _routed(self._modules):
             logits = self._model(inputs, cache=caches)
-        return logits if in_order else logits[mx.array(places)]
+        return self.aligned(logits)
+
+    def aligned(self, values: mx.array) -> mx.array:
+        in_order = self._places == sorted(self._places)
+        return values if in_order else values[mx.array(self._places)]
 
     def accept(self, counts: Sequence[int]) -> None:
         for row, count in zip(self._rows, counts, strict=True):
             row.group.lengths[row.slot] += count
+
+    def may_draft(self, row: int) -> bool:
+        del row
+        return True
+
+    def take_back(self, counts: Sequence[int]) -> None:
+        """Forget each row's last tokens that were accepted."""
+        self.accept([-count for count in counts])
 
     def _plan(self, num_new: int) -> list[_GroupStep]:
         steps, start = [], 0
@@ -284,7 +297,7 @@ def _empty(rows: int, capacity: int, like: mx.array) -> mx.array:
     return mx.zeros((rows, like.shape[1], capacity, like.shape[3]), like.dtype)
 
 
-def _attention_modules(model: nn.Module) -> list[ModuleType]:
+def _attention_modules(model: Any) -> list[ModuleType]:
     """The modules that define the model's layers and call mlx-lm's attention by its name."""
     names = {type(module).__module__ for _, module in model.named_modules()}
     return [sys.modules[name] for name in sorted(names) if hasattr(sys.modules[name], _ATTENTION)]

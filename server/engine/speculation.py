@@ -1,16 +1,15 @@
-"""Speculation without a draft model: what followed the same words before probably follows them again.
+"""Speculation: several tokens out of one step, where somebody guesses them right.
 
-An answer that repeats pieces of its prompt, as an edited file does, gets several tokens out of one step:
-the guess is fed along, and the model's own choice at every place says how much of it was right.
+A guess is fed along with a row's last token, and the model's own choice at every place says how much of it was right.
+So a drafter can only cost time, never change an answer. Whether it pays is measured, row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-_LOOK_BACK = 3
-"""Tokens that have to agree for a guess."""
-_LONGEST_DRAFT = 16
 _FIRST_PRICE = 1.6
 """How much longer a step with a draft takes, until it has been measured."""
 _MARGIN = 1.1
@@ -18,36 +17,51 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 256
 _SMOOTHING = 0.25
 
 
-class Drafter:
-    """Knows one row's tokens, the prompt's and the answer's."""
+class Drafter(Protocol):
+    """Guesses how rows go on. A row is known by its request's id, `key`."""
 
-    def __init__(self, token_ids: Sequence[int]) -> None:
-        self._token_ids: list[int] = []
-        self._after: dict[tuple[int, ...], int] = {}
-        """Where the text went on after these tokens the last time."""
-        self.extend(token_ids)
+    name: str
 
-    def extend(self, token_ids: Sequence[int]) -> None:
-        """The row goes on with these tokens."""
-        for token_id in token_ids:
-            if len(self._token_ids) >= _LOOK_BACK:
-                self._after[tuple(self._token_ids[-_LOOK_BACK:])] = len(self._token_ids)
-            self._token_ids.append(token_id)
+    def join(self, key: str, token_ids: Sequence[int]) -> None:
+        """A row begins to decode. `token_ids`, its prompt and what follows, grows as the row goes on."""
+        ...
 
-    def draft(self, limit: int) -> list[int]:
-        """A guess at the next tokens, at most `limit`; longer the more of the text before agrees."""
-        tokens = self._token_ids
-        start = self._after.get(tuple(tokens[-_LOOK_BACK:]))
-        if start is None or limit <= 0:
-            return []
-        agreed = _LOOK_BACK
-        while agreed < _LONGEST_DRAFT and start > agreed and tokens[start - agreed - 1] == tokens[-agreed - 1]:
-            agreed += 1
-        guess: list[int] = []
-        for place in range(start, start + min(limit, 2 * agreed, _LONGEST_DRAFT)):
-            # Past the end of the text the guess goes on with itself: something is being repeated.
-            guess.append(tokens[place] if place < len(tokens) else guess[place - len(tokens)])
-        return guess
+    def observe(self, key: str, hidden: Any) -> None:
+        """The states, [1, n, …], that the model chose the last n of the row's tokens from.
+
+        Only called where the model gives its states.
+        """
+        ...
+
+    def draft(self, limits: Mapping[str, int]) -> dict[str, list[int]]:
+        """Guesses for these rows, at most so many tokens each; rows without one are left out."""
+        ...
+
+    def leave(self, key: str) -> None:
+        """The row has ended. Unknown keys are ignored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    token_ids: list[int] = field(default_factory=list)
+    drafter: str = ""
+
+
+@dataclass(slots=True)
+class DraftCount:
+    """What one drafter has brought: steps of rows, tokens guessed, tokens of those that were right, and the time
+    its steps took in steps without a draft."""
+
+    num_drafts: int = 0
+    num_tokens: int = 0
+    num_accepted: int = 0
+    price: float = 0.0
+
+    @property
+    def speedup(self) -> float:
+        """Tokens a step with drafts brought in the time that one without brings one; 0 before the first."""
+        return (self.num_drafts + self.num_accepted) / self.price if self.price else 0.0
 
 
 class DraftControl:
@@ -76,18 +90,72 @@ class DraftControl:
 
 
 class StepPrices:
-    """How long steps take, by the number of rows, with drafts and without."""
+    """How long steps take, by the number of rows and by who drafted, "" where nobody did."""
 
     def __init__(self) -> None:
-        self._plain: dict[int, float] = {}
-        self._drafted: dict[int, float] = {}
+        self._seconds: dict[tuple[int, str], float] = {}
 
-    def observe(self, num_rows: int, drafted: bool, seconds: float) -> None:
-        table = self._drafted if drafted else self._plain
-        known = table.get(num_rows, seconds)
-        table[num_rows] = known + _SMOOTHING * (seconds - known)
+    def observe(self, num_rows: int, drafters: str, seconds: float) -> None:
+        known = self._seconds.get((num_rows, drafters), seconds)
+        self._seconds[num_rows, drafters] = known + _SMOOTHING * (seconds - known)
 
-    def price(self, num_rows: int) -> float:
+    def price(self, num_rows: int, drafters: str) -> float:
         """A drafted step's time in steps without; a guess until both have been seen."""
-        plain, drafted = self._plain.get(num_rows), self._drafted.get(num_rows)
+        plain, drafted = self._seconds.get((num_rows, "")), self._seconds.get((num_rows, drafters))
         return _FIRST_PRICE if not plain or not drafted else drafted / plain
+
+
+class Speculation:
+    """The drafters of one batch: the first that has a guess for a row is asked no further."""
+
+    def __init__(self, drafters: Sequence[Drafter]) -> None:
+        self._drafters = tuple(drafters)
+        self._controls: dict[str, dict[str, DraftControl]] = {}
+        self._prices = StepPrices()
+        self.counts = {drafter.name: DraftCount() for drafter in drafters}
+
+    def join(self, key: str, token_ids: Sequence[int], without: Collection[str] = ()) -> None:
+        """A row begins to decode; the drafters named in `without` are not asked for it."""
+        serving = [drafter for drafter in self._drafters if drafter.name not in without]
+        self._controls[key] = {drafter.name: DraftControl() for drafter in serving}
+        for drafter in serving:
+            drafter.join(key, token_ids)
+
+    def observe(self, key: str, hidden: Any) -> None:
+        """See `Drafter.observe`."""
+        for drafter in self._drafters:
+            if drafter.name in self._controls[key]:
+                drafter.observe(key, hidden)
+
+    def draft(self, limits: Mapping[str, int]) -> dict[str, Draft]:
+        """A guess for each row that has one and where it is likely to pay."""
+        found: dict[str, Draft] = {}
+        for drafter in self._drafters:
+            wanted = {
+                key: limit for key, limit in limits.items() if key not in found and self._wants(key, drafter.name)
+            }
+            if wanted:
+                drafts = drafter.draft(wanted)
+                found |= {key: Draft(token_ids, drafter.name) for key, token_ids in drafts.items() if token_ids}
+        return found
+
+    def measure(self, num_rows: int, seconds: float, drafts: Mapping[str, Draft], brought: Mapping[str, int]) -> None:
+        """A step of `num_rows` rows took so long, drafting included, and brought the drafted rows so many tokens."""
+        drafters = "+".join(sorted({draft.drafter for draft in drafts.values()}))
+        self._prices.observe(num_rows, drafters, seconds)
+        for key, draft in drafts.items():
+            price, count = self._prices.price(num_rows, drafters), self.counts[draft.drafter]
+            self._controls[key][draft.drafter].observe(brought[key], price)
+            count.num_drafts += 1
+            count.num_tokens += len(draft.token_ids)
+            count.num_accepted += brought[key] - 1
+            count.price += price
+
+    def leave(self, key: str) -> None:
+        self._controls.pop(key, None)
+        for drafter in self._drafters:
+            drafter.leave(key)
+
+    def _wants(self, key: str, drafter: str) -> bool:
+        control = self._controls[key].get(drafter)
+        return control is not None and control.wants_draft()

@@ -10,7 +10,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.nn as nn
 from mlx.utils import tree_flatten
@@ -19,6 +19,7 @@ from mlx_lm.utils import load_model as load_mlx_lm_model
 from ..errors import CorruptModel, UnsupportedModel
 from .catalog import weight_files
 from .folder import read_config
+from .mtp_model import MtpModel
 from .safetensors_file import read_header
 
 _ARCHITECTURES = f"{__package__}.architectures"
@@ -27,10 +28,14 @@ _MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model whose weights are in memory, in the types they were stored in."""
+    """A model whose weights are in memory, in the types they were stored in.
+
+    `mtp` is the model once more where its MTP layer is loaded with it.
+    """
 
     model: nn.Module
     weight_bytes: int
+    mtp: MtpModel | None = None
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -48,7 +53,8 @@ def load_model(path: Path) -> LoadedModel:
     for file in weight_files(path):
         read_header(file)
     model = _load(path, model_type)
-    return LoadedModel(model, sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values()))
+    weight_bytes = sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values())
+    return LoadedModel(model, weight_bytes, cast(MtpModel, model) if getattr(model, "mtp", None) else None)
 
 
 def _load(path: Path, model_type: str) -> nn.Module:

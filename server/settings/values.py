@@ -116,6 +116,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     thinking_budget: Annotated[
         Tokens | None, Meta(description="Tokens of thinking the template is told of where the request does not say")
     ] = None
+    mtp: Annotated[
+        bool, Meta(description="Whether its MTP layer drafts, where it has one; answers are the same either way")
+    ] = True
     pin: Annotated[bool, Meta(description="Never unloaded to make room, nor for being idle")] = False
     ttl_seconds: Annotated[
         Seconds | None, Meta(description="Unloaded after so long without a request; none means never")

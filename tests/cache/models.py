@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import falcon_h1, lfm2, mamba
+from mlx_lm.models import falcon_h1, lfm2, mamba, qwen3_5
 
 from ..engine.tiny_model import VOCABULARY, tiny_llama
 from ..models.architectures.deepseek_v4_model import build
@@ -86,6 +87,30 @@ def tiny_falcon_h1() -> nn.Module:
     )
 
 
+QWEN3_5: dict[str, Any] = {
+    "model_type": "qwen3_5",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "full_attention_interval": 2,
+    "tie_word_embeddings": False,
+}
+
+
+def tiny_qwen3_5() -> nn.Module:
+    """Gated delta nets with full attention between them."""
+    mx.random.seed(7)
+    return _ready(qwen3_5.Model(qwen3_5.ModelArgs.from_dict(QWEN3_5)))
+
+
 def tiny_deepseek_v4() -> nn.Module:
     return build({**CONFIGS["full"], "vocab_size": VOCABULARY})
 
@@ -96,6 +121,7 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
         "sliding window": lambda: tiny_llama(["full_attention", "sliding_attention"]),
         "recurrent": tiny_mamba,
         "hybrid": tiny_lfm2,
+        "Qwen3.5 hybrid": tiny_qwen3_5,
         "lists of caches": tiny_falcon_h1,
         "DeepSeek V4": tiny_deepseek_v4,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse
-from omlx.server.engine.messages import Batching, Submit, TokenLogprob
+from omlx.server.engine.messages import Batching, DraftStats, Submit, TokenLogprob
 from omlx.server.engine.sequence import common_prefix
 
 
@@ -73,6 +73,10 @@ class ScriptedBatch:
     def release(self, request_id: str) -> None:
         if self._requests.pop(request_id, None) is not None:
             self.released.append(request_id)
+
+    @property
+    def drafts(self) -> list[DraftStats]:
+        return []
 
     def memory(self) -> MemoryUse:
         return MemoryUse()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
 from omlx.server.engine.decode_layout import PaddedLayout
 from omlx.server.engine.messages import Submit
+from omlx.server.engine.ngram_drafter import NgramDrafter
 from omlx.server.engine.scheduler import SchedulerLimits
-from omlx.server.engine.speculation import DraftControl, Drafter, StepPrices
+from omlx.server.engine.speculation import Draft, DraftControl, Speculation, StepPrices
 from omlx.server.requests import SamplingParams
 
 from .driving import Answer, drain, make_engine, step
@@ -25,32 +29,40 @@ def repeating(length: int, seed: int = 1) -> list[int]:
     return (piece * (length // 40 + 1))[:length]
 
 
+def ngram_draft(token_ids: list[int], limit: int) -> list[int]:
+    drafter = NgramDrafter()
+    drafter.join("a", token_ids)
+    return drafter.draft({"a": limit})["a"]
+
+
 def test_a_draft_is_what_followed_the_same_tokens_the_last_time():
-    assert Drafter([1, 2, 3, 4, 5, 9, 1, 2, 3, 7, 8, 0, 1, 2, 3]).draft(4) == [7, 8, 0, 1]
+    assert ngram_draft([1, 2, 3, 4, 5, 9, 1, 2, 3, 7, 8, 0, 1, 2, 3], 4) == [7, 8, 0, 1]
 
 
 def test_the_draft_is_longer_the_more_agrees():
     few = [9, 9, 9, 1, 2, 3, *range(50, 90), 8, 1, 2, 3]
     many = [*range(20), *range(50, 90), *range(20)]
-    assert Drafter(few).draft(99) == list(range(50, 56))
-    assert Drafter(many).draft(99) == list(range(50, 66))
+    assert ngram_draft(few, 99) == list(range(50, 56))
+    assert ngram_draft(many, 99) == list(range(50, 66))
 
 
 def test_without_an_earlier_place_there_is_no_draft():
-    assert Drafter([1, 2, 3, 4]).draft(5) == []
-    assert Drafter([1]).draft(5) == []
-    assert Drafter([1, 2, 3, 1, 2, 3]).draft(0) == []
+    assert ngram_draft([1, 2, 3, 4], 5) == []
+    assert ngram_draft([1], 5) == []
+    assert ngram_draft([1, 2, 3, 1, 2, 3], 0) == []
 
 
 def test_what_is_being_repeated_goes_on_being_repeated():
-    assert Drafter([7, 7, 7, 7]).draft(4) == [7, 7, 7, 7]
-    assert Drafter([1, 2, 1, 2, 1, 2]).draft(5) == [1, 2, 1, 2, 1]
+    assert ngram_draft([7, 7, 7, 7], 4) == [7, 7, 7, 7]
+    assert ngram_draft([1, 2, 1, 2, 1, 2], 5) == [1, 2, 1, 2, 1]
 
 
 def test_new_tokens_are_found_as_well():
-    drafter = Drafter([1, 2, 3])
-    drafter.extend([4, 5, 1, 2, 3])
-    assert drafter.draft(2) == [4, 5]
+    drafter, token_ids = NgramDrafter(), [1, 2, 3]
+    drafter.join("a", token_ids)
+    assert drafter.draft({"a": 2}) == {"a": []}
+    token_ids += [4, 5, 1, 2, 3]
+    assert drafter.draft({"a": 2}) == {"a": [4, 5]}
 
 
 def test_a_row_whose_drafts_do_not_pay_pauses_longer_each_time():
@@ -74,14 +86,68 @@ def test_a_row_whose_drafts_pay_goes_on():
         control.observe(5, price=1.8)
 
 
-def test_prices_are_measured_by_the_number_of_rows():
+def test_prices_are_measured_by_the_number_of_rows_and_by_who_drafted():
     prices = StepPrices()
-    guess = prices.price(1)
-    prices.observe(1, drafted=False, seconds=0.1)
-    assert prices.price(1) == guess
-    prices.observe(1, drafted=True, seconds=0.15)
-    assert prices.price(1) == pytest.approx(1.5)
-    assert prices.price(4) == guess
+    guess = prices.price(1, "ngram")
+    prices.observe(1, "", seconds=0.1)
+    assert prices.price(1, "ngram") == guess
+    prices.observe(1, "ngram", seconds=0.15)
+    assert prices.price(1, "ngram") == pytest.approx(1.5)
+    assert prices.price(4, "ngram") == guess
+    assert prices.price(1, "mtp") == guess
+
+
+class FixedDrafter:
+    """Guesses the same for every row."""
+
+    def __init__(self, name: str, guess: list[int]) -> None:
+        self.name = name
+        self.guess = guess
+        self.asked: list[str] = []
+
+    def join(self, key: str, token_ids: Sequence[int]) -> None:
+        pass
+
+    def observe(self, key: str, hidden: Any) -> None:
+        pass
+
+    def draft(self, limits: Mapping[str, int]) -> dict[str, list[int]]:
+        self.asked += limits
+        return dict.fromkeys(limits, self.guess)
+
+    def leave(self, key: str) -> None:
+        pass
+
+
+def test_a_drafter_is_asked_where_those_before_it_have_nothing():
+    first, second = FixedDrafter("first", []), FixedDrafter("second", [4])
+    speculation = Speculation([first, second])
+    speculation.join("a", [1])
+    assert speculation.draft({"a": 3}) == {"a": Draft([4], "second")}
+    first.guess = [5]
+    assert speculation.draft({"a": 3}) == {"a": Draft([5], "first")}
+    assert second.asked == ["a"]
+
+
+def test_a_request_can_do_without_a_drafter():
+    speculation = Speculation([FixedDrafter("first", [5]), FixedDrafter("second", [4])])
+    speculation.join("a", [1], without=["first"])
+    speculation.join("b", [1])
+    assert speculation.draft({"a": 3, "b": 3}) == {"a": Draft([4], "second"), "b": Draft([5], "first")}
+
+
+def test_a_drafter_that_loses_time_is_left_alone_and_the_count_says_so():
+    drafter = FixedDrafter("slow", [5])
+    speculation = Speculation([drafter])
+    speculation.join("a", [1])
+    speculation.measure(1, 0.1, {}, {})
+    for _ in range(40):
+        drafts = speculation.draft({"a": 1})
+        speculation.measure(1, 0.2 if drafts else 0.1, drafts, {"a": 1})
+    count = speculation.counts["slow"]
+    assert len(drafter.asked) == count.num_drafts < 5
+    assert (count.num_tokens, count.num_accepted) == (count.num_drafts, 0)
+    assert count.speedup == pytest.approx(0.5)
 
 
 def test_a_repeating_answer_takes_fewer_steps_and_is_the_same(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,10 +15,11 @@ from omlx.server.cache.codec import CacheCodec
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 from omlx.server.cache.prefix_cache import PrefixCache
 from omlx.server.engine.batch import BatchInfo
-from omlx.server.engine.decode_layout import DecodeLayout
+from omlx.server.engine.decode_layout import DecodeLayout, Forward
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.mlx_batch import MlxBatch
 from omlx.server.engine.slot_layout import SlotLayout
+from omlx.server.engine.speculation import Drafter
 from omlx.server.requests import SamplingParams
 
 VOCABULARY = 97
@@ -64,15 +66,17 @@ def make_batch(
     disk: Path | None = None,
     identity: str = "test",
     runs_ahead: bool = False,
+    drafters: Sequence[Drafter] | None = None,
+    run: Forward | None = None,
 ) -> MlxBatch:
-    """A batch on the model; with `disk`, its prefix cache has a tier there."""
+    """A batch on the model; with `disk`, its prefix cache has a tier there. `run` is called in the model's stead."""
     codec = CacheCodec(lambda: make_prompt_cache(model))
     lower = None if disk is None else DiskTier(disk, identity, codec, DiskLimits(free_share=1.0))
     info = BatchInfo("test", 0, checkpointed=not codec.divisible)
     prefix_cache = PrefixCache(identity, max_bytes, lower)
     steps = itertools.count()  # a clock by which every step takes as long, so that drafts are a matter of tokens only
     return MlxBatch(
-        model,
+        run or model,
         info,
         layout or SlotLayout(model),
         codec,
@@ -80,6 +84,7 @@ def make_batch(
         VOCABULARY,
         clock=lambda: float(next(steps)),
         runs_ahead=runs_ahead,
+        drafters=drafters,
     )
 
 

@@ -80,7 +80,7 @@ def parted_experts(weights: Weights) -> Weights:
 
 
 def is_fp8(name: str) -> bool:
-    return bool(re.search(r"attn\.(w[qo]_[ab]|wkv|indexer\.wq_b)\.weight$|shared_experts\.w\d\.weight$", name))
+    return bool(re.search(r"(attn\.(w[qo]_[ab]|wkv|indexer\.wq_b)|shared_experts\.w\d|[eh]_proj)\.weight$", name))
 
 
 def is_expert(name: str) -> bool:
@@ -153,7 +153,6 @@ def published(weights: Weights, encode_expert: Encoder = encode_fp4) -> tuple[Te
         else:
             tensors[bare] = ("I32" if array.dtype == np.int32 else "F32", array)
             numbers[name] = array
-    tensors["mtp.0.attn.wq_a.weight"] = ("F32", np.zeros((2, 2), np.float32))
     return tensors, numbers
 
 

@@ -89,6 +89,22 @@ def random_weights(config: Mapping[str, Any]) -> Weights:
     return {name: _values(name, shape, config) for name, shape in _shapes(config).items()}
 
 
+def mtp_weights(config: Mapping[str, Any]) -> Weights:
+    """The tensors of an MTP layer: a window-only layer with scored experts, and what joins it to the model."""
+    hidden, streams = config["hidden_size"], config["hc_mult"]
+    shapes: dict[str, tuple[int, ...]] = _layer(config, "sliding_attention", "moe") | {
+        "e_proj.weight": (hidden, hidden),
+        "h_proj.weight": (hidden, hidden),
+        "enorm.weight": (hidden,),
+        "hnorm.weight": (hidden,),
+        "norm.weight": (hidden,),
+        "hc_head_fn": (streams, streams * hidden),
+        "hc_head_base": (streams,),
+        "hc_head_scale": (1,),
+    }
+    return {f"mtp.0.{name}": _values(f"mtp.0.{name}", shape, config) for name, shape in shapes.items()}
+
+
 def digest(weights: Weights) -> str:
     """What a reference made of these weights is marked with."""
     joined = hashlib.sha256()
@@ -120,15 +136,18 @@ def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         "lm_head.weight": (vocabulary, hidden),
     }
     for layer in range(config["num_hidden_layers"]):
-        parts = _attention(config, config["layer_types"][layer]) | _feed_forward(
-            config, config["mlp_layer_types"][layer]
-        )
-        for block in ("attn_hc", "ffn_hc"):
-            rows = (2 + streams) * streams
-            parts |= {f"{block}.fn": (rows, streams * hidden), f"{block}.base": (rows,), f"{block}.scale": (3,)}
-        parts |= {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
+        parts = _layer(config, config["layer_types"][layer], config["mlp_layer_types"][layer])
         shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in parts.items()}
     return shapes
+
+
+def _layer(config: Mapping[str, Any], attention: str, feed_forward: str) -> dict[str, tuple[int, ...]]:
+    hidden, streams = config["hidden_size"], config["hc_mult"]
+    parts = _attention(config, attention) | _feed_forward(config, feed_forward)
+    for block in ("attn_hc", "ffn_hc"):
+        rows = (2 + streams) * streams
+        parts |= {f"{block}.fn": (rows, streams * hidden), f"{block}.base": (rows,), f"{block}.scale": (3,)}
+    return parts | {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
 
 
 def _attention(config: Mapping[str, Any], kind: str) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,28 @@
+"""A model with an MTP layer, run so that the states its drafts go on from are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from ..cache.codec import LayerCache
+from ..models.mtp_model import MtpModel
+
+
+class Recorder:
+    """Stands for a model with an MTP layer wherever it is called; `hidden` is the last call's."""
+
+    def __init__(self, model: MtpModel) -> None:
+        self._model: Any = model
+        self.hidden = mx.zeros((0,))
+
+    def __call__(self, inputs: mx.array, cache: Sequence[LayerCache] | None = None) -> mx.array:
+        logits, self.hidden = self._model.forward(inputs, cache)
+        return logits
+
+    @property
+    def model(self) -> object:
+        """The part below the head, by the name that all models have it under."""
+        return self._model.model

@@ -1,0 +1,180 @@
+"""DeepSeek V4's MTP layer: out of a checkpoint, by its definition, and drafting in the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.mlx_batch import MlxBatch
+from omlx.server.engine.mtp_drafter import MtpDrafter
+from omlx.server.engine.recorder import Recorder
+from omlx.server.engine.rewinding_layout import RewindingLayout
+from omlx.server.engine.scheduler import SchedulerLimits
+from omlx.server.models.architectures.deepseek_v4 import Model
+from omlx.server.models.architectures.deepseek_v4.hyper_connections import rejoin
+from omlx.server.models.loading import load_model
+from omlx.server.requests import SamplingParams
+
+from ...engine.driving import Answer, drain, make_engine, step
+from ...engine.tiny_model import VOCABULARY, greedy_solo, make_batch, prompt_of, submit
+from .deepseek_v4_model import TOLERANCE, build, distance
+from .published_deepseek_v4 import CONFIG, published, published_config, write_checkpoint
+from .random_deepseek_v4 import CONFIGS, Weights, mtp_weights, random_tokens, random_weights
+
+TINY = CONFIGS["full"] | {"vocab_size": VOCABULARY, "num_hidden_layers": 2}
+
+
+def _foretelling() -> Weights:
+    """Weights whose layers add nothing: the next token follows from the last alone, and MTP knows it as well."""
+    weights = random_weights(TINY) | mtp_weights(TINY)
+    for name, array in weights.items():
+        if name.endswith(("o_b_proj.weight", "down_proj.weight", "down_proj", "h_proj.weight")):
+            weights[name] = np.zeros_like(array)
+    weights["mtp.0.e_proj.weight"] = np.eye(TINY["hidden_size"], dtype=np.float32)
+    weights["mtp.0.enorm.weight"] = np.ones(TINY["hidden_size"], np.float32)
+    weights["mtp.0.norm.weight"] = weights["model.norm.weight"]
+    for kind in ("fn", "base", "scale"):
+        weights[f"mtp.0.hc_head_{kind}"] = weights[f"model.hc_head.hc_{kind}"]
+    return weights
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Random weights: what its MTP layer guesses is hardly ever right."""
+    return build(TINY, random_weights(TINY) | mtp_weights(TINY))
+
+
+@pytest.fixture(scope="module")
+def foreteller() -> Model:
+    return build(TINY, _foretelling())
+
+
+def _batch(model: Model) -> MlxBatch:
+    run = Recorder(model)
+    return make_batch(model, RewindingLayout(run), drafters=[MtpDrafter(model)], run=run)
+
+
+def _drafts(model: Model, tokens: np.ndarray) -> mx.array:
+    """The draft logits after each of the tokens but the first."""
+    _, hidden = model.forward(mx.array(tokens[None]), model.make_cache())
+    return model.draft(mx.array(tokens[None, 1:]), hidden[:, :-1], model.make_draft_cache())[0]
+
+
+def test_the_published_checkpoint_s_layer_is_loaded_with_its_numbers(tmp_path: Path) -> None:
+    tensors, numbers = published(random_weights(CONFIG) | mtp_weights(CONFIG))
+    write_checkpoint(tmp_path, published_config(CONFIG), tensors)
+    loaded = load_model(tmp_path)
+    tokens = random_tokens(CONFIG, 140)
+    assert loaded.mtp is loaded.model
+    found: Any = _drafts(loaded.model, tokens)  # pyright: ignore[reportArgumentType]
+    assert distance(np.array(found), np.array(_drafts(build(CONFIG, numbers), tokens))) < TOLERANCE
+
+
+def test_a_drafter_that_lies_under_mtp_s_names_is_left_out(tmp_path: Path) -> None:
+    tensors, _ = published(random_weights(CONFIG) | mtp_weights(CONFIG))
+    tensors["mtp.0.main_proj.weight"] = ("F32", np.zeros((4, 4), np.float32))
+    tensors["mtp.2.markov_head.markov_w1.weight"] = ("F32", np.zeros((4, 4), np.float32))
+    write_checkpoint(tmp_path, published_config(CONFIG), tensors)
+    assert load_model(tmp_path).mtp is None
+
+
+def test_the_layer_joins_the_token_and_the_streams_before_it_as_the_definition_says(model: Model) -> None:
+    tokens = random_tokens(TINY, 20)
+    _, hidden = model.forward(mx.array(tokens[None]), model.make_cache())
+    (layer,) = model.mtp
+    ids = mx.array(tokens[None, 1:])
+    e = layer.e_proj(mx.fast.rms_norm(model.model.embed_tokens(ids), layer.enorm.weight, 1e-6))
+    h = layer.h_proj(mx.fast.rms_norm(hidden[:, :-1], layer.hnorm.weight, 1e-6))
+    streams = mx.stack([e + h[:, :, index] for index in range(TINY["hc_mult"])], axis=2)
+    (cache,) = model.make_draft_cache()
+    x, write, mix = layer.attn_hc(streams)
+    streams = rejoin(layer.attn(layer.attn_norm(x), cache), streams, write, mix)
+    x, write, mix = layer.ffn_hc(streams)
+    streams = rejoin(layer.ffn(layer.ffn_norm(x), ids), streams, write, mix)
+    expected = model.lm_head(mx.fast.rms_norm(layer.hc_head(streams), layer.norm.weight, 1e-6))[0]
+    assert distance(np.array(_drafts(model, tokens)), np.array(expected)) < TOLERANCE
+    assert "tid2eid" not in layer.ffn.gate
+
+
+def test_drafts_in_pieces_are_drafts_in_one(model: Model) -> None:
+    tokens = random_tokens(TINY, 150)
+    _, hidden = model.forward(mx.array(tokens[None]), model.make_cache())
+    cache, found = model.make_draft_cache(), []
+    for start, stop in ((0, 126), (126, 127), (127, 129), (129, 149)):
+        found.append(model.draft(mx.array(tokens[None, start + 1 : stop + 1]), hidden[:, start:stop], cache)[0])
+    assert distance(np.array(mx.concatenate(found)), np.array(_drafts(model, tokens))) < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["model", "foreteller"])
+def test_answers_are_those_of_plain_decoding_token_for_token(kind: str, request: pytest.FixtureRequest) -> None:
+    model: Model = request.getfixturevalue(kind)
+    wanted = {f"r{n}": (prompt_of(length, n), 20 + 4 * n) for n, length in enumerate((3, 130, 40, 66))}
+    engine, answers = make_engine(_batch(model), SchedulerLimits(max_num_seqs=3, max_chunk=64)), {}
+    for name, (prompt, count) in wanted.items():
+        engine.submit(submit(name, prompt, count))
+        step(engine, answers)
+    drain(engine, answers)
+    for name, (prompt, count) in wanted.items():
+        assert answers[name].token_ids == greedy_solo(model, prompt, count), name
+
+
+def test_right_guesses_halve_the_steps_and_are_counted(foreteller: Model) -> None:
+    batch = _batch(foreteller)
+    engine, answers, steps = make_engine(batch), dict[str, Answer](), 0
+    engine.submit(submit("a", prompt_of(30), 60))
+    while engine.has_work:
+        step(engine, answers)
+        steps += 1
+    (count,) = batch.drafts
+    assert len(answers["a"].token_ids) == 60
+    assert steps < 36
+    assert count.num_accepted == count.num_tokens > 25
+
+
+def test_guesses_that_do_not_pay_are_made_ever_more_rarely(model: Model) -> None:
+    batch = _batch(model)
+    engine = make_engine(batch)
+    engine.submit(submit("a", prompt_of(30), 90))
+    drain(engine)
+    (count,) = batch.drafts
+    assert 0 < count.num_drafts < 12
+
+
+def test_a_request_can_do_without_it(foreteller: Model) -> None:
+    batch = _batch(foreteller)
+    engine = make_engine(batch)
+    greedy = SamplingParams(temperature=0)
+    engine.submit(Submit("a", prompt_of(9), 9, sampling=greedy, without_drafters=["mtp"]))
+    drain(engine)
+    assert batch.drafts[0].num_drafts == 0
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_a_seed_draws_the_same_answer_with_the_layer_and_without(foreteller: Model, temperature: float) -> None:
+    sampling, found = SamplingParams(temperature=temperature, top_p=0.95, seed=3), []
+    for without in ([], ["mtp"]):
+        engine = make_engine(_batch(foreteller))
+        engine.submit(Submit("a", prompt_of(50), 40, sampling=sampling, without_drafters=without))
+        found.append(drain(engine)["a"].token_ids)
+    assert found[0] == found[1]
+
+
+def test_a_row_that_waited_long_for_a_draft_begins_anew(foreteller: Model) -> None:
+    drafter, tokens = MtpDrafter(foreteller), random_tokens(TINY, 400)
+    drafter.join("a", tokens.tolist())
+    _, hidden = foreteller.forward(mx.array(tokens[None]), foreteller.make_cache())
+    drafter.observe("a", hidden[:, :100])
+    first = drafter.draft({"a": 1})
+    for start in range(100, 399, 50):
+        drafter.observe("a", hidden[:, start : start + 50])
+    fresh = MtpDrafter(foreteller)
+    fresh.join("a", tokens.tolist())
+    fresh.observe("a", hidden[:, 271:399])
+    assert drafter.draft({"a": 1}) == fresh.draft({"a": 1})
+    assert set(first) == {"a"}
+    drafter.leave("a")
