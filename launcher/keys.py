@@ -23,12 +23,14 @@ from .machine import Machine
 from .secrets import KEY_VARIABLE, KeyStore, system_keychain
 from .state import is_alive
 
+ADMIN = "admin"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LAUNCH_LIFETIME = timedelta(days=30)
 
 
 class ServerKey(msgspec.Struct, frozen=True):
-    """What is known of a key. One of a single launch `expires`, and ends with the process `pid`."""
+    """What is known of a key. One of a single launch `expires`, and ends with the process `pid`; `scope` is ADMIN
+    for the key of the admin pages, which opens nothing else."""
 
     name: str
     sha256: str
@@ -36,6 +38,7 @@ class ServerKey(msgspec.Struct, frozen=True):
     created: datetime
     expires: datetime | None = None
     pid: int | None = None
+    scope: str = ""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -52,14 +55,24 @@ def read_keys(home: Path) -> tuple[ServerKey, ...]:
 
 
 def lasting_keys(home: Path) -> tuple[ServerKey, ...]:
-    """Without those of single launches. Where there is any, the server asks for a key."""
-    return tuple(key for key in read_keys(home) if key.expires is None)
+    """Without those of single launches and the admin key. Where there is any, the server asks for a key."""
+    return tuple(key for key in read_keys(home) if key.expires is None and key.scope != ADMIN)
+
+
+def new_admin_key(home: Path, now: datetime) -> str:
+    """Make the key of the admin pages and return it. The one before ends, and so does who came in with it."""
+    key = _random_key()
+    described = msgspec.structs.replace(_described(ADMIN, key, now), scope=ADMIN)
+    _update(home, lambda keys: (*(each for each in keys if each.scope != ADMIN), described))
+    return key
 
 
 def new_key(home: Path, name: str, now: datetime) -> str:
     """Make an agent's key and return it; nobody can read it again. Raises KeyNameError where the name has one."""
     if not _NAME.fullmatch(name):
         raise KeyNameError(f"{name!r} is no name for a key; use a-z, 0-9, `-`, `_` and `.`, such as an agent's name")
+    if name == ADMIN:
+        raise KeyNameError("admin is the name of the admin pages' key; `omlx key admin` makes that one")
     key = _random_key()
 
     def change(keys: tuple[ServerKey, ...]) -> Sequence[ServerKey]:

@@ -11,6 +11,8 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from .api import completions, health, launches, messages, models, openapi, responses
+from .api.admin.context import AdminContext
+from .api.admin.router import routes as admin_routes
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
@@ -49,7 +51,8 @@ def create_app(
         await pool.attach()
         checking = asyncio.create_task(_check(pool, settings.engine.stall_seconds))
         try:
-            yield
+            async with admin.at_work():
+                yield
         finally:
             checking.cancel()
             openings.close()
@@ -72,8 +75,9 @@ def create_app(
         heartbeat_seconds=settings.heartbeat_seconds,
         asks_for_key=not keys.is_open,
     )
+    admin = AdminContext.of(context, settings, keys)
     app = Litestar(
-        route_handlers=[handler for room in _ROOMS for handler in room.routes(context)],
+        route_handlers=[*(handler for room in _ROOMS for handler in room.routes(context)), *admin_routes(admin)],
         lifespan=[lifespan],
         exception_handlers={OmlxError: on_omlx_error, HTTPException: on_http_exception, Exception: on_bug},
         request_max_body_size=settings.max_body_bytes,

@@ -8,8 +8,10 @@
     │   ├── Forbidden           403  (host or origin, or a key without the scope)
     │   ├── NotFound            404
     │   │   └── ModelNotFound   404  names the models there are
+    │   ├── Conflict            409  it is in use, or there already
     │   ├── BodyTooLarge        413
-    │   └── UnsupportedMedia    415
+    │   ├── UnsupportedMedia    415
+    │   └── TooManyAttempts     429  with `retry_after` seconds
     ├── ServiceError            the client did nothing wrong
     │   ├── Overloaded          503  with `retry_after` seconds
     │   ├── ShuttingDown        503
@@ -33,6 +35,8 @@ from collections.abc import Sequence
 
 class OmlxError(Exception):
     """Base of all errors raised on purpose; `str(error)` is fit for a user's eyes."""
+
+    retry_after: int | None = None
 
 
 class RequestError(OmlxError):
@@ -98,10 +102,23 @@ class UnsupportedMedia(RequestError):
     code = "unsupported_media_type"
 
 
+class Conflict(RequestError):
+    status = 409
+    code = "conflict"
+
+
+class TooManyAttempts(RequestError):
+    status = 429
+    code = "too_many_attempts"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ServiceError(OmlxError):
     status = 500
     code = "server_error"
-    retry_after: int | None = None
 
 
 class Overloaded(ServiceError):

@@ -6,6 +6,7 @@ It speaks the embedded model's tokens, and its chat template renders tools, call
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from omlx.server.models.gguf import read_gguf
 from omlx.server.models.gguf_tokenizer import GgufTokenizer, convert_tokenizer
 from omlx.server.models.safetensors_file import SafetensorsWriter, TensorSpec
 
-HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 128, 2, 4, 2, 16
+HIDDEN, INTERMEDIATE, HEAD_DIM = 64, 128, 16
 VOCABULARY = 49152
 
 needs_embedded_model = pytest.mark.skipif(
@@ -25,8 +26,20 @@ needs_embedded_model = pytest.mark.skipif(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+
+
 def build_tiny_model(
-    folder: Path, *, context_window: int = 131072, tokenizer: GgufTokenizer | None = None, seed: int = 0
+    folder: Path,
+    *,
+    context_window: int = 131072,
+    tokenizer: GgufTokenizer | None = None,
+    seed: int = 0,
+    shape: Shape = Shape(),
 ) -> Path:
     """Write the model to the new folder `folder` and return it. The same `seed` gives the same bytes.
 
@@ -42,8 +55,8 @@ def build_tiny_model(
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(ids))
-    (folder / "config.json").write_text(json.dumps(_config(context_window) | ids))
-    _write_weights(folder / "model.safetensors", seed)
+    (folder / "config.json").write_text(json.dumps(_config(context_window, shape) | ids))
+    _write_weights(folder / "model.safetensors", seed, shape)
     return folder
 
 
@@ -55,15 +68,15 @@ def embedded_tokenizer(context_window: int) -> GgufTokenizer:
     return convert_tokenizer(read_gguf(path), context_window, VOCABULARY)
 
 
-def _config(context_window: int) -> dict[str, object]:
+def _config(context_window: int, shape: Shape) -> dict[str, object]:
     return {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
         "hidden_size": HIDDEN,
         "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
         "head_dim": HEAD_DIM,
         "vocab_size": VOCABULARY,
         "max_position_embeddings": context_window,
@@ -74,21 +87,21 @@ def _config(context_window: int) -> dict[str, object]:
     }
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
+def _shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
         "model.norm.weight": (HIDDEN,),
         "lm_head.weight": (VOCABULARY, HIDDEN),
     }
-    for layer in range(LAYERS):
+    for layer in range(shape.layers):
         prefix = f"model.layers.{layer}"
         shapes |= {
             f"{prefix}.input_layernorm.weight": (HIDDEN,),
             f"{prefix}.post_attention_layernorm.weight": (HIDDEN,),
-            f"{prefix}.self_attn.q_proj.weight": (HEADS * HEAD_DIM, HIDDEN),
-            f"{prefix}.self_attn.k_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
-            f"{prefix}.self_attn.v_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
-            f"{prefix}.self_attn.o_proj.weight": (HIDDEN, HEADS * HEAD_DIM),
+            f"{prefix}.self_attn.q_proj.weight": (shape.heads * HEAD_DIM, HIDDEN),
+            f"{prefix}.self_attn.k_proj.weight": (shape.kv_heads * HEAD_DIM, HIDDEN),
+            f"{prefix}.self_attn.v_proj.weight": (shape.kv_heads * HEAD_DIM, HIDDEN),
+            f"{prefix}.self_attn.o_proj.weight": (HIDDEN, shape.heads * HEAD_DIM),
             f"{prefix}.mlp.gate_proj.weight": (INTERMEDIATE, HIDDEN),
             f"{prefix}.mlp.up_proj.weight": (INTERMEDIATE, HIDDEN),
             f"{prefix}.mlp.down_proj.weight": (HIDDEN, INTERMEDIATE),
@@ -96,15 +109,15 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _write_weights(path: Path, seed: int) -> None:
+def _write_weights(path: Path, seed: int, shape: Shape) -> None:
     """Rows of unit length on average, so that the next token is a clear choice; norms of one."""
     random = np.random.default_rng(seed)
-    shapes = _shapes()
-    writer = SafetensorsWriter(path, [TensorSpec(name, "F32", shape) for name, shape in shapes.items()], {})
-    for name, shape in shapes.items():
-        if len(shape) == 1:
-            values = np.ones(shape, np.float32)
+    shapes = _shapes(shape)
+    writer = SafetensorsWriter(path, [TensorSpec(name, "F32", dimensions) for name, dimensions in shapes.items()], {})
+    for name, dimensions in shapes.items():
+        if len(dimensions) == 1:
+            values = np.ones(dimensions, np.float32)
         else:
-            values = random.standard_normal(shape, dtype=np.float32) * np.float32(shape[-1] ** -0.5)
+            values = random.standard_normal(dimensions, dtype=np.float32) * np.float32(dimensions[-1] ** -0.5)
         writer.append(name, values.tobytes())
     writer.close()

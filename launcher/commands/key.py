@@ -42,6 +42,25 @@ def new_command(name: str, yes: bool, as_json: bool) -> None:
     _hand_over(name, key, yes=yes, as_json=as_json)
 
 
+@command.command("admin")
+@json_option
+def admin_command(as_json: bool) -> None:
+    """Make the key of the admin pages at /admin. It is printed this once; one made before ends.
+
+    It opens these pages and their API alone, and no other key opens them.
+    """
+    from datetime import UTC, datetime
+
+    from ..keys import new_admin_key
+
+    key = new_admin_key(this_machine().omlx_home.root, datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps({"name": "admin", "key": key, "last4": key[-4:]}, indent=2))
+        return
+    click.echo(key)
+    click.echo("It is kept nowhere, and is not shown again. Open /admin on the server, and log in with it.", err=True)
+
+
 @command.command("rotate")
 @click.argument("name")
 @_file_consent

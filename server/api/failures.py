@@ -90,6 +90,6 @@ def _status(error: OmlxError) -> int:
 
 def _headers(error: OmlxError, request_id: str) -> dict[str, str]:
     headers = id_headers(request_id)
-    if isinstance(error, ServiceError) and error.retry_after is not None:
+    if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     return headers

@@ -15,6 +15,7 @@ from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
 from .failures import KEY_NAME, send_error
 from .keys import ServerKeys, given_key
 
+ADMIN_PATH = "/admin"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
@@ -50,6 +51,8 @@ class Guard:
             return Forbidden("requests from other web sites are refused")
         if method == "POST" and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return UnsupportedMedia("send the body as Content-Type: application/json")
+        if path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/"):
+            return None  # these routes have a guard, and a key, of their own
         if path not in _OPEN_PATHS and not self._keys.accepts(given_key(headers)):
             # OpenAI's first words: LiteLLM tells a wrong key from a bad request by them.
             return Unauthorized("Incorrect API key provided; send the server's as Authorization: Bearer or x-api-key")

@@ -1,4 +1,5 @@
 """Which keys open the server: the one of its environment, and those of which `keys.json` holds the hashes.
+The admin key opens the admin pages and nothing else, and no other key opens these.
 
 `omlx key` writes that file; keys are 256 random bits, so a plain SHA-256 is hash enough. It is read again when it
 changes, so that a new or revoked key holds from the next request on.
@@ -21,6 +22,18 @@ logger = logging.getLogger(__name__)
 
 KEY_FILE = "keys.json"
 """Its name in omlx's home."""
+ADMIN = "admin"
+"""The scope of the admin key."""
+
+
+class DescribedKey(msgspec.Struct, frozen=True):
+    """A key as its owner may see it. `scope` is "admin" for the admin key; one of a single launch `expires`."""
+
+    name: str
+    last4: str
+    scope: str
+    created: datetime | None
+    expires: datetime | None
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -28,6 +41,9 @@ class _Entry(msgspec.Struct, frozen=True):
 
     sha256: str
     name: str = ""
+    scope: str = ""
+    last4: str = ""
+    created: datetime | None = None
     expires: datetime | None = None
 
 
@@ -49,6 +65,8 @@ class _Known:
     stamp: tuple[int, int, int] | None
     digests: tuple[_Digest, ...]
     is_closed: bool
+    admin: tuple[_Digest, ...] = ()
+    described: tuple[DescribedKey, ...] = ()
 
 
 class ServerKeys:
@@ -94,6 +112,23 @@ class ServerKeys:
         ]
         return found[0] if found else None
 
+    def described(self) -> tuple[DescribedKey, ...]:
+        """The keys of the file, without what would open anything."""
+        return self._current().described
+
+    @property
+    def has_admin_key(self) -> bool:
+        return bool(self._current().admin)
+
+    def admin_digest(self, given: str) -> bytes | None:
+        """The digest of the key given, where it is the admin key; None otherwise."""
+        digest = _digest(given)
+        return digest if self.is_admin_digest(digest) else None
+
+    def is_admin_digest(self, digest: bytes) -> bool:
+        """Whether an admin key of this digest still holds."""
+        return any(hmac.compare_digest(digest, one.value) for one in self._current().admin)
+
     def _current(self) -> _Known:
         stamp = None if self._file is None else _stamp(self._file)
         if stamp != self._known.stamp:
@@ -119,13 +154,19 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
         return _Known(None, (), is_closed=False)
     try:
         entries = msgspec.json.decode(file.read_bytes(), type=_File).keys
-        digests = tuple(
-            _Digest(bytes.fromhex(one.sha256), one.name, one.expires and one.expires.timestamp()) for one in entries
+        inference, admin = (
+            [_held(one) for one in entries if (one.scope == ADMIN) is wanted] for wanted in (False, True)
         )
     except (OSError, ValueError) as error:
         logger.error("%s cannot be read (%s), so none of its keys is taken; mend it with `omlx key list`", file, error)
         return _Known(stamp, (), is_closed=True)
-    return _Known(stamp, digests, is_closed=any(one.expires is None for one in digests))
+    is_closed = any(one.expires is None for one in inference)
+    described = tuple(DescribedKey(one.name, one.last4, one.scope, one.created, one.expires) for one in entries)
+    return _Known(stamp, tuple(inference), is_closed, tuple(admin), described)
+
+
+def _held(entry: _Entry) -> _Digest:
+    return _Digest(bytes.fromhex(entry.sha256), entry.name, entry.expires and entry.expires.timestamp())
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

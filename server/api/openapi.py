@@ -8,6 +8,7 @@ import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from .admin.openapi import add_admin
 from .context import Context
 from .openapi_document import document
 
@@ -17,6 +18,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     async def get_document() -> Response[bytes]:
         model_ids = [entry.id for entry in context.pool.entries]
         made = document(model_ids, version("omlx"), context.asks_for_key)
+        add_admin(made)
         return Response(msgspec.json.encode(made), media_type="application/json")
 
     return [get_document]

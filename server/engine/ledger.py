@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..metrics import Metrics
-from .record import RequestRecord, RequestView
+from .record import RequestRecord, RequestView, Totals
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,12 @@ class RequestLedger:
         self._live: dict[str, RequestRecord] = {}
         self._ended: deque[RequestView] = deque(maxlen=_MAX_ENDED)
         self._last_seen: dict[str, float] = {}
+        self.totals = Totals()
 
     def open(self, request_id: str, agent: str, model: str) -> RequestRecord:
         """The record of a request that has just arrived. `agent` is who sent it, as far as is known."""
         now = self._now()
-        record = RequestRecord(request_id, agent, model, self._metrics, self._clock, now, self._close)
+        record = RequestRecord(request_id, agent, model, self._metrics, self._clock, now, self.totals, self._close)
         self._live[request_id] = record
         self._last_seen.pop(agent, None)
         self._last_seen[agent] = now

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ..errors import RequestError, ServiceError
@@ -58,6 +58,19 @@ class RequestView:
     cause: str
 
 
+@dataclass(slots=True)
+class Totals:
+    """Since the server's start. `num_computed_tokens` are of prompts, without the cached ones."""
+
+    num_requests: int = 0
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_output_tokens: int = 0
+
+    def copy(self) -> Totals:
+        return replace(self)
+
+
 class RequestRecord:
     """Begins when the request arrives; `ended` or `failed` is told once, and passes the last view to `on_end`.
 
@@ -72,6 +85,7 @@ class RequestRecord:
         metrics: Metrics,
         clock: Callable[[], float],
         started_at: float,
+        totals: Totals,
         on_end: Callable[[RequestRecord], None],
     ) -> None:
         self.request_id = request_id
@@ -80,6 +94,7 @@ class RequestRecord:
         self._metrics = metrics
         self._clock = clock
         self._started_at = started_at
+        self._totals = totals
         self._on_end = on_end
         self._observe_gap = metrics.token_gaps(model)
         self._arrived = clock()
@@ -101,10 +116,17 @@ class RequestRecord:
         self._usage = usage
         self._num_computed_tokens = usage.num_cached_tokens
         self._admitted = self._clock()
+        self._totals.num_requests += 1
         self._metrics.admitted(self._model, usage, self._admitted - self._arrived)
 
     def computed(self, usage: Usage, num_computed_tokens: int) -> None:
         """So much of the prompt is in the cache."""
+        if usage.num_cached_tokens < num_computed_tokens:
+            if self._num_computed_tokens <= usage.num_cached_tokens:
+                self._totals.num_cached_tokens += usage.num_cached_tokens
+            self._totals.num_computed_tokens += num_computed_tokens - max(
+                self._num_computed_tokens, usage.num_cached_tokens
+            )
         self._usage = usage
         self._num_computed_tokens = num_computed_tokens
 
@@ -119,6 +141,7 @@ class RequestRecord:
                 self._observe_gap((now - self._last_token) / count)
         self._last_token = now
         self._num_output_tokens += count
+        self._totals.num_output_tokens += count
 
     def ended(self, usage: Usage, outcome: str, cause: str = "") -> None:
         """It has ended, or was ended: then `cause` says by what, the code of an error say."""

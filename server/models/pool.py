@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import EngineUnavailable, ModelNotFound, OmlxError, Overloaded, ShuttingDown
+from ..errors import Conflict, EngineUnavailable, ModelNotFound, OmlxError, Overloaded, ShuttingDown
 from .catalog import ModelEntry
 from .supervision import Supervision
 
@@ -113,7 +113,7 @@ class ModelPool(Generic[E]):
     ) -> None:
         self._entries = {entry.id: entry for entry in entries}
         self._start = start
-        self._memory_limit = memory_limit
+        self.memory_limit = memory_limit
         self._real_name = real_name
         self._residency_of = residency_of
         self._loaded: dict[str, _Loaded[E]] = {}
@@ -171,6 +171,28 @@ class ModelPool(Generic[E]):
             lease.release()
             raise
         return lease
+
+    async def load(self, model_id: str) -> None:
+        """Have the model loaded or loading; a lease waits for the rest. Raises what `lease` raises."""
+        await self._load(self.entry(model_id))
+
+    async def unload(self, model_id: str) -> bool:
+        """End the model's engine; whether there was one. Raises `ModelNotFound`, `Conflict` while it is in use."""
+        entry = self.entry(model_id)
+        async with self._making_room:
+            loaded = self._loaded.get(entry.id)
+            if loaded is None:
+                return False
+            if loaded.num_leases:
+                raise Conflict(f"{entry.id} answers {loaded.num_leases} requests; unload it when they have ended")
+            logger.info("Unloading %s, as asked", entry.id)
+            del self._loaded[entry.id]
+            await loaded.engine.stop()
+            return True
+
+    def replace_entries(self, entries: Sequence[ModelEntry]) -> None:
+        """These are the models now; one that is loaded stays until it is unloaded."""
+        self._entries = {entry.id: entry for entry in entries}
 
     async def _load(self, entry: ModelEntry) -> _Loaded[E]:
         async with self._making_room:
@@ -233,7 +255,7 @@ class ModelPool(Generic[E]):
                 loaded.engine.dump()
 
     async def _make_room(self, entry: ModelEntry) -> None:
-        while self._loaded and self._weights() + entry.size_bytes > self._memory_limit:
+        while self._loaded and self._weights() + entry.size_bytes > self.memory_limit:
             idle = [loaded for loaded in self._loaded.values() if self._may_leave(loaded)]
             if not idle:
                 kept = ", ".join(self._loaded)

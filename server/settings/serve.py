@@ -26,6 +26,8 @@ class ServeSettings:
     shutdown_grace_seconds: float = 1.0
     cache: CacheSettings = field(default_factory=CacheSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    configuration: Configuration | None = field(default=None, repr=False)
+    """Every value with its origin; None where the settings were made by hand."""
 
     def __post_init__(self) -> None:
         if not self.api_key and not self.is_loopback:
@@ -50,6 +52,7 @@ class ServeSettings:
             shutdown_grace_seconds=server.shutdown_grace_seconds,
             cache=settings.cache,
             engine=settings.engine,
+            configuration=configuration,
         )
 
     @property

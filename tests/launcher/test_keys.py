@@ -178,3 +178,17 @@ def test_a_launch_speaks_with_its_agents_key_and_shows_it_nowhere(omlx: Omlx, ho
     wired = omlx("wire", "pi", "--dry-run")
     assert "set OMLX_API_KEY where Pi starts" in wired.stderr
     assert "$OMLX_API_KEY" in wired.stdout
+
+
+def test_the_admin_key_opens_the_admin_pages_alone_and_a_new_one_ends_it(home: Path, omlx: Omlx):
+    first = omlx("key", "admin").stdout.strip()
+    keys = ServerKeys(file=key_file(home))
+    assert keys.admin_digest(first)
+    assert keys.is_open, "no other route asks for a key yet"
+    agents = omlx("key", "new", "pi", "--yes").stdout.strip()
+    assert not keys.accepts(first)
+    assert keys.admin_digest(agents) is None
+    second = json.loads(omlx("key", "admin", "--json").stdout)["key"]
+    assert (keys.admin_digest(first), bool(keys.admin_digest(second))) == (None, True)
+    assert [key.name for key in read_keys(home)] == ["pi", "admin"]
+    assert omlx("key", "new", "admin").exit_code == 1

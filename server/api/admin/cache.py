@@ -1,0 +1,71 @@
+"""The prefix cache: what each tier holds, and why the last prompts missed it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from ...settings.values import size_in_bytes
+from .context import AdminContext, answer_with
+
+
+class ModelCache(msgspec.Struct, frozen=True):
+    model: str
+    ram_bytes: int
+
+
+class CacheView(msgspec.Struct, frozen=True):
+    """Sizes in bytes. `ram` is what the loaded models hold, `disk_bytes` what lies in `folder`, of at most
+    `max_disk_bytes`."""
+
+    is_enabled: bool
+    ram: list[ModelCache]
+    folder: str
+    disk_bytes: int
+    num_files: int
+    max_disk_bytes: int
+    num_queried_tokens: int
+    num_cached_tokens: int
+
+
+def routes(context: AdminContext) -> list[HTTPRouteHandler]:
+    @get("/api/cache")
+    async def get_cache() -> Response[bytes]:
+        return answer_with(await view(context))
+
+    return [get_cache]
+
+
+async def view(context: AdminContext) -> CacheView:
+    cache, folder = context.settings.cache, context.settings.cache_folder
+    num_files, disk_bytes = await asyncio.to_thread(_size, folder)
+    totals = context.server.ledger.totals
+    engines = context.server.pool.engines.items()
+    return CacheView(
+        is_enabled=cache.enabled,
+        ram=[ModelCache(model_id, engine.stats.cache_bytes) for model_id, engine in engines],
+        folder=str(folder),
+        disk_bytes=disk_bytes,
+        num_files=num_files,
+        max_disk_bytes=size_in_bytes(cache.ssd_bytes) if cache.enabled else 0,
+        num_queried_tokens=totals.num_cached_tokens + totals.num_computed_tokens,
+        num_cached_tokens=totals.num_cached_tokens,
+    )
+
+
+def _size(folder: Path) -> tuple[int, int]:
+    """Files below the folder, and their bytes; those that go meanwhile are not counted."""
+    count = total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+            count += 1
+    return count, total

@@ -1,0 +1,22 @@
+"""The chat page's own way to a model: the route of OpenAI's Chat Completions, opened by the session."""
+
+from __future__ import annotations
+
+from litestar import Request, Response, post
+from litestar.handlers import HTTPRouteHandler
+
+from ...dialects import openai_chat
+from ..answers import answer
+from ..failures import KEY_NAME
+from .context import AdminContext
+
+
+def routes(context: AdminContext) -> list[HTTPRouteHandler]:
+    server = context.server
+
+    @post("/api/chat", status_code=200)
+    async def chat(request: Request) -> Response:
+        request.scope["state"][KEY_NAME] = "chat"  # who asks, in the log
+        return await answer(request, openai_chat, server.generator, server.heartbeat_seconds)
+
+    return [chat]

@@ -1,0 +1,149 @@
+"""The models: what they are, what is set for them, loading and unloading, and getting rid of one."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, delete, get, put
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from ...errors import Conflict, InvalidRequest, SettingsError
+from ...models.catalog import ModelEntry
+from ...models.mtp import MtpReport, mtp_report
+from ...requests import Json
+from ...settings.values import ModelSettings
+from .context import AdminContext, answer_with, decoded
+from .rescan import rescan
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """`state` is unloaded, loading, loaded or failed, and `failure` why; `context_window` is the one in force, in
+    tokens. `is_ours` says that the model lies in omlx's own folder, where it may be deleted."""
+
+    id: str
+    kind: str
+    architecture: str
+    quantization: str | None
+    size_bytes: int
+    declared_context_window: int
+    context_window: int
+    state: str
+    failure: str | None
+    num_running: int
+    num_waiting: int
+    memory_bytes: int
+    cache_bytes: int
+    is_ours: bool
+    settings: ModelSettings
+    mtp_compatible: bool
+    mtp_compatibility_reason: str | None
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    deleted: str
+
+
+def routes(context: AdminContext) -> list[HTTPRouteHandler]:
+    pool = context.server.pool
+
+    @get("/api/models")
+    async def list_models() -> Response[bytes]:
+        return answer_with(await asyncio.to_thread(views, context))
+
+    @get("/api/models/{model_id:path}")
+    async def get_model(model_id: FromPath[str]) -> Response[bytes]:
+        entry = pool.entry(_plain(model_id))
+        return answer_with(await asyncio.to_thread(view, context, entry))
+
+    @put("/api/models/{model_id:path}")
+    async def change_model(request: Request, model_id: FromPath[str]) -> Response[bytes]:
+        entry = pool.entry(_plain(model_id))
+        change(context, entry.id, await decoded(request, dict[str, Any]))
+        return answer_with(await asyncio.to_thread(view, context, entry))
+
+    @delete("/api/models/{model_id:path}", status_code=200)
+    async def delete_model(model_id: FromPath[str]) -> Response[bytes]:
+        entry = pool.entry(_plain(model_id))
+        if not is_ours(context, entry):
+            raise Conflict(f"{entry.id} lies outside omlx's own folder; remove {entry.path} yourself")
+        await pool.unload(entry.id)
+        await asyncio.to_thread(shutil.rmtree, entry.path)
+        await rescan(context)
+        return answer_with(Deleted(entry.id))
+
+    @put("/api/loaded/{model_id:path}", status_code=202)
+    async def load_model(model_id: FromPath[str]) -> Response[bytes]:
+        entry = pool.entry(_plain(model_id))
+        await pool.load(entry.id)
+        return answer_with(await asyncio.to_thread(view, context, entry), 202)
+
+    @delete("/api/loaded/{model_id:path}", status_code=200)
+    async def unload_model(model_id: FromPath[str]) -> Response[bytes]:
+        entry = pool.entry(_plain(model_id))
+        await pool.unload(entry.id)
+        return answer_with(await asyncio.to_thread(view, context, entry))
+
+    return [list_models, get_model, change_model, delete_model, load_model, unload_model]
+
+
+def views(context: AdminContext) -> list[ModelView]:
+    return [view(context, entry) for entry in context.server.pool.entries]
+
+
+def view(context: AdminContext, entry: ModelEntry) -> ModelView:
+    """Reads the headers of the model's weights: for a thread."""
+    engine = context.server.pool.engines.get(entry.id)
+    settings = context.server.model_settings.get(entry.id)
+    failure = context.server.pool.failed.get(entry.id, "")
+    state = "failed" if failure else "unloaded"
+    if engine is not None:
+        state = "loading" if engine.is_loading else "loaded" if engine.is_alive else "failed"
+    report = _mtp(entry.path, entry.path.stat().st_mtime_ns)
+    return ModelView(
+        id=entry.id,
+        kind=entry.kind,
+        architecture=entry.architecture,
+        quantization=entry.quantization,
+        size_bytes=entry.size_bytes,
+        declared_context_window=entry.context_window,
+        context_window=settings.window(entry.context_window),
+        state=state,
+        failure=failure or None,
+        num_running=engine.stats.num_running if engine else 0,
+        num_waiting=engine.stats.num_waiting if engine else 0,
+        memory_bytes=engine.stats.memory_bytes if engine else 0,
+        cache_bytes=engine.stats.cache_bytes if engine else 0,
+        is_ours=is_ours(context, entry),
+        settings=settings,
+        mtp_compatible=report.mtp_compatible,
+        mtp_compatibility_reason=report.reason or None,
+    )
+
+
+def change(context: AdminContext, model_id: str, changes: dict[str, Json]) -> None:
+    """Set these settings of a model; null unsets one. Raises `InvalidRequest`."""
+    try:
+        context.server.model_settings.change(model_id, changes)
+    except SettingsError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def is_ours(context: AdminContext, entry: ModelEntry) -> bool:
+    own = (context.settings.home / "models").resolve()
+    return not entry.path.is_symlink() and own in entry.path.resolve().parents
+
+
+@lru_cache(maxsize=256)
+def _mtp(folder: Path, _changed: int) -> MtpReport:
+    return mtp_report(folder)
+
+
+def _plain(model_id: str) -> str:
+    """Litestar's path parameters begin with a slash; ids may hold some."""
+    return model_id.removeprefix("/")

@@ -1,0 +1,49 @@
+"""All of `/admin` as routes: the open ones, and those behind the admin key."""
+
+from __future__ import annotations
+
+from litestar import Response, Router
+from litestar.handlers import BaseRouteHandler
+
+from . import cache, chat, check_routes, keys, models, session, settings, status
+from .access import Connection
+from .context import AdminContext
+
+_ROOMS = (session, models, status, cache, settings, keys, check_routes, chat)
+_CSP = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "content-security-policy": _CSP,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def routes(context: AdminContext) -> list[Router]:
+    def guard(connection: Connection, _: BaseRouteHandler) -> None:
+        context.access.check(connection)  # a function, for Litestar would copy a bound method with all it is bound to
+
+    guarded = [handler for room in _ROOMS for handler in room.routes(context)]
+    return [
+        Router("/admin", route_handlers=session.open_routes(context), after_request=_secured),
+        Router("/admin", route_handlers=guarded, guards=[guard], after_request=_secured),
+    ]
+
+
+async def _secured(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("cache-control", "no-store")
+    return response

@@ -1,0 +1,84 @@
+"""How the server is: requests under way and ended, memory, the last half hour; the log; the agents seen."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Literal
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery
+
+from ...engine.record import RequestView, Totals
+from .context import AdminContext, answer_with
+from .history import Sample
+
+Level = Literal["INFO", "WARNING", "ERROR"]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Sizes in bytes. `memory_bytes` is what the engines hold, of `machine_bytes` in all; models' weights stay below
+    `weights_limit_bytes`."""
+
+    version: str
+    instance_id: str
+    num_running: int
+    num_waiting: int
+    memory_bytes: int
+    cache_bytes: int
+    machine_bytes: int
+    weights_limit_bytes: int
+    totals: Totals
+    history: tuple[Sample, ...]
+
+
+class Requests(msgspec.Struct, frozen=True):
+    live: tuple[RequestView, ...]
+    ended: tuple[RequestView, ...]
+
+
+class AgentSeen(msgspec.Struct, frozen=True):
+    """`last_seen_at` is in seconds since the epoch."""
+
+    name: str
+    last_seen_at: float
+
+
+def routes(context: AdminContext) -> list[HTTPRouteHandler]:
+    ledger = context.server.ledger
+
+    @get("/api/status")
+    async def get_status() -> Response[bytes]:
+        return answer_with(status(context))
+
+    @get("/api/requests")
+    async def get_requests() -> Response[bytes]:
+        return answer_with(Requests(ledger.live(), ledger.ended()))
+
+    @get("/api/agents")
+    async def get_agents() -> Response[bytes]:
+        return answer_with([AgentSeen(name, at) for name, at in ledger.last_seen.items()])
+
+    @get("/api/logs")
+    async def get_logs(level: FromQuery[Level] = "INFO", after: FromQuery[int] = 0) -> Response[bytes]:
+        return answer_with(context.logs.lines(level, after))
+
+    return [get_status, get_requests, get_agents, get_logs]
+
+
+def status(context: AdminContext) -> Status:
+    stats = [engine.stats for engine in context.server.pool.engines.values()]
+    return Status(
+        version=version("omlx"),
+        instance_id=context.server.instance_id,
+        num_running=sum(each.num_running for each in stats),
+        num_waiting=sum(each.num_waiting for each in stats),
+        memory_bytes=sum(each.memory_bytes for each in stats),
+        cache_bytes=sum(each.cache_bytes for each in stats),
+        machine_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        weights_limit_bytes=context.server.pool.memory_limit,
+        totals=context.server.ledger.totals.copy(),
+        history=context.history.samples,
+    )

@@ -1,0 +1,136 @@
+"""Status, log, settings, keys and checks over the admin API."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from omlx.server.log_ring import LogRing
+from omlx.server.state_file import ServerState, published
+
+from ..serving import MODEL
+from .admin_serving import ADMIN_KEY, INFERENCE_KEY, Admin, admin_serving, write_keys
+
+BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(tmp_path: Path):
+    async with admin_serving(tmp_path, "x" * 500, step_seconds=0.05) as admin:
+        headers = {"user-agent": "claude-cli/2.1.330 (external, cli)"}
+        chat = "/v1/chat/completions"
+        async with admin.http.stream("POST", chat, json={**BODY, "stream": True}, headers=headers) as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)
+            (live,) = (await admin.get("requests"))["live"]
+            status = await admin.get("status")
+        requests = await admin.get("requests")
+        while requests["live"]:
+            requests = await admin.get("requests")
+        (agent,) = await admin.get("agents")
+    assert (live["agent"], live["model"], live["phase"]) == ("claude", MODEL, "decode")
+    assert live["num_computed_tokens"] == live["num_prompt_tokens"] > 0
+    assert status["num_running"] == 1
+    assert [(one["outcome"], one["cause"]) for one in requests["ended"]] == [("abort", "client_left")]
+    assert agent["name"] == "claude"
+
+
+async def test_the_log_is_read_from_where_one_was_and_by_level(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    async with admin_serving(tmp_path) as admin:
+        await admin.post("chat", BODY)
+        lines = await admin.get("logs")
+        logging.getLogger("omlx.test").error("something %s", "broke")
+        after = await admin.get("logs", after=lines[-1]["number"], level="ERROR")
+        wrong = await admin.http.get("/admin/api/logs", params={"level": "LOUD"})
+    assert any("agent=chat model=tiny outcome=stop" in line["message"] for line in lines)
+    assert [line["message"] for line in after] == ["something broke"]
+    assert wrong.status_code == 400
+
+
+def test_the_ring_keeps_a_traceback_and_not_more_than_its_length():
+    ring = LogRing()
+    logger = logging.getLogger("omlx.ring")
+    logger.setLevel(logging.INFO)
+    with ring.attached():
+        try:
+            raise ValueError("x" * 9000)
+        except ValueError:
+            logger.exception("it failed")
+    (line,) = ring.lines()
+    assert line.message.startswith("it failed\nTraceback")
+    assert len(line.message) == 4000
+
+
+async def test_a_setting_shows_its_origin_and_what_a_restart_will_change(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        changed = await admin.put("settings", {"engine.max_num_seqs": 4})
+        port = {setting["name"]: setting for setting in changed.json()}["engine.max_num_seqs"]
+        kept = json.loads((tmp_path / "settings.json").read_text())
+        unset = {
+            setting["name"]: setting for setting in (await admin.put("settings", {"engine.max_num_seqs": None})).json()
+        }
+        refused = await admin.put("settings", {"server.prt": 1})
+        a_models = await admin.put("settings", {"models.tiny.pin": True})
+    assert (port["value"], port["origin"], port["file_value"], port["needs_restart"]) == (16, "default", 4, True)
+    assert kept["engine"] == {"max_num_seqs": 4}
+    assert unset["engine.max_num_seqs"]["needs_restart"] is False
+    assert "did you mean server.port?" in refused.json()["error"]["message"]
+    assert "/admin/api/models" in a_models.json()["error"]["message"]
+
+
+async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        write_keys(tmp_path, ("admin", "admin", ADMIN_KEY), ("claude", "", INFERENCE_KEY))
+        listed = (await admin.http.get("/admin/api/keys")).text
+        left = (await admin.delete("keys/claude")).json()
+        unknown = await admin.delete("keys/nobody")
+    assert ADMIN_KEY not in listed
+    assert INFERENCE_KEY not in listed
+    assert [(key["name"], key["last4"]) for key in json.loads(listed)] == [("admin", "-own"), ("claude", "ents")]
+    assert [key["name"] for key in left] == ["admin"]
+    assert unknown.status_code == 404
+
+
+async def test_the_cache_says_what_it_holds(tmp_path: Path):
+    (tmp_path / "cache" / "m").mkdir(parents=True)
+    (tmp_path / "cache" / "m" / "block").write_bytes(b"x" * 1000)
+    async with admin_serving(tmp_path) as admin:
+        await admin.post("chat", BODY)
+        await admin.post("chat", BODY)
+        cache = await admin.get("cache")
+    assert (cache["disk_bytes"], cache["num_files"]) == (1000, 1)
+    assert 0 < cache["num_cached_tokens"] < cache["num_queried_tokens"]
+
+
+async def test_the_seven_probes_run_from_the_page(tmp_path: Path):
+    async with admin_serving(tmp_path, "391") as admin:
+        with published(tmp_path / "run" / "server.json", state(admin)):
+            assert (await admin.post("checks", {"kind": "probe", "model": "nothing"})).status_code == 404
+            started = await admin.post("checks", {"kind": "probe", "model": MODEL})
+            assert started.status_code == 202
+            assert (await admin.post("checks", {"kind": "probe", "model": MODEL})).status_code == 409
+            (check,) = await admin.get("checks")
+            while check["state"] == "running":
+                (check,) = await admin.get("checks")
+    assert check["state"] == "done", check
+    assert len(check["result"]["probes"]) == 7
+
+
+async def test_a_check_that_is_cancelled_says_so(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        with published(tmp_path / "run" / "server.json", state(admin)):
+            await admin.post("checks", {"kind": "probe", "model": MODEL})
+            (check,) = (await admin.delete("checks")).json()
+    assert check["state"] == "cancelled"
+
+
+def state(admin: Admin) -> ServerState:
+    url = str(admin.http.base_url).rstrip("/")
+    port = urlsplit(url).port
+    assert port is not None
+    return ServerState(os.getpid(), "127.0.0.1", port, url, "an-instance")
