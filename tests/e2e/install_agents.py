@@ -154,11 +154,14 @@ def _install_python_package(name: str) -> Path:
 def _newer_python() -> str:
     """A Python that Hermes runs on; raises `AgentsUnavailable`."""
     wanted = f"import sys, venv, ensurepip; sys.exit(sys.version_info < {MINIMUM_PYTHON})"
-    for name in (sys.executable, *(f"python3.{minor}" for minor in range(MINIMUM_PYTHON[1], 15)), "python3"):
-        python = shutil.which(name)
-        if python and subprocess.run([python, "-c", wanted], capture_output=True, check=False).returncode == 0:
+    names = (sys.executable, *(f"python3.{minor}" for minor in range(MINIMUM_PYTHON[1], 15)), "python3")
+    # pyenv's commands on PATH are stubs that refuse a version nobody chose, so its versions are looked at themselves.
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    versions = (str(python) for python in sorted(pyenv.glob("versions/3.*/bin/python")))
+    for python in (*filter(None, map(shutil.which, names)), *versions):
+        if subprocess.run([python, "-c", wanted], capture_output=True, check=False).returncode == 0:
             return python
-    raise AgentsUnavailable("Hermes needs Python 3.12 or newer with its venv module, and there is none on PATH")
+    raise AgentsUnavailable("Hermes needs Python 3.12 or newer with its venv module; there is none on PATH or in pyenv")
 
 
 def _command(name: str, folder: Path) -> Path:

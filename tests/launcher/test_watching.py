@@ -39,7 +39,8 @@ class Agent:
 
 
 def test_an_agent_that_asked_nobody_here_is_told_with_whom_it_spoke():
-    peers = iter([set(), {ELSEWHERE}, set()])
+    seen: list[set[Peer]] = [set(), {ELSEWHERE}, set()]
+    peers = iter(seen)
     assert watch(lambda: 0, Agent(3).has_ended, lambda: next(peers)) == {ELSEWHERE}
     line = told("Claude Code", "http://127.0.0.1:8000", {ELSEWHERE})
     assert "Claude Code ended without a request to http://127.0.0.1:8000" in line

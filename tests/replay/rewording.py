@@ -77,7 +77,8 @@ class Rewording:
 
 def common_words() -> list[str]:
     """Words that are one token each, so that prompts keep about their number of tokens."""
-    pieces = embedded_tokenizer(8192).tokenizer["model"]["vocab"]
+    tokenizer: Any = embedded_tokenizer(8192).tokenizer
+    pieces: dict[str, int] = tokenizer["model"]["vocab"]
     return [piece[1:] for piece in pieces if re.fullmatch("Ġ[a-z]{2,}", piece)]
 
 
