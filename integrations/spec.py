@@ -128,7 +128,9 @@ class Edit:
     values: tuple[tuple[tuple[str, ...], object], ...]
 
     @classmethod
-    def of(cls, path: Path, dialect: Dialect, config: Mapping[str, object], whole: tuple[str, ...] = ()) -> Edit:
+    def of(
+        cls, path: Path, dialect: Dialect, config: Mapping[str, object], whole: tuple[str, ...] | None = None
+    ) -> Edit:
         """Every leaf of `config` as a value of its own, so that what stands beside it in the file stays.
 
         The mapping at `whole` is wholly ours and is one value.
@@ -136,7 +138,9 @@ class Edit:
         return cls(path, dialect, tuple(_leaves((), config, whole)))
 
 
-def _leaves(path: tuple[str, ...], value: object, whole: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+def _leaves(
+    path: tuple[str, ...], value: object, whole: tuple[str, ...] | None
+) -> Iterator[tuple[tuple[str, ...], object]]:
     if isinstance(value, Mapping) and value and path != whole:
         for key, below in value.items():
             yield from _leaves((*path, str(key)), below, whole)

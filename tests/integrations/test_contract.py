@@ -92,6 +92,17 @@ def test_a_server_that_does_not_say_its_window_is_not_spoken_for(
     assert "null" not in text
 
 
+@every_agent
+def test_wiring_for_good_sets_values_and_never_a_whole_file_of_the_users(
+    agent: Integration, target: Target, surroundings: Surroundings
+):
+    for edit in agent.edits(target, surroundings) if agent.edits else ():
+        if isinstance(edit, RunFile):
+            assert edit.path.is_relative_to(surroundings.run_directory)
+        else:
+            assert () not in [path for path, _ in edit.values]
+
+
 @every_launch
 def test_the_users_own_arguments_come_last_and_whole(agent: Integration, target: Target, surroundings: Surroundings):
     assert wired(agent, target, surroundings).arguments[-2:] == ("-p", "hi")

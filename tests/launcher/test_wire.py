@@ -14,13 +14,17 @@ from click.testing import CliRunner, Result
 from omlx.integrations import find, names
 from omlx.integrations.spec import Edit
 from omlx.launcher.cli import commands
+from omlx.launcher.documents import Dialect, Value, read
 
 from .fake_server import FakeServer
 
 Run = Callable[..., Result]
 WIRABLE = [name for name in names() if (agent := find(name)) is not None and agent.edits is not None]
 FILES = {
-    "hermes": (".hermes/config.yaml", "# mine\nmodel:\n  provider: openrouter  # paid\nagent: {max_turns: 90}\n"),
+    "hermes": (
+        ".hermes/config.yaml",
+        "# mine\nmodel:\n  provider: openrouter  # paid\n  x: 1\nagent: {max_turns: 90}\ndelegation: {y: 2}\n",
+    ),
     "opencode": (".config/opencode/opencode.jsonc", '{\n  // mine\n  "theme": "x", "model": "foreign/y",\n}\n'),
     "openclaw": (".openclaw/openclaw.json", "{ // mine\n  gateway: {port: 18789,},\n}\n"),
     "pi": (".pi/agent/models.json", '{"providers": {"mine": {"baseUrl": "http://x"}}}'),
@@ -75,13 +79,32 @@ def test_what_was_wired_is_listed_and_restored_to_the_byte(omlx: Run, home: Path
     assert wired.exit_code == 0, wired.stderr
     after = files_of_the_user(home)
     assert server.url in "".join(after.values())
-    assert "mine" in after[FILES[name][0]] or name == "claude"
     assert "is wired so already" in omlx("wire", name, "--yes").stderr
     assert files_of_the_user(home) == after
     assert name in {entry["agent"] for entry in json.loads(omlx("wired", "--json").stdout)}
     assert omlx("restore", name, "--yes").exit_code == 0
     assert files_of_the_user(home) == before
     assert omlx("wired").stderr == "Nothing is wired.\n"
+
+
+@pytest.mark.parametrize("name", WIRABLE)
+def test_nothing_that_the_user_had_is_gone_from_a_wired_file(omlx: Run, home: Path, name: str):
+    path, text = FILES[name]
+    put(home, name)
+    assert omlx("wire", name, "--yes").exit_code == 0
+    dialects: dict[str, Dialect] = {".toml": "toml", ".yaml": "yaml"}
+    dialect = dialects.get(Path(path).suffix, "json5")
+    after = (home / path).read_text()
+    assert after != text
+    assert places(read(dialect, text)) <= places(read(dialect, after))
+    assert "mine" in after or "mine" not in text
+
+
+def places(value: Value, path: str = "") -> set[str]:
+    """The path of every value."""
+    if not isinstance(value, dict):
+        return {path}
+    return {path}.union(*(places(below, f"{path}.{key}") for key, below in value.items()))
 
 
 @pytest.mark.parametrize("name", WIRABLE)
@@ -145,3 +168,4 @@ def test_leaves_keep_what_stands_beside_them():
     config = {"a": {"b": 1, "c": {}}, "d": {"e": {"f": 2}}, "g": [{"h": 3}]}
     edit = Edit.of(Path("x"), "json", config, whole=("d", "e"))
     assert edit.values == ((("a", "b"), 1), (("a", "c"), {}), (("d", "e"), {"f": 2}), (("g",), [{"h": 3}]))
+    assert Edit.of(Path("x"), "json", {"a": 1}).values == ((("a",), 1),), "never the whole file"
