@@ -66,7 +66,7 @@ class CacheCodec:
     def cut(
         self, caches: Sequence[LayerCache], blocks: Sequence[tuple[int, int]], snapshot: bool
     ) -> list[BlockPayload]:
-        """The payloads of token ranges the caches hold, evaluated and sharing nothing with them.
+        """The payloads of token ranges the caches hold, being computed and sharing nothing with them.
 
         With `snapshot` the last block can be resumed from; the caches must then stand exactly at its end.
         """
@@ -78,8 +78,9 @@ class CacheCodec:
             if snapshot and index == len(blocks) - 1 and not self.divisible:
                 snapshots = tuple(_own(kind.snapshot(leaf)) for kind, leaf in leaves)
             payload = BlockPayload(rows, snapshots, self.divisible)
-            mx.eval(payload.arrays)
             payloads.append(payload)
+        # Nothing is waited for: what is written into the caches from now on comes after.
+        mx.async_eval([payload.arrays for payload in payloads])
         return payloads
 
     def restore(self, payloads: Sequence[BlockPayload], num_tokens: int, capacity: int) -> list[LayerCache]:

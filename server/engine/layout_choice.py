@@ -12,6 +12,8 @@ import mlx.core as mx
 from ..cache.codec import LayerCache
 from .decode_layout import DecodeLayout, Forward, PaddedLayout, SerialLayout, can_pad
 from .messages import Batching
+from .paged_attention import CudaPageAttention
+from .paged_layout import PagedLayout
 from .rewinding_layout import RewindingLayout, can_rewind
 from .slot_layout import SlotLayout, can_slot
 
@@ -50,8 +52,10 @@ def choose_layout(model: Forward, make_cache: Callable[[], list[LayerCache]]) ->
 def try_layouts(model: Forward, make_cache: Callable[[], list[LayerCache]]) -> Trial[LayoutChoice]:
     """`choose_layout` in pieces of a pass or a few."""
     caches = make_cache()
-    candidates: list[tuple[str, type[SlotLayout] | type[RewindingLayout] | type[PaddedLayout]]] = []
+    candidates: list[tuple[str, Callable[[Forward], DecodeLayout]]] = []
     if can_slot(caches):
+        if mx.cuda.is_available() and mx.default_device().type == mx.gpu:
+            candidates.append(("batched", lambda model: PagedLayout(model, CudaPageAttention())))
         candidates.append(("batched", SlotLayout))
     elif can_rewind(caches):
         candidates.append(("padded", RewindingLayout))

@@ -363,5 +363,4 @@ class MlxBatch:
 def _is_free(row: _Row) -> bool:
     """Whether the row's next token can be chosen without having seen the one before, or its own logits."""
     sampler = row.sampler
-    is_plain = sampler.grammar is None and sampler.penalties is None and not sampler.truncates
-    return is_plain and row.request.logprobs is None
+    return sampler.grammar is None and sampler.penalties is None and row.request.logprobs is None

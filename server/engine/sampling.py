@@ -118,12 +118,12 @@ def sample(logits: mx.array, rows: Sequence[RowSampler]) -> list[int]:
 
     A row's sampler may stand for several rows of logits, the choices at its next places.
     """
-    return choose(logits, rows).tolist()  # pyright: ignore[reportReturnType]
+    return choose(logits, rows, may_wait=True).tolist()  # pyright: ignore[reportReturnType]
 
 
-def choose(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
-    """`sample`'s tokens as an array yet to be computed. Nothing is waited for unless a row truncates or is held
-    to a grammar."""
+def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False) -> mx.array:
+    """`sample`'s tokens as an array yet to be computed. Only a row's grammar waits for the logits, and with
+    `may_wait` a row that truncates, where looking saves work."""
     if any(row.penalties for row in rows):
         logits = mx.stack(
             [row.penalties.apply(logits[i]) if row.penalties else logits[i] for i, row in enumerate(rows)]
@@ -133,7 +133,7 @@ def choose(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     tokens = mx.argmax(logits, axis=-1)
     if not all(row.is_greedy for row in rows):
         greedy = mx.array([row.is_greedy for row in rows])
-        tokens = mx.where(greedy, tokens, _draw(logits.astype(mx.float32), rows))
+        tokens = mx.where(greedy, tokens, _draw(logits.astype(mx.float32), rows, may_wait))
     return tokens
 
 
@@ -150,7 +150,7 @@ def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     return mx.where(mx.array(allowed), logits, mx.array(-mx.inf, logits.dtype))
 
 
-def _draw(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
+def _draw(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool) -> mx.array:
     """One token a row by inverting the cumulative distribution of what the row's parameters keep.
 
     Temperature comes first, then top-k, top-p and min-p look at the tempered probabilities.
@@ -159,7 +159,7 @@ def _draw(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     probabilities = mx.softmax(logits / temperature, axis=-1)
     floor = mx.max(probabilities, axis=-1, keepdims=True) * mx.array([[row.min_p] for row in rows])
     if any(row.truncates for row in rows):
-        floor = mx.maximum(floor, _threshold(probabilities, rows))
+        floor = mx.maximum(floor, _threshold(probabilities, rows, may_wait))
     mass = mx.cumsum(mx.where(probabilities >= floor, probabilities, 0), axis=-1)
     point = mx.array([[row.draw()] for row in rows]) * mass[:, -1:]
     # Rounding may put the point at the very end of the mass: the last token with any mass is meant then.
@@ -167,17 +167,22 @@ def _draw(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     return mx.minimum(mx.sum(mass <= point, axis=-1), last)
 
 
-def _threshold(probabilities: mx.array, rows: Sequence[RowSampler]) -> mx.array:
-    """The least probability each row's top-k and top-p keep, shape [rows, 1]."""
+def _threshold(probabilities: mx.array, rows: Sequence[RowSampler], may_wait: bool) -> mx.array:
+    """The least probability each row's top-k and top-p keep, shape [rows, 1].
+
+    A few of the likeliest tokens are mostly enough, but whether they are has to be waited for. A device that must
+    not be kept waiting sorts them all.
+    """
     vocabulary = probabilities.shape[-1]
-    num_sorted = min(vocabulary, max(_SORTED_TOKENS, *(row.top_k for row in rows)))
+    num_sorted = min(vocabulary, max(_SORTED_TOKENS, *(row.top_k for row in rows))) if may_wait else vocabulary
     top_p = mx.array([[row.top_p if row.truncates else 0.0] for row in rows])
     top_k = mx.array([[row.top_k or vocabulary] for row in rows])
-    head = mx.partition(probabilities, kth=vocabulary - num_sorted, axis=-1)[:, vocabulary - num_sorted :]
-    # With top-p alone the nucleus may reach past the sorted head; top-k never does.
-    short = (mx.sum(head, axis=-1, keepdims=True) < top_p) & (top_k > num_sorted)
-    if num_sorted < vocabulary and mx.any(short).item():
-        head = probabilities
+    head = probabilities
+    if num_sorted < vocabulary:
+        likeliest = mx.partition(probabilities, kth=vocabulary - num_sorted, axis=-1)[:, vocabulary - num_sorted :]
+        # With top-p alone the nucleus may reach past the sorted head; top-k never does.
+        short = (mx.sum(likeliest, axis=-1, keepdims=True) < top_p) & (top_k > num_sorted)
+        head = probabilities if mx.any(short).item() else likeliest
     head = -mx.sort(-head, axis=-1)
     head = mx.where(mx.arange(head.shape[-1]) < top_k, head, 0)
     total = mx.where(top_k < vocabulary, mx.sum(head, axis=-1, keepdims=True), 1.0)

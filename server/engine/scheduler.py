@@ -9,6 +9,8 @@ from .sequence import Sequence, SequenceStatus, checkpoints
 
 _SMOOTHING = 0.3
 """Weight of the newest measurement in the running means."""
+_DOUBT = 0.1
+"""Likewise of a piece of prompt that took longer than those before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,14 @@ class Scheduler:
         self._decode_seconds = _mean(self._decode_seconds, seconds)
 
     def observe_prefill(self, count: int, seconds: float) -> None:
+        """Good news is believed at once, bad news slowly: a GPU prepares itself for every new size of a piece, which
+        takes longer than the piece itself and is not asked for again."""
         per_token, known = seconds / count, self._prefill_seconds_per_token
-        if count < self._limits.grid and 0 < known < per_token:
-            return  # a small piece takes longer a token; to believe it would keep all pieces small
-        self._prefill_seconds_per_token = _mean(known, per_token)
+        if 0 < known < per_token:
+            if count < self._limits.grid:
+                return  # a small piece takes longer a token; to believe it would keep all pieces small
+            per_token = known + _DOUBT * (per_token - known)
+        self._prefill_seconds_per_token = per_token
 
     def _rank(self, sequence: Sequence, now: float) -> tuple[bool, float]:
         """Least first: shortest remaining prompt, where every second waited forgives a second's work."""

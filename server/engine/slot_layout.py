@@ -7,23 +7,17 @@ A row that joins, leaves or outgrows its capacity costs a copy of that row and o
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from ..cache.codec import LayerCache
-from ..errors import UnsupportedModel
+from .attention_route import OwnAttention, attention_modules, routed
 from .decode_layout import Decided, Forward
 from .messages import Batching
 
-_ATTENTION = "scaled_dot_product_attention"
-"""What mlx-lm's model files call for attention, imported by that name from mlx_lm.models.base."""
 _READ_STEP = 64
 """Attention reads a group up to its longest row, rounded up to so many tokens."""
 
@@ -131,21 +125,13 @@ class _GroupStep:
     read_length: int
 
 
-class SlotCache:
-    """What a model gets as the cache of one layer."""
+class SlotCache(OwnAttention):
+    """One layer of all groups."""
 
     def __init__(self, layer: int, offset: mx.array, steps: Sequence[_GroupStep]) -> None:
         self.offset = offset
         self._layer = layer
         self._steps = steps
-
-    def make_mask(self, _tokens: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """Nothing: `attend` has the masks. Windows are not known here.
-
-        Raises `UnsupportedModel` for a model that wants a mask of its own, which then gets another layout.
-        """
-        if return_array or window_size is not None:
-            raise UnsupportedModel("the model asks for a mask of its own")
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         for step in self._steps:
@@ -178,7 +164,7 @@ class SlotLayout(Decided):
 
     def __init__(self, model: Forward) -> None:
         self._model = model
-        self._modules = _attention_modules(model)
+        self._modules = attention_modules(model)
         self._num_layers = 0
         self._rows: list[_Row] = []
         self._places: list[int] = []
@@ -208,7 +194,7 @@ class SlotLayout(Decided):
             inputs = inputs[mx.array(sorted(range(len(places)), key=places.__getitem__))]
         offset = mx.array([length for step in steps for length in step.group.lengths])
         caches = [SlotCache(layer, offset, steps) for layer in range(self._num_layers)]
-        with _routed(self._modules):
+        with routed(self._modules):
             logits = self._model(inputs, cache=caches)
         return self.aligned(logits)
 
@@ -295,39 +281,3 @@ def _round_up(value: int, step: int) -> int:
 
 def _empty(rows: int, capacity: int, like: mx.array) -> mx.array:
     return mx.zeros((rows, like.shape[1], capacity, like.shape[3]), like.dtype)
-
-
-def _attention_modules(model: Any) -> list[ModuleType]:
-    """The modules that define the model's layers and call mlx-lm's attention by its name."""
-    names = {type(module).__module__ for _, module in model.named_modules()}
-    return [sys.modules[name] for name in sorted(names) if hasattr(sys.modules[name], _ATTENTION)]
-
-
-@contextmanager
-def _routed(modules: Sequence[ModuleType]) -> Iterator[None]:
-    """Within, attention over a `SlotCache` is that cache's own."""
-    originals = [getattr(module, _ATTENTION) for module in modules]
-
-    def route(original: Any) -> Any:
-        def attend(
-            queries: mx.array,
-            keys: Any,
-            values: Any,
-            cache: LayerCache,
-            scale: float,
-            mask: mx.array | None,
-            sinks: mx.array | None = None,
-        ) -> mx.array:
-            if isinstance(cache, SlotCache):
-                return cache.attend(queries, scale, sinks)
-            return original(queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks)
-
-        return attend
-
-    for module, original in zip(modules, originals, strict=True):
-        setattr(module, _ATTENTION, route(original))
-    try:
-        yield
-    finally:
-        for module, original in zip(modules, originals, strict=True):
-            setattr(module, _ATTENTION, original)

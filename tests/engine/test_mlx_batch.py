@@ -5,16 +5,24 @@ from __future__ import annotations
 import random
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
 from omlx.server.engine.messages import Submit
+from omlx.server.engine.paged_layout import PagedLayout
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.slot_layout import SlotLayout
 from omlx.server.requests import SamplingParams
 
 from .driving import drain, make_engine, step
+from .reference_pages import ReferencePageAttention
 from .tiny_model import GREEDY, VOCABULARY, greedy_solo, make_batch, prompt_of, submit, tiny_llama
+
+
+def paged(model: nn.Module) -> PagedLayout:
+    return PagedLayout(model, ReferencePageAttention())
+
 
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.9, seed=11)
 
@@ -25,7 +33,15 @@ def model():
 
 
 @pytest.mark.parametrize(
-    ("layout", "runs_ahead"), [(PaddedLayout, True), (SerialLayout, False), (SlotLayout, False), (SlotLayout, True)]
+    ("layout", "runs_ahead"),
+    [
+        (PaddedLayout, True),
+        (SerialLayout, False),
+        (SlotLayout, False),
+        (SlotLayout, True),
+        (paged, False),
+        (paged, True),
+    ],
 )
 def test_rows_in_a_batch_write_what_they_write_alone(model, layout, runs_ahead):
     """Requests join, grow, finish and are cancelled at random; the others never notice."""

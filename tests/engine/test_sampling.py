@@ -79,6 +79,15 @@ def test_a_wide_nucleus_over_a_large_vocabulary_is_exact():
     assert len(set(drawn)) > 150
 
 
+def test_a_choice_that_may_not_wait_is_the_same_choice():
+    mx.random.seed(3)
+    logits = 3 * mx.random.normal((40, 2000))
+    kinds = [{"top_p": 0.9}, {"top_k": 7}, {"top_p": 0.5, "top_k": 400}, {"top_p": 0.95, "min_p": 0.01}]
+    params = [kinds[number % 4] for number in range(40)]
+    rows, again = ([row(seed=number, **kind) for number, kind in enumerate(params)] for _ in range(2))
+    assert sampling.choose(logits, rows, may_wait=False).tolist() == sampling.sample(logits, again)
+
+
 def test_a_seed_decides_every_draw_whatever_the_neighbours():
     alone = row(temperature=1.0, seed=5)
     drawn = [sample(mx.array([LOGITS]), [alone])[0] for _ in range(20)]
