@@ -128,8 +128,9 @@ class PagedLayout(Decided):
         lengths = mx.array([row.length for row in self._rows])
         caches = [_PageCache(self._attention, layer, self._page_table(), lengths) for layer in self._layers]
         with routed(self._modules):
-            self._step = self._model(inputs, cache=caches)
-        return self._step
+            logits: mx.array = self._model(inputs, cache=caches)
+        self._step = logits
+        return logits
 
     def accept(self, counts: Sequence[int]) -> None:
         for row, count in zip(self._rows, counts, strict=True):
