@@ -143,10 +143,6 @@ class PagedLayout(Decided):
         del row
         return True
 
-    def take_back(self, counts: Sequence[int]) -> None:
-        """Forget each row's last tokens that were accepted."""
-        self.accept([-count for count in counts])
-
     def _begin(self) -> None:
         """Have the last step under way, whatever its caller did with the logits."""
         if self._step is not None:
