@@ -1,0 +1,125 @@
+"""How much memory a model takes: weights, the state of its sequences, and the work on them. Bytes, and no MLX.
+
+All of omlx's arithmetic about memory is here, for the pool, for admission, for what is listed and for plans over
+several machines, so that they agree. Sizes come from the config and the headers of the weights; nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..requests import Json
+from .folder import read_config, text_config
+from .layer_memory import layer_memories
+from .safetensors_file import SafetensorsHeader
+
+_CHUNK_TOKENS = 256
+"""The smallest piece that prompts are computed in while nothing else runs."""
+_FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_STATE_BYTES = 4
+"""Recurrent states are kept in float32 by most models."""
+_GB = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """A model's memory. A sequence takes `token_bytes` for every token, `state_bytes` whatever its length, and for
+    each (window, bytes) of `windows` so many bytes for every token of the last `window`. The work on a piece of a
+    prompt takes `chunk_bytes`, and `score_bytes` for every token that the piece looks back on."""
+
+    weight_bytes: int
+    token_bytes: int
+    state_bytes: int = 0
+    windows: tuple[tuple[int, int], ...] = ()
+    chunk_bytes: int = 0
+    score_bytes: int = 0
+
+    def kv_bytes(self, num_tokens: int) -> int:
+        """What the keys, values and states of one sequence of so many tokens take."""
+        windowed = sum(min(num_tokens, window) * token_bytes for window, token_bytes in self.windows)
+        return num_tokens * self.token_bytes + windowed + self.state_bytes
+
+    def transient_bytes(self, num_tokens: int) -> int:
+        """What is needed for a moment while the last piece of a prompt of so many tokens is computed."""
+        return self.chunk_bytes + num_tokens * self.score_bytes
+
+    def sequence_bytes(self, num_tokens: int) -> int:
+        """What one sequence needs to be computed and held."""
+        return self.kv_bytes(num_tokens) + self.transient_bytes(num_tokens)
+
+    def total_bytes(self, window: int, num_sequences: int = 1) -> int:
+        """The model with so many sequences as long as the window, one of which is being computed."""
+        return self.weight_bytes + num_sequences * self.kv_bytes(window) + self.transient_bytes(window)
+
+    def window_within(self, memory_bytes: int, declared: int) -> int:
+        """The longest window, at most `declared`, that fits beside the weights; 0 where not even the weights fit.
+
+        A window that was shortened is a multiple of 256 tokens.
+        """
+        if self.total_bytes(declared) <= memory_bytes:
+            return declared
+        low, high = 0, declared // _CHUNK_TOKENS
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.total_bytes(middle * _CHUNK_TOKENS) <= memory_bytes:
+                low = middle
+            else:
+                high = middle - 1
+        return low * _CHUNK_TOKENS
+
+    def describe(self, window: int) -> str:
+        """One line of words for people."""
+        weights, kv, work = (
+            size / _GB for size in (self.weight_bytes, self.kv_bytes(window), self.transient_bytes(window))
+        )
+        return f"{weights:.2f} GB of weights, {kv:.2f} GB for {window} tokens, {work:.2f} GB to compute them"
+
+
+def read_footprint(folder: Path, headers: list[SafetensorsHeader]) -> Footprint:
+    """The footprint of the model in `folder`, whose weight files have these headers. Raises `ModelError`."""
+    return footprint_of(read_config(folder), headers)
+
+
+def footprint_of(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -> Footprint:
+    """`read_footprint`, of a config that has been read."""
+    weight_bytes = sum(header.size_bytes for header in headers)
+    value_bytes = _value_bytes(headers)
+    text = text_config(config)
+    layers = layer_memories({**config, **text})
+    windows: Counter[int] = Counter()
+    for layer in layers:
+        if layer.window:
+            windows[layer.window] += int(layer.token * value_bytes)
+    chunk, score = _work(text)
+    return Footprint(
+        weight_bytes=weight_bytes,
+        token_bytes=int(sum(layer.token for layer in layers if not layer.window) * value_bytes),
+        state_bytes=sum(layer.state for layer in layers) * _STATE_BYTES,
+        windows=tuple(sorted(windows.items())),
+        chunk_bytes=_CHUNK_TOKENS * chunk * value_bytes,
+        score_bytes=_CHUNK_TOKENS * score * value_bytes,
+    )
+
+
+def _value_bytes(headers: list[SafetensorsHeader]) -> int:
+    """The width of the model's numbers while it computes: that of its norms and scales, which are never packed."""
+    found: Counter[str] = Counter()
+    for header in headers:
+        found.update(tensor.dtype for tensor in header.tensors if tensor.dtype in _FLOAT_BYTES)
+    return _FLOAT_BYTES[found.most_common(1)[0][0]] if found else 2
+
+
+def _work(config: Mapping[str, Json]) -> tuple[int, int]:
+    """Values a token takes while a layer computes it, and those for each token it looks back on: scores of attention,
+    which not every device keeps, one for each head."""
+
+    def number(*keys: str) -> int:
+        return next((value for key in keys if type(value := config.get(key)) is int), 0)
+
+    hidden = number("hidden_size", "n_embd", "d_model")
+    experts = max(1, number("num_experts_per_tok", "moe_topk"))
+    inner = max(number("intermediate_size"), number("moe_intermediate_size") * experts) or 4 * hidden
+    return 8 * hidden + 3 * inner, number("num_attention_heads", "n_head", "n_heads")
