@@ -4,6 +4,7 @@
     ├── RequestError            the client can mend it
     │   ├── InvalidRequest      400  a field is wrong; `param` names it
     │   ├── ContextOverflow     400  the prompt is longer than the window
+    │   ├── InsufficientMemory  400  it will never fit this machine; waiting does not help
     │   ├── Unauthorized        401
     │   ├── Forbidden           403  (host or origin, or a key without the scope)
     │   ├── NotFound            404
@@ -66,6 +67,13 @@ class ContextOverflow(RequestError):
         super().__init__(f"prompt is too long: {num_tokens} tokens > {context_window - 1} maximum")
         self.num_tokens = num_tokens
         self.context_window = context_window
+
+
+class InsufficientMemory(RequestError):
+    """The model, or what the request asks of it, is larger than this machine's memory allows."""
+
+    code = "insufficient_memory"
+    param = "model"
 
 
 class Unauthorized(RequestError):

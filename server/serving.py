@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
-from .engine.blas import engine_environment
+from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
-from .errors import SettingsError, ShuttingDown
+from .errors import InsufficientMemory, SettingsError, ShuttingDown
 from .models.catalog import ModelEntry, ModelKind, discover
+from .models.device_memory import device_memory
 from .models.pool import ModelPool, Residency
 from .settings import ServeSettings
 from .settings.keys import nearest
@@ -23,7 +24,6 @@ from .state_file import ServerState, published, reachable_url
 logger = logging.getLogger(__name__)
 
 _GB = 10**9
-WEIGHTS_SHARE_OF_MEMORY = 0.75
 _LISTEN_BACKLOG = 1024
 
 EngineCommandFor = Callable[[ModelEntry], EngineCommand]
@@ -48,7 +48,10 @@ def serve(settings: ServeSettings, model: str | None = None, engine_command: Eng
         elif len(entries) == 1:
             wanted.add(entries[0].id)
         for model_id in sorted(wanted):
-            pool.preload(model_id)  # it loads while this process imports the web framework
+            try:
+                pool.preload(model_id)  # it loads while this process imports the web framework
+            except InsufficientMemory as error:
+                logger.error("%s", error)
         _run(settings, pool, model_settings, listener)
 
 
@@ -60,10 +63,15 @@ def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
     for folder in settings.model_dirs:
         if not folder.is_dir() and folder != settings.home / "models":
             raise SettingsError(f"model folder {folder} does not exist; create it, or correct --model-dir")
-    entries = tuple(entry for entry in discover(settings.model_dirs) if entry.kind is ModelKind.LLM)
+    memory = device_memory(has_own_gpu())
+    found = [entry for entry in discover(settings.model_dirs) if entry.kind is ModelKind.LLM]
+    entries = tuple(entry.within(memory) for entry in found)
     for entry in entries:
         size = entry.size_bytes / _GB
         logger.info("Discovered model: %s (type: %s, engine: batched, size: %.2f GB)", entry.id, entry.kind, size)
+        if entry.declared_window is not None:
+            words = "%s declares a window of %d tokens; %d fit the %.1f GB there are for models"
+            logger.info(words, entry.id, entry.declared_window, entry.context_window, memory.usable / _GB)
     if not entries:
         folders = ", ".join(map(str, settings.model_dirs))
         logger.warning("No models in %s. Add one with `omlx import FILE.gguf`, or choose a --model-dir", folders)
@@ -112,9 +120,8 @@ def make_pool(
     def start(entry: ModelEntry) -> EngineProcess:
         return EngineProcess.start(engine_command(entry))
 
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = int(memory_bytes * WEIGHTS_SHARE_OF_MEMORY)
-    return ModelPool(entries, start, limit, model_settings.real_name, residency_of)
+    memory = device_memory(has_own_gpu())
+    return ModelPool(entries, start, memory, model_settings.real_name, residency_of)
 
 
 def listen(host: str, port: int) -> socket.socket:

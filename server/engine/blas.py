@@ -110,7 +110,12 @@ def better_core(blas: Blas, cpuinfo: Path) -> str | None:
 
 def bundles_reference_blas() -> bool:
     """Whether the installed MLX is the CPU wheel for Linux."""
-    return sys.platform == "linux" and _is_installed("mlx-cpu") and not any(map(_is_installed, _CUDA_PACKAGES))
+    return sys.platform == "linux" and _is_installed("mlx-cpu") and not has_own_gpu()
+
+
+def has_own_gpu() -> bool:
+    """Whether the installed MLX computes on a CUDA GPU, whose memory is not the machine's."""
+    return any(map(_is_installed, _CUDA_PACKAGES))
 
 
 def find_blas(environ: Mapping[str, str]) -> Blas | None:

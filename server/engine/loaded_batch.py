@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +13,8 @@ from ..cache.codec import BlockPayload, CacheCodec
 from ..cache.disk_tier import DiskLimits, DiskTier
 from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
+from ..models.device_memory import device_memory, plan
 from ..models.loading import load_model
-from . import memory
 from .batch import BatchInfo
 from .decode_layout import Forward
 from .deferred_layout import DeferredLayout
@@ -44,10 +43,8 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     runs_ahead = mx.default_device().type == mx.gpu
     loaded = load_model(path)
     model = loaded.model
-    total = memory.machine_memory(os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES"), _container_limit())
-    if runs_ahead:  # a GPU, whose memory may be less than the machine's
-        total = min(total, int(mx.device_info().get("total_memory", total)))
-    budget = memory.plan(total, loaded.weight_bytes)
+    total = device_memory(has_own_gpu=mx.cuda.is_available()).total
+    budget = plan(total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
@@ -79,10 +76,3 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
         runs_ahead=runs_ahead,
         drafters=drafters,
     )
-
-
-def _container_limit() -> str:
-    try:
-        return Path("/sys/fs/cgroup/memory.max").read_text()
-    except OSError:
-        return ""

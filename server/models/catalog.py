@@ -8,17 +8,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from ..errors import CorruptModel, ModelError, UnsupportedModel
 from ..requests import Json
+from .device_memory import DeviceMemory
 from .folder import context_window, read_config, read_json_object
+from .footprint import Footprint, footprint_of
 from .safetensors_file import read_header
 
 logger = logging.getLogger(__name__)
 
+_WORKING_TOKENS = 8192
+"""A loaded model is of use when it can answer requests of this length; longer ones wait for what others leave."""
 _INDEX = "model.safetensors.index.json"
 
 
@@ -35,7 +39,8 @@ class ModelEntry:
     """A usable model folder. `id` is its name, `org/name` where it lies two levels down.
 
     `architecture` is the config's `model_type`, `size_bytes` what the weights take, `context_window` counts
-    tokens, `quantization` reads like "4bit" and is None for plain floats.
+    tokens, `quantization` reads like "4bit" and is None for plain floats. `footprint` is what the model takes of
+    memory in all; `declared_window` the window as the config has it, where memory made `context_window` shorter.
     """
 
     id: str
@@ -45,6 +50,26 @@ class ModelEntry:
     size_bytes: int
     context_window: int
     quantization: str | None = None
+    footprint: Footprint | None = None
+    declared_window: int | None = None
+
+    def within(self, memory: DeviceMemory) -> ModelEntry:
+        """The entry with its window cut to what the memory holds: what models may take of it, or all of it where even
+        the weights take more. Where not even those fit it stays as it is: loading says so."""
+        window = 0
+        if self.footprint is not None:
+            window = self.footprint.window_within(memory.usable, self.context_window)
+            window = window or self.footprint.window_within(memory.total, self.context_window)
+        if window in (0, self.context_window):
+            return self
+        return replace(self, context_window=window, declared_window=self.context_window)
+
+    @property
+    def needed_bytes(self) -> int:
+        """What has to be free for the model to be loaded and answer one request of some length."""
+        if self.footprint is None:
+            return self.size_bytes
+        return self.footprint.total_bytes(min(self.context_window, _WORKING_TOKENS))
 
 
 def discover(folders: Sequence[Path]) -> tuple[ModelEntry, ...]:
@@ -111,14 +136,16 @@ def read_entry(path: Path, model_id: str) -> ModelEntry:
     config = read_config(path)
     if "model_file" in config:
         raise UnsupportedModel(f"{path}: wants its own code run ({config['model_file']!r}), which omlx never does")
+    headers = [read_header(file) for file in weight_files(path)]
     return ModelEntry(
         id=model_id,
         path=path,
         kind=_kind(path, config),
         architecture=str(config["model_type"]),
-        size_bytes=sum(read_header(file).size_bytes for file in weight_files(path)),
+        size_bytes=sum(header.size_bytes for header in headers),
         context_window=context_window(config),
         quantization=_quantization(config),
+        footprint=footprint_of(config, headers),
     )
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..requests import Json
-from .folder import read_config, text_config
+from .folder import text_config
 from .layer_memory import layer_memories
 from .safetensors_file import SafetensorsHeader
 
@@ -78,13 +77,8 @@ class Footprint:
         return f"{weights:.2f} GB of weights, {kv:.2f} GB for {window} tokens, {work:.2f} GB to compute them"
 
 
-def read_footprint(folder: Path, headers: list[SafetensorsHeader]) -> Footprint:
-    """The footprint of the model in `folder`, whose weight files have these headers. Raises `ModelError`."""
-    return footprint_of(read_config(folder), headers)
-
-
 def footprint_of(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -> Footprint:
-    """`read_footprint`, of a config that has been read."""
+    """The footprint of the model whose config and whose weight files' headers these are. `ModelEntry` has it."""
     weight_bytes = sum(header.size_bytes for header in headers)
     value_bytes = _value_bytes(headers)
     text = text_config(config)

@@ -12,11 +12,22 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import Conflict, EngineUnavailable, ModelNotFound, OmlxError, Overloaded, ShuttingDown
+from ..errors import (
+    Conflict,
+    EngineUnavailable,
+    InsufficientMemory,
+    ModelNotFound,
+    OmlxError,
+    Overloaded,
+    ShuttingDown,
+)
 from .catalog import ModelEntry
+from .device_memory import DeviceMemory
 from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
+
+_GB = 10**9
 
 
 class Engine(Protocol):
@@ -98,22 +109,23 @@ class Lease(Generic[E]):
 class ModelPool(Generic[E]):
     """Leases engines by model id.
 
-    `memory_limit` bounds the weights held at once, in bytes; idle models leave, least recently used first,
-    when another one needs the room. `real_name` gives the model that an alias stands for, `residency_of` says
-    of a model's id how long it stays; both are asked anew each time.
+    What the loaded models need at once stays within the `memory` that is usable; a model alone may need more, but not
+    more than there is. Idle models leave, least recently used first, when another one needs the room. `real_name`
+    gives the model that an alias stands for, `residency_of` says of a model's id how long it stays; both are asked
+    anew each time.
     """
 
     def __init__(
         self,
         entries: Sequence[ModelEntry],
         start: Callable[[ModelEntry], E],
-        memory_limit: int,
+        memory: DeviceMemory,
         real_name: Callable[[str], str] = str,
         residency_of: Callable[[str], Residency] = lambda _: Residency(),
     ) -> None:
         self._entries = {entry.id: entry for entry in entries}
         self._start = start
-        self.memory_limit = memory_limit
+        self.memory = memory
         self._real_name = real_name
         self._residency_of = residency_of
         self._loaded: dict[str, _Loaded[E]] = {}
@@ -149,8 +161,9 @@ class ModelPool(Generic[E]):
         return entry
 
     def preload(self, model_id: str) -> None:
-        """Spawn a model's engine now; the first lease, or `attach`, listens to it."""
+        """Spawn a model's engine now; the first lease, or `attach`, listens to it. Raises `InsufficientMemory`."""
         entry = self.entry(model_id)
+        self.check_size(entry)
         self._loaded[entry.id] = self._started(entry)
 
     async def attach(self) -> None:
@@ -162,7 +175,7 @@ class ModelPool(Generic[E]):
         """The model's engine, loaded; it stays loaded until the lease is released.
 
         Raises `ModelNotFound`, `EngineUnavailable` when it cannot be loaded, `Overloaded` when every loaded
-        model is in use and there is no room for another.
+        model is in use and there is no room for another, `InsufficientMemory` when there never will be.
         """
         lease = Lease(await self._load(self.entry(model_id)))
         try:
@@ -254,8 +267,18 @@ class ModelPool(Generic[E]):
                 logger.warning("The engine of %s says nothing for %.0f seconds", loaded.entry.id, silence)
                 loaded.engine.dump()
 
+    def check_size(self, entry: ModelEntry) -> None:
+        """Raises `InsufficientMemory` for a model that does not fit even alone."""
+        if entry.needed_bytes > self.memory.total:
+            raise InsufficientMemory(
+                f"{entry.id} needs {entry.needed_bytes / _GB:.1f} GB, {entry.size_bytes / _GB:.1f} GB of them for its "
+                f"weights, and there are {self.memory.total / _GB:.1f} GB; choose a smaller model, or one quantized "
+                "to fewer bits"
+            )
+
     async def _make_room(self, entry: ModelEntry) -> None:
-        while self._loaded and self._weights() + entry.size_bytes > self.memory_limit:
+        self.check_size(entry)
+        while self._loaded and self._needed() + entry.needed_bytes > self.memory.usable:
             idle = [loaded for loaded in self._loaded.values() if self._may_leave(loaded)]
             if not idle:
                 kept = ", ".join(self._loaded)
@@ -280,8 +303,8 @@ class ModelPool(Generic[E]):
     def _may_leave(self, loaded: _Loaded[E]) -> bool:
         return loaded.num_leases == 0 and not self._residency_of(loaded.entry.id).pinned
 
-    def _weights(self) -> int:
-        return sum(loaded.entry.size_bytes for loaded in self._loaded.values())
+    def _needed(self) -> int:
+        return sum(loaded.entry.needed_bytes for loaded in self._loaded.values())
 
     def drain(self) -> None:
         """Refuse new leases from now on; those that are held go on."""

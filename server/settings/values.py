@@ -87,7 +87,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
     alias: Annotated[Name | None, Meta(description="Another name that requests may use")] = None
     max_context_window: Annotated[
-        Tokens | None, Meta(description="Tokens of prompt and answer together; none means what the model declares")
+        Tokens | None,
+        Meta(description="Tokens of prompt and answer together; none means what the model declares and memory holds"),
     ] = None
     max_tokens: Annotated[
         Tokens | None, Meta(description="Length of an answer where the request names none; none means what fits")

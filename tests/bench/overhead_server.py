@@ -23,6 +23,7 @@ from omlx.server.errors import OmlxError
 from omlx.server.events import FinishReason
 from omlx.server.http_server import HttpServer
 from omlx.server.models.catalog import ModelEntry
+from omlx.server.models.device_memory import DeviceMemory
 from omlx.server.models.pool import ModelPool
 from omlx.server.serving import find_models, listen
 from omlx.server.settings import ServeSettings
@@ -84,7 +85,7 @@ def main() -> None:
 
     settings = ServeSettings(home=home, model_dirs=(home / "models",), port=0)
     with listen(settings.host, settings.port) as listener:
-        pool: ModelPool[Any] = ModelPool(find_models(settings), start, memory_limit=2**30)
+        pool: ModelPool[Any] = ModelPool(find_models(settings), start, memory=DeviceMemory(2**40, 2**40))
         app = create_app(settings, pool, "bench")
 
         async def with_cpu(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from omlx.server.errors import ModelError, ModelNotFound
+from omlx.server.models.device_memory import DeviceMemory
 
 from ..models.fake_hub import COMMIT, FakeHub, running_hub, weights
 from .conftest import Run
@@ -57,7 +58,7 @@ def test_a_link_goes_and_what_it_names_stays(run: Run, home: Path, tmp_path: Pat
 
 
 def test_a_model_too_large_for_the_memory_wants_force(hub: FakeHub, run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("omlx.server.commands.pull.WEIGHTS_SHARE_OF_MEMORY", 1e-9)
+    monkeypatch.setattr("omlx.server.commands.pull.device_memory", lambda _: DeviceMemory(100_000, 75_000))
     with pytest.raises(ModelError, match=r"its weights take 100\.1 kB, .*--force"):
         run("pull", "org/model")
     assert hub.ranges("model.safetensors") == []

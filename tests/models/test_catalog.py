@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from omlx.server.models.catalog import ModelKind, discover
+from omlx.server.models.device_memory import DeviceMemory
 from omlx.server.models.safetensors_file import SafetensorsWriter, TensorSpec
 
 CONFIG = {"model_type": "llama", "max_position_embeddings": 4096}
@@ -140,3 +141,17 @@ def test_mlx_is_not_imported() -> None:
     code = f"import sys; from omlx.server.models import {rooms}; print([m for m in sys.modules if m.startswith('mlx')])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_window_is_what_the_model_declares_or_what_the_memory_holds(tmp_path: Path) -> None:
+    sizes = {"num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 1024}
+    make_model(tmp_path / "m", {**CONFIG, **sizes})
+    (entry,) = discover([tmp_path])
+    assert entry.footprint is not None
+    roomy = DeviceMemory(1 << 40, 1 << 40)
+    assert (entry.within(roomy).context_window, entry.within(roomy).declared_window) == (4096, None)
+    half = entry.footprint.total_bytes(2048)
+    cut = entry.within(DeviceMemory(1 << 40, half))
+    assert (cut.context_window, cut.declared_window) == (2048, 4096)
+    assert entry.within(DeviceMemory(half, 0)).context_window == 2048
+    assert entry.within(DeviceMemory(0, 0)) == entry

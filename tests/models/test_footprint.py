@@ -88,7 +88,7 @@ def model_and_config(name: str) -> tuple[Any, Mapping[str, Any]]:
         module, values = FAMILIES[name]
         config = {"model_type": name, **values}
         return module.Model(module.ModelArgs.from_dict(config)), config
-    model = MODELS[name]()
+    model: Any = MODELS[name]()
     return model, CONFIGS["full"] if name == "DeepSeek V4" else asdict(model.args)
 
 

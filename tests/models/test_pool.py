@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from omlx.server.errors import EngineUnavailable, ModelNotFound, OmlxError, Overloaded, ShuttingDown
+from omlx.server.errors import EngineUnavailable, InsufficientMemory, ModelNotFound, OmlxError, Overloaded, ShuttingDown
 from omlx.server.models.catalog import ModelEntry, ModelKind
+from omlx.server.models.device_memory import DeviceMemory
 from omlx.server.models.pool import ModelPool
 
 
@@ -64,7 +65,7 @@ def make_pool(*names: str, memory_limit: int = 100) -> tuple[ModelPool[FakeEngin
         started.append(FakeEngine(model))
         return started[-1]
 
-    return ModelPool([entry(name) for name in names], start, memory_limit), started
+    return ModelPool([entry(name) for name in names], start, DeviceMemory(2 * memory_limit, memory_limit)), started
 
 
 async def turns() -> None:
@@ -111,8 +112,17 @@ async def test_a_model_in_use_is_never_unloaded():
 
 
 async def test_a_model_larger_than_the_limit_is_still_tried_when_it_is_alone():
-    pool, _ = make_pool("a", memory_limit=1)
+    pool, _ = make_pool("a", memory_limit=6)
     assert (await pool.lease("a")).engine.is_alive
+
+
+async def test_a_model_larger_than_the_memory_is_refused_with_the_numbers():
+    pool, started = make_pool("a", memory_limit=4)
+    with pytest.raises(InsufficientMemory, match="a needs"):
+        await pool.lease("a")
+    with pytest.raises(InsufficientMemory):
+        pool.preload("a")
+    assert not started
 
 
 async def test_releasing_twice_counts_once():

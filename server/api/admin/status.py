@@ -78,7 +78,7 @@ def status(context: AdminContext) -> Status:
         memory_bytes=sum(each.memory_bytes for each in stats),
         cache_bytes=sum(each.cache_bytes for each in stats),
         machine_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        weights_limit_bytes=context.server.pool.memory_limit,
+        weights_limit_bytes=context.server.pool.memory.usable,
         totals=context.server.ledger.totals.copy(),
         history=context.history.samples,
     )

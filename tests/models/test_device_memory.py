@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omlx.server.engine.memory import machine_memory, plan
+from omlx.server.models.device_memory import machine_memory, plan
 
 GIB = 1 << 30
 
