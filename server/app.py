@@ -10,7 +10,7 @@ from functools import lru_cache
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from .api import completions, health, launches, messages, models, openapi, responses
+from .api import completions, encoders, health, launches, messages, models, openapi, responses
 from .api.admin.context import AdminContext
 from .api.admin.router import routes as admin_routes
 from .api.context import Context
@@ -29,7 +29,7 @@ from .settings import ServeSettings
 from .settings.model_store import ModelSettingsStore
 from .settings.values import ModelSettings
 
-_ROOMS = (completions, responses, messages, models, launches, health, openapi)
+_ROOMS = (completions, responses, messages, encoders, models, launches, health, openapi)
 _MAX_TEXTS = 16
 _CHECK_SECONDS = 5.0
 

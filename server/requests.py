@@ -207,3 +207,25 @@ class GenerationRequest:
     """A text or token ids to continue as they stand, with no template; `messages` is empty then."""
     caller: str = ""
     """A digest of the key the request came with; empty where it came with none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """A vector wanted of each input, a text or token ids; `dimensions` keeps so many of its first numbers."""
+
+    request_id: str
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """How well each document answers the query."""
+
+    request_id: str
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    instruction: str = ""
+    """What "answers" means, for models that can be told."""

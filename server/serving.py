@@ -12,7 +12,7 @@ from uuid import uuid4
 from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
 from .errors import InsufficientMemory, SettingsError, ShuttingDown
-from .models.catalog import ModelEntry, ModelKind, discover
+from .models.catalog import ENCODERS, ModelEntry, ModelKind, discover
 from .models.device_memory import device_memory
 from .models.pool import ModelPool, Residency
 from .settings import ServeSettings
@@ -24,6 +24,7 @@ from .state_file import ServerState, published, reachable_url
 logger = logging.getLogger(__name__)
 
 _GB = 10**9
+_SERVED = ENCODERS | {ModelKind.LLM}
 _LISTEN_BACKLOG = 1024
 
 EngineCommandFor = Callable[[ModelEntry], EngineCommand]
@@ -56,7 +57,7 @@ def serve(settings: ServeSettings, model: str | None = None, engine_command: Eng
 
 
 def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
-    """The language models in the settings' folders, each with a line in the log.
+    """The models in the settings' folders that can be served, each with a line in the log.
 
     Raises `SettingsError` for a folder that was named and is not there.
     """
@@ -64,7 +65,7 @@ def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
         if not folder.is_dir() and folder != settings.home / "models":
             raise SettingsError(f"model folder {folder} does not exist; create it, or correct --model-dir")
     memory = device_memory(has_own_gpu())
-    found = [entry for entry in discover(settings.model_dirs) if entry.kind is ModelKind.LLM]
+    found = [entry for entry in discover(settings.model_dirs) if entry.kind in _SERVED]
     entries = tuple(entry.within(memory) for entry in found)
     for entry in entries:
         size = entry.size_bytes / _GB
@@ -92,7 +93,7 @@ def mlx_engine_command(settings: ServeSettings) -> EngineCommandFor:
     """Engines on MLX, under the settings' limits. Their BLAS is looked for once, and logged."""
     environment = engine_environment(os.environ)
     argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), "--model"]
-    return lambda entry: EngineCommand([*argv, str(entry.path)], environment)
+    return lambda entry: EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value], environment)
 
 
 def engine_flags(settings: ServeSettings) -> list[str]:

@@ -25,7 +25,7 @@ from .keys import caller_of
 
 logger = logging.getLogger(__name__)
 
-_CLIENT_CLOSED_REQUEST = 499  # nginx's code; it reaches nobody but the log
+CLIENT_CLOSED_REQUEST = 499  # nginx's code; it reaches nobody but the log
 _SSE_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -58,12 +58,12 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     asked = replace(call.request, caller=caller_of(request.headers))
     try:
         if call.stream:
-            generation = await _unless_client_leaves(request.receive, generator.start(asked, agent))
+            generation = await unless_client_leaves(request.receive, generator.start(asked, agent))
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
-        body = await _unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
+        body = await unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
         return Response(body, media_type="application/json", headers=id_headers(request_id))
     except ClientLeft:
-        return Response(b"", status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
 
 
 class EventStream(Response[None]):
@@ -88,7 +88,7 @@ class EventStream(Response[None]):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
         with contextlib.closing(self._generation), contextlib.suppress(ClientLeft):
-            await _unless_client_leaves(receive, self._send(send))
+            await unless_client_leaves(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         ids = [(name.encode(), value.encode()) for name, value in id_headers(self._request_id).items()]
@@ -143,7 +143,7 @@ async def _whole_answer(call: Call, asked: GenerationRequest, generator: Generat
                     deltas.append(event)
 
 
-async def _unless_client_leaves(receive: Receive, work: Coroutine[object, object, T]) -> T:
+async def unless_client_leaves(receive: Receive, work: Coroutine[object, object, T]) -> T:
     """The result of `work`, which is cancelled when the client disconnects first (`ClientLeft`).
 
     ASGI servers don't cancel a handler whose client has gone: the disconnect message has to be awaited.

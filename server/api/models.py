@@ -18,7 +18,7 @@ from ..dialects import model_lists
 from ..dialects.model_lists import ModelCard
 from ..errors import ModelError
 from ..models.capabilities import read_chat_template
-from ..models.catalog import ModelEntry
+from ..models.catalog import ENCODERS, ModelEntry
 from ..parsers.selection import choose_formats
 from .context import Context
 
@@ -36,6 +36,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     ) -> Response[bytes]:
         cards = [_card(context, entry) for entry in context.pool.entries]
         if client_version is not None:
+            cards = [card for card in cards if card.details["kind"] not in ENCODERS]
             instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text()
             return _json(model_lists.encode_codex_catalog(cards, instructions))
         if _is_anthropic(request):

@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from ..dialects import anthropic_messages, openai_chat, openai_completions, openai_responses
+from ..dialects import (
+    anthropic_messages,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+    rerank,
+)
 from . import launches
 
 Node = dict[str, Any]
@@ -17,6 +24,8 @@ _BODIES = {
     "/v1/chat/completions": (openai_chat.Body, "OpenAI Chat Completions", "chat.completion"),
     "/v1/completions": (openai_completions.Body, "OpenAI Completions", "text_completion"),
     "/v1/responses": (openai_responses.Body, "OpenAI Responses", "response"),
+    "/v1/embeddings": (openai_embeddings.Body, "OpenAI Embeddings", "list"),
+    "/v1/rerank": (rerank.Body, "Documents by how well they answer a query", "ranking"),
     "/v1/messages": (anthropic_messages.Body, "Anthropic Messages", "message"),
     "/v1/messages/count_tokens": (anthropic_messages.CountBody, "The length of a prompt", ""),
 }
@@ -65,8 +74,11 @@ _ANSWERS: Node = {
     "chat.completion": {"object": {"const": "chat.completion"}, "choices": {"type": "array", "minItems": 1}},
     "text_completion": {"object": {"const": "text_completion"}, "choices": {"type": "array", "minItems": 1}},
     "response": {"object": {"const": "response"}, "output": {"type": "array"}},
+    "list": {"object": {"const": "list"}, "data": {"type": "array", "minItems": 1}},
+    "ranking": {"results": {"type": "array"}},
     "message": {"type": {"const": "message"}, "content": {"type": "array"}, "stop_reason": {"type": "string"}},
 }
+_STREAMED = frozenset({"chat.completion", "text_completion", "response", "message"})
 _OBJECT: Node = {"type": "object"}
 _RECORD: Node = {
     "type": "object",
@@ -84,6 +96,8 @@ _EXAMPLES: Node = {
     "/v1/chat/completions": {"messages": [_USER], "tools": [{"type": "function", "function": _TOOL}]},
     "/v1/completions": {"prompt": "Once upon", "stream": True},
     "/v1/responses": {"input": [_USER], "tools": [{"type": "function", **_TOOL}]},
+    "/v1/embeddings": {"input": "Hello"},
+    "/v1/rerank": {"query": "Hello", "documents": ["Hello"]},
     "/v1/messages": {"messages": [_USER], "max_tokens": 100, "stream": True},
     "/v1/messages/count_tokens": {"messages": [_USER]},
 }
@@ -126,7 +140,7 @@ def _short_names(schemas: Node) -> Node:
 def _post(path: str, model_ids: Sequence[str]) -> Node:
     body, summary, kind = _BODIES[path]
     content = {"application/json": {"schema": _answer(kind)}}
-    if kind:
+    if kind in _STREAMED:
         content["text/event-stream"] = {"schema": _RECORD}
     name = body.__name__ if kind == "" else f"{body.__module__.rpartition('.')[2]}.{body.__name__}"
     media: Node = {"schema": {"$ref": f"#/components/schemas/{name}"}}
@@ -142,7 +156,9 @@ def _post(path: str, model_ids: Sequence[str]) -> Node:
 def _answer(kind: str) -> Node:
     fields: Node = {"input_tokens": {"type": "integer", "minimum": 1}}
     if kind:
-        fields = {"id": {"type": "string"}, "model": {"type": "string"}, "usage": _OBJECT, **_ANSWERS[kind]}
+        fields = {"model": {"type": "string"}, "usage": _OBJECT, **_ANSWERS[kind]}
+    if kind in _STREAMED:
+        fields["id"] = {"type": "string"}
     return {"type": "object", "required": list(fields), "properties": fields}
 
 

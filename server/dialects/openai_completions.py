@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from ..errors import InvalidRequest, OmlxError
 from ..events import (
@@ -31,8 +29,6 @@ from .sse import DONE, data_record, encode, response_id
 from .wire import Ignored, Object
 
 encode_error = openai_errors.encode_error
-
-TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Body(openai_options.SamplingFields, kw_only=True):
@@ -147,7 +143,7 @@ def _prompt(prompt: Any) -> str | tuple[int, ...]:
             raise InvalidRequest("must be a text or a list of token ids", path)
     if not prompt:
         raise InvalidRequest("must not be empty", path)
-    return prompt if isinstance(prompt, str) else tuple(wire.convert(prompt, list[TokenId], path))
+    return prompt if isinstance(prompt, str) else tuple(wire.convert(prompt, list[wire.TokenId], path))
 
 
 class CompletionsEncoder:

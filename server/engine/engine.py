@@ -8,8 +8,8 @@ from msgspec import structs
 
 from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, ServiceError
 from ..events import FinishReason
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchEngine
-from .messages import EngineStats, SequenceUpdate, StepOutput, Submit
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchEngine, BatchInfo
+from .messages import Batching, Encode, EngineStats, SequenceUpdate, StepOutput, Submit
 from .scheduler import Scheduler
 from .sequence import Sequence, SequenceStatus
 
@@ -31,8 +31,34 @@ class Engine:
     def has_work(self) -> bool:
         return bool(self._updates or self._scheduler.running or self._scheduler.waiting)
 
-    def submit(self, request: Submit) -> None:
+    @property
+    def info(self) -> BatchInfo:
+        return self._batch.info
+
+    @property
+    def batching(self) -> Batching:
+        return self._batch.batching
+
+    def idle(self) -> bool:
+        """Called without work: a small piece of what can wait, and whether there is more of it.
+
+        Raises `AssertionError`, once after the last request, where one left something behind, which the next ones
+        would miss. Nobody is harmed by a new engine then.
+        """
+        if not self._is_checked:
+            self._batch.check()
+            self._is_checked = True
+        return self._batch.idle()
+
+    def close(self) -> None:
+        self._batch.close()
+
+    def submit(self, request: Submit | Encode) -> None:
         """Accept the request or refuse it; the next step's output says which."""
+        if isinstance(request, Encode):
+            error = InvalidRequest("this model writes text; it encodes none", "model")
+            self._updates[request.request_id] = refusal(request.request_id, error)
+            return
         self._is_checked = False
         try:
             self._check(request)
@@ -49,13 +75,6 @@ class Engine:
         self._updates.pop(request_id, None)
         if self._scheduler.remove(request_id) is not None:
             self._batch.release(request_id)
-
-    def check(self) -> None:
-        """Called without work, once after the last: raises `AssertionError` where a request left something behind,
-        which the next ones would miss. Nobody is harmed by a new engine then."""
-        if not self._is_checked:
-            self._batch.check()
-            self._is_checked = True
 
     def step(self) -> StepOutput:
         """One decode step of all rows, then one prefill chunk of one sequence, or several short prompts."""

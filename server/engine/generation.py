@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import ContextOverflow, OmlxError
+from ..errors import ContextOverflow, InvalidRequest, OmlxError
 from ..events import (
     Event,
     Finished,
@@ -21,6 +21,7 @@ from ..events import (
     ToolCallDelta,
     Usage,
 )
+from ..models.catalog import ENCODERS
 from ..models.pool import Lease, ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
@@ -182,7 +183,10 @@ class Generator:
         return GenerationGroup(generations)
 
     async def _start(self, request: GenerationRequest, agent: str) -> Generation:
-        model_id = self._pool.entry(request.model).id  # the client may know it by an alias
+        entry = self._pool.entry(request.model)
+        if entry.kind in ENCODERS:
+            raise InvalidRequest(f"{entry.id} is of kind {entry.kind}: it writes no text", "model")
+        model_id = entry.id  # the client may know it by an alias
         record = self._ledger.open(request.request_id, agent, model_id)
         try:
             return await self._admit(request, record)

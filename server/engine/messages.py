@@ -37,6 +37,20 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     without_drafters: list[str] = []
 
 
+class EncoderInput(msgspec.Struct, frozen=True, array_like=True):
+    """One text, or a pair of them: `type_ids` say which of the two each token is of, where the model asks."""
+
+    token_ids: list[int]
+    type_ids: list[int] = []
+
+
+class Encode(msgspec.Struct, frozen=True, tag="encode"):
+    """Make a vector of each input, or a score for a reranker. Answered by one update with `vectors`."""
+
+    request_id: str
+    inputs: list[EncoderInput]
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """Forget the request; no further update of it is sent. Unknown ids are ignored."""
 
@@ -47,7 +61,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the process after the current step."""
 
 
-Command = Submit | Cancel | Shutdown
+Command = Submit | Encode | Cancel | Shutdown
 
 
 class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
@@ -88,7 +102,8 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     the cache, the `num_cached_tokens` reused ones included. `token_ids` are the tokens this step
     generated, the stop token left out. `error` ends the request; it is written
     `CODE: MESSAGE`, the code that of a class in `errors`. `logprobs` are those of `token_ids` where they were asked
-    for, `prompt_logprobs` come with the first token: those of the prompt's tokens.
+    for, `prompt_logprobs` come with the first token: those of the prompt's tokens. `vectors` are
+    those of an `Encode`, in its order: float32, little-endian.
     """
 
     request_id: str
@@ -99,6 +114,7 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     error: str = ""
     logprobs: list[TokenLogprob] = []
     prompt_logprobs: list[TokenLogprob] = []
+    vectors: list[bytes] = []
 
     def joined_to(self, earlier: SequenceUpdate) -> SequenceUpdate:
         """Both in one. What `earlier` held is given over: a reader who is far behind must not make it slower."""

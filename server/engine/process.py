@@ -23,6 +23,7 @@ from .messages import (
     Batching,
     Cancel,
     Command,
+    Encode,
     EngineFailed,
     EngineMessage,
     EngineReady,
@@ -192,7 +193,7 @@ class EngineProcess:
         assert self._ready is not None, "attach comes first"
         return await asyncio.shield(self._ready)
 
-    def submit(self, submit: Submit) -> EngineStream:
+    def submit(self, submit: Submit | Encode) -> EngineStream:
         """Hand over a request. Raises `EngineUnavailable` when the process is gone."""
         if not self.is_alive:
             raise EngineUnavailable(self._failure or "the engine is not running; try again")
@@ -243,7 +244,7 @@ class EngineProcess:
             self.stats = message.stats
             self._stepped_at = monotonic()
             for update in message.updates:
-                if update.token_ids:
+                if update.token_ids or update.vectors:
                     self._decoded_at = self._stepped_at
                 self._deal(update)
         elif isinstance(message, EngineReady):

@@ -1,6 +1,6 @@
 """The engine process: commands in from one socket, one message a step out.
 
-Nothing here knows MLX; `make_batch` brings the model.
+Nothing here knows MLX; what is loaded brings the model.
 """
 
 from __future__ import annotations
@@ -14,14 +14,25 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from ..errors import OmlxError
-from .batch import BatchEngine
+from .batch import BatchEngine, BatchInfo
 from .engine import Engine
-from .messages import Batching, Cancel, Command, EngineFailed, EngineMessage, EngineReady, Shutdown, Submit
+from .messages import (
+    Batching,
+    Cancel,
+    Command,
+    Encode,
+    EngineFailed,
+    EngineMessage,
+    EngineReady,
+    Shutdown,
+    StepOutput,
+    Submit,
+)
 from .scheduler import Scheduler, SchedulerLimits
 from .wire import frame, read_frame
 
@@ -33,12 +44,44 @@ _QUIET_SECONDS = 0.1
 _Inbox: TypeAlias = "queue.SimpleQueue[Command | BaseException | None]"
 
 
+class Stepping(Protocol):
+    """Does a model's work, a step at a time: `Engine` for one that writes, `EncodingEngine` for one that encodes."""
+
+    @property
+    def info(self) -> BatchInfo: ...
+
+    @property
+    def batching(self) -> Batching: ...
+
+    @property
+    def has_work(self) -> bool: ...
+
+    def submit(self, request: Submit | Encode) -> None: ...
+
+    def cancel(self, request_id: str) -> None: ...
+
+    def step(self) -> StepOutput: ...
+
+    def idle(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
 def run(
     connection: socket.socket,
     make_batch: Callable[[], BatchEngine],
     limits: SchedulerLimits | None = None,
     heartbeat_seconds: float = 5.0,
 ) -> int:
+    """`serve` with a model that writes."""
+
+    def load() -> Engine:
+        return Engine(Scheduler(limits or SchedulerLimits()), make_batch(), time.perf_counter)
+
+    return serve(connection, load, heartbeat_seconds)
+
+
+def serve(connection: socket.socket, load: Callable[[], Stepping], heartbeat_seconds: float = 5.0) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
     The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
@@ -48,15 +91,14 @@ def run(
     threading.Thread(target=_read, args=(connection, commands), name="engine-inbox", daemon=True).start()
     try:
         started = time.perf_counter()
-        batch = make_batch()
-        info = batch.info
+        engine = load()
+        info = engine.info
         load_seconds = time.perf_counter() - started
         _send(connection, EngineReady(info.device, info.weight_bytes, load_seconds))
-        engine = Engine(Scheduler(limits or SchedulerLimits()), batch, time.perf_counter)
         try:
-            _serve(connection, commands, engine, batch, heartbeat_seconds)
+            _serve(connection, commands, engine, heartbeat_seconds)
         finally:
-            batch.close()
+            engine.close()
     except ConnectionError:
         logger.info("the server has gone; the engine ends")
     except OmlxError as error:
@@ -77,24 +119,21 @@ def set_signals() -> None:
     faulthandler.register(signal.SIGUSR1)
 
 
-def _serve(
-    connection: socket.socket, commands: _Inbox, engine: Engine, batch: BatchEngine, heartbeat_seconds: float
-) -> None:
+def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartbeat_seconds: float) -> None:
     told: Batching | None = None
     patience, beat_at = _QUIET_SECONDS, time.perf_counter() + heartbeat_seconds
     while True:
-        if batch.batching != told:
-            told = batch.batching
+        if engine.batching != told:
+            told = engine.batching
             _send(connection, told)
         arrived = _arrived(commands, 0 if engine.has_work else patience)
         left = beat_at - time.perf_counter()
         if not arrived and not engine.has_work and left > 0:
-            engine.check()
-            patience = 0 if batch.idle() else left
+            patience = 0 if engine.idle() else left
             continue
         for command in arrived:
             match command:
-                case Submit():
+                case Submit() | Encode():
                     engine.submit(command)
                 case Cancel():
                     engine.cancel(command.request_id)

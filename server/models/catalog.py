@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -32,6 +33,11 @@ class ModelKind(StrEnum):
     EMBEDDING = "embedding"
     RERANKER = "reranker"
     AUDIO = "audio"
+
+
+ENCODERS = frozenset({ModelKind.EMBEDDING, ModelKind.RERANKER})
+_ENCODER_NAME = re.compile(r"(?:^|[-_.])(?:(embed(?:ding)?s?)|rerank(?:er)?s?)(?:[-_.]|$)", re.IGNORECASE)
+"""What a language model is called that was trained to encode: conversions keep nothing else that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,9 @@ def _kind(path: Path, config: Mapping[str, Json]) -> ModelKind:
         return ModelKind.VLM
     if "Whisper" in name or ("audio_config" in config and "text_config" not in config):
         return ModelKind.AUDIO
+    named = _ENCODER_NAME.search(path.resolve().name)
+    if named is not None:
+        return ModelKind.EMBEDDING if named[1] else ModelKind.RERANKER
     return ModelKind.LLM
 
 

@@ -17,7 +17,7 @@ from omlx.server.engine.process import EngineProcess
 from omlx.server.errors import ShuttingDown
 from omlx.server.http_server import HttpServer
 from omlx.server.models.pool import ModelPool
-from omlx.server.serving import find_models, listen, make_pool
+from omlx.server.serving import EngineCommandFor, find_models, listen, make_pool
 from omlx.server.settings import ServeSettings
 from omlx.server.settings.model_store import ModelSettingsStore
 from omlx.server.settings.values import EngineSettings
@@ -50,6 +50,7 @@ async def serving(
     max_num_waiting: int = 256,
     stall_seconds: float = 300.0,
     shutdown_grace_seconds: float = 0.2,
+    engine_command: EngineCommandFor | None = None,
     cache_trouble: str = "",
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
@@ -68,7 +69,7 @@ async def serving(
     )
     listener = listen(settings.host, settings.port)
     model_settings = ModelSettingsStore(settings.settings_file)
-    pool = make_pool(find_models(settings), lambda _: command, model_settings)
+    pool = make_pool(find_models(settings), engine_command or (lambda _: command), model_settings)
     app = create_app(settings, pool, "an-instance", model_settings)
     http = HttpServer(
         app, pool.drain, lambda: pool.fail_requests(ShuttingDown("shutting down")), settings.shutdown_grace_seconds

@@ -61,7 +61,7 @@ def streamed(stream: bytes) -> Any:
 
 def test_a_stream_and_a_body_hold_the_same_choices() -> None:
     call = chat(n=2, logprobs=True, top_logprobs=2)
-    whole = openai_client(call.encode_answer(collect(INTERLEAVED, FINISHED))).chat.completions.create(
+    whole: Any = openai_client(call.encode_answer(collect(INTERLEAVED, FINISHED))).chat.completions.create(
         model="m", messages=[]
     )
 

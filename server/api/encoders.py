@@ -1,0 +1,44 @@
+"""`POST /v1/embeddings` and `POST /v1/rerank`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from litestar import Request, Response, post
+from litestar.handlers import HTTPRouteHandler
+
+from ..dialects import openai_embeddings, rerank
+from ..engine.encoders import Encoders, EncoderText
+from .answers import CLIENT_CLOSED_REQUEST, ClientLeft, read_body, unless_client_leaves
+from .context import Context
+from .failures import id_headers, request_id_of
+
+_MAX_TEXTS = 16
+
+
+def routes(context: Context) -> list[HTTPRouteHandler]:
+    encoders = Encoders(context.pool, lru_cache(maxsize=_MAX_TEXTS)(EncoderText.read))
+
+    @post("/v1/embeddings", status_code=200)
+    async def embeddings(request: Request) -> Response[bytes]:
+        call = openai_embeddings.decode(await read_body(request), request_id_of(request))
+        try:
+            found = await unless_client_leaves(request.receive, encoders.embed(call.request))
+        except ClientLeft:
+            return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
+        return _json(request, call.encode_answer(found.vectors, found.num_tokens))
+
+    @post("/v1/rerank", status_code=200)
+    async def rerank_documents(request: Request) -> Response[bytes]:
+        call = rerank.decode(await read_body(request), request_id_of(request))
+        try:
+            found = await unless_client_leaves(request.receive, encoders.rerank(call.request))
+        except ClientLeft:
+            return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
+        return _json(request, call.encode_answer(found.vectors, found.num_tokens))
+
+    return [embeddings, rerank_documents]
+
+
+def _json(request: Request, body: bytes) -> Response[bytes]:
+    return Response(body, media_type="application/json", headers=id_headers(request_id_of(request)))

@@ -1,0 +1,132 @@
+"""Embeddings and reranking in the API process: texts into tokens, tokens to the engine, vectors back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tokenizers
+
+from ..errors import InvalidRequest
+from ..models.catalog import ModelEntry, ModelKind
+from ..models.encoders.description import Encoding, read_encoding
+from ..models.pool import ModelPool
+from ..prompts.tokenizer import Tokenizer
+from ..requests import EmbeddingRequest, RerankRequest
+from .messages import Encode, EncoderInput
+from .process import EngineProcess
+
+_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+_BEFORE_PAIR = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+)
+_AFTER_PAIR = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+"""What Qwen3-Reranker was trained on, the family of language models that rerank (its model card)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A vector of float32 for each input, little-endian, and the tokens that all of them came to."""
+
+    vectors: list[bytes]
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderText:
+    """The text side of a model that encodes."""
+
+    backend: tokenizers.Tokenizer
+    encoding: Encoding
+
+    @classmethod
+    def read(cls, entry: ModelEntry) -> EncoderText:
+        """Raises `ModelError`."""
+        return cls(Tokenizer.from_folder(entry.path).backend, read_encoding(entry.path))
+
+    def inputs(self, given: Sequence[str | tuple[int, ...]]) -> list[EncoderInput]:
+        """Raises `InvalidRequest` for one that is longer than the model reads."""
+        vocabulary = self.backend.get_vocab_size()
+        found: list[EncoderInput] = []
+        for index, one in enumerate(given):
+            token_ids = self.backend.encode(one).ids if isinstance(one, str) else list(one)
+            if len(token_ids) > self.encoding.max_tokens:
+                words = f"input is too long: {len(token_ids)} tokens > {self.encoding.max_tokens} maximum"
+                raise InvalidRequest(words, f"input.{index}")
+            if not token_ids or max(token_ids) >= vocabulary:
+                words = "comes to no tokens" if not token_ids else f"has a token outside the vocabulary of {vocabulary}"
+                raise InvalidRequest(words, f"input.{index}")
+            found.append(EncoderInput(token_ids))
+        return found
+
+    def pairs(self, asked: RerankRequest) -> list[EncoderInput]:
+        """The query with each document. A document that does not fit is cut; a query alone that does not is refused."""
+        pair = self._judged if self.encoding.is_decoder else self._joined
+        return [pair(asked, document) for document in asked.documents]
+
+    def _joined(self, asked: RerankRequest, document: str) -> EncoderInput:
+        whole = self.backend.encode(asked.query, document)
+        surplus = len(whole.ids) - self.encoding.max_tokens
+        if surplus > 0:
+            spans = self.backend.encode(document, add_special_tokens=False).offsets
+            kept = self._kept(len(spans) - surplus)
+            whole = self.backend.encode(asked.query, document[: spans[kept - 1][1]])
+        return EncoderInput(whole.ids, whole.type_ids)
+
+    def _judged(self, asked: RerankRequest, document: str) -> EncoderInput:
+        def encode(text: str) -> list[int]:
+            return self.backend.encode(text, add_special_tokens=False).ids
+
+        question = f"<Instruct>: {asked.instruction or _INSTRUCTION}\n<Query>: {asked.query}\n<Document>: "
+        before, after = encode(_BEFORE_PAIR), encode(_AFTER_PAIR)
+        pair = encode(question + document)
+        room = self.encoding.max_tokens - len(before) - len(after)
+        if len(pair) > room:
+            self._kept(room - len(encode(question)))
+        return EncoderInput(before + pair[:room] + after)
+
+    def _kept(self, num_tokens: int) -> int:
+        if num_tokens < 1:
+            raise InvalidRequest(f"leaves no room for a document in {self.encoding.max_tokens} tokens", "query")
+        return num_tokens
+
+
+class Encoders:
+    """Encodes on the pool's models."""
+
+    def __init__(self, pool: ModelPool[EngineProcess], text_of: Callable[[ModelEntry], EncoderText]) -> None:
+        self._pool = pool
+        self._text_of = text_of
+
+    async def embed(self, asked: EmbeddingRequest) -> Encoded:
+        """Raises `RequestError` and `ServiceError`."""
+        entry = self._entry(asked.model, ModelKind.EMBEDDING, "/v1/embeddings")
+        return await self._encode(asked.request_id, entry, lambda text: text.inputs(asked.inputs))
+
+    async def rerank(self, asked: RerankRequest) -> Encoded:
+        """A vector of one number for each document, the better the nearer to 1."""
+        entry = self._entry(asked.model, ModelKind.RERANKER, "/v1/rerank")
+        return await self._encode(asked.request_id, entry, lambda text: text.pairs(asked))
+
+    def _entry(self, model: str, kind: ModelKind, path: str) -> ModelEntry:
+        entry = self._pool.entry(model)
+        if entry.kind is not kind:
+            fit = [each.id for each in self._pool.entries if each.kind is kind]
+            others = f"there: {', '.join(fit)}" if fit else "there is none here"
+            raise InvalidRequest(f"{entry.id} is of kind {entry.kind}; {path} wants {kind}, {others}", "model")
+        return entry
+
+    async def _encode(
+        self, request_id: str, entry: ModelEntry, tokenize: Callable[[EncoderText], list[EncoderInput]]
+    ) -> Encoded:
+        inputs = await asyncio.to_thread(lambda: tokenize(self._text_of(entry)))
+        lease = await self._pool.lease(entry.id)
+        try:
+            with contextlib.closing(lease.engine.submit(Encode(request_id, inputs))) as stream:
+                update = await stream.next()
+        finally:
+            lease.release()
+        return Encoded(update.vectors, sum(len(each.token_ids) for each in inputs))

@@ -1,0 +1,108 @@
+"""Texts into vectors, in the engine process: inputs of all requests are encoded together, first come, first served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import InvalidRequest
+from ..events import FinishReason
+from .batch import BatchInfo
+from .engine import refusal
+from .messages import Batching, Encode, EncoderInput, EngineStats, SequenceUpdate, StepOutput, Submit
+
+MAX_ROWS = 64
+MAX_BATCH_TOKENS = 16_384
+"""Rows times the longest of them: what is computed at once."""
+
+
+class Encoder(Protocol):
+    @property
+    def info(self) -> BatchInfo: ...
+
+    def encode(self, inputs: Sequence[EncoderInput]) -> list[bytes]:
+        """A vector of little-endian floats for each input."""
+        ...
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request on its way. `left` are the numbers of the inputs to come, the longest last."""
+
+    request: Encode
+    arrived: float
+    left: list[int]
+    vectors: dict[int, bytes] = field(default_factory=dict)
+
+
+class EncodingEngine:
+    """What `worker` runs for a model that encodes. A step is one batch."""
+
+    def __init__(self, encoder: Encoder, clock: Callable[[], float]) -> None:
+        self._encoder = encoder
+        self._clock = clock
+        self._open: dict[str, _Open] = {}
+        self._updates: list[SequenceUpdate] = []
+
+    @property
+    def info(self) -> BatchInfo:
+        return self._encoder.info
+
+    @property
+    def batching(self) -> Batching:
+        return Batching("batched")
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._open or self._updates)
+
+    def submit(self, request: Submit | Encode) -> None:
+        if isinstance(request, Submit):
+            error = InvalidRequest("this model encodes texts; it writes none", "model")
+            self._updates.append(refusal(request.request_id, error))
+            return
+        lengths = [len(each.token_ids) for each in request.inputs]
+        left = sorted(range(len(lengths)), key=lengths.__getitem__)
+        self._open[request.request_id] = _Open(request, self._clock(), left)
+
+    def cancel(self, request_id: str) -> None:
+        self._open.pop(request_id, None)
+
+    def step(self) -> StepOutput:
+        """Encode a batch, and tell the requests that are complete with it."""
+        batch = self._next_batch()
+        if batch:
+            vectors = self._encoder.encode([one.request.inputs[number] for one, number in batch])
+            for (one, number), vector in zip(batch, vectors, strict=True):
+                one.vectors[number] = vector
+        for one in [one for one in self._open.values() if len(one.vectors) == len(one.request.inputs)]:
+            del self._open[one.request.request_id]
+            ordered = [one.vectors[number] for number in range(len(one.vectors))]
+            self._updates.append(
+                SequenceUpdate(one.request.request_id, finish_reason=FinishReason.STOP, vectors=ordered)
+            )
+        updates, self._updates = self._updates, []
+        return StepOutput(updates, self._stats())
+
+    def idle(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def _next_batch(self) -> list[tuple[_Open, int]]:
+        batch: list[tuple[_Open, int]] = []
+        width = 0
+        for one in self._open.values():
+            while one.left:
+                width = max(width, len(one.request.inputs[one.left[-1]].token_ids))
+                if batch and (len(batch) == MAX_ROWS or width * (len(batch) + 1) > MAX_BATCH_TOKENS):
+                    return batch
+                batch.append((one, one.left.pop()))
+        return batch
+
+    def _stats(self) -> EngineStats:
+        oldest = min((one.arrived for one in self._open.values()), default=None)
+        waiting = 0.0 if oldest is None else self._clock() - oldest
+        return EngineStats(0, len(self._open), waiting_seconds=waiting)
