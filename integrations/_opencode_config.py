@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from ._options import json_object, object_at
+from ._options import json_object, lenient_object, object_at
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Model, Surroundings, Target
 
 _KEY = f"{{env:{KEY_VARIABLE}}}"
@@ -27,6 +28,40 @@ def file_edit(target: Target, surroundings: Surroundings, path: Path) -> Edit:
     """The same in a file of the user's."""
     config = {**_models(target), "provider": {PROVIDER: _provider(target, surroundings.key(_KEY))}}
     return Edit.of(path, "jsonc", config, whole=("provider", PROVIDER))
+
+
+def foreign_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str, ...]:
+    """What in the user's own files the inline configuration, which is merged key by key, leaves as it is."""
+    found: list[str] = []
+    for path in paths:
+        config = lenient_object(surroundings.read(path))
+        for kind in ("agent", "mode"):
+            models = ((name, object_at(object_at(config, kind), name).get("model")) for name in object_at(config, kind))
+            found += [
+                f"{path} sets {kind}.{name}.model to {model}, so that agent goes there and not to omlx"
+                for name, model in models
+                if isinstance(model, str) and not model.startswith(f"{PROVIDER}/")
+            ]
+        enabled, disabled = config.get("enabled_providers"), config.get("disabled_providers")
+        if isinstance(enabled, list) and PROVIDER not in enabled:
+            found.append(f"{path} sets enabled_providers without {PROVIDER!r}, which hides omlx's models")
+        if isinstance(disabled, list) and PROVIDER in disabled:
+            found.append(f"{path} lists {PROVIDER!r} in disabled_providers, which hides omlx's models")
+    return tuple(found)
+
+
+def places(surroundings: Surroundings, name: str, named: str) -> tuple[Path, ...]:
+    """The settings files of opencode or its fork: in the user's folder, the one that the variable `named` names, and
+    those of the project, from this folder up to the home."""
+    own = surroundings.folder("XDG_CONFIG_HOME", ".config") / name
+    folders = [own]
+    for folder in (surroundings.directory, *surroundings.directory.parents):
+        if folder in (surroundings.home, *surroundings.home.parents):
+            break
+        folders += [folder, folder / f".{name}"]
+    files = [folder / f"{name}.{suffix}" for folder in folders for suffix in ("json", "jsonc")]
+    extra = surroundings.environ.get(named)
+    return (*files, own / "config.json", *((Path(extra),) if extra else ()))
 
 
 def _models(target: Target) -> dict[str, object]:

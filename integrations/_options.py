@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from .spec import Refusal, Surroundings
 
@@ -43,6 +44,23 @@ def json_object(value: str | None, surroundings: Surroundings) -> dict[str, obje
     if not isinstance(parsed, dict):
         raise Refusal(f"{value} is no JSON object")
     return parsed
+
+
+_TEXT_OR_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_TEXT_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+
+
+def lenient_object(text: str | None) -> dict[str, object]:
+    """The object in a settings file that may have comments and last commas; empty where it is none or does not parse.
+
+    For looking only: what is wrong with a file its agent says itself.
+    """
+    plain = _TEXT_OR_LAST_COMMA.sub(r"\1", _TEXT_OR_COMMENT.sub(r"\1", text or "{}"))
+    try:
+        parsed = json.loads(plain)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def object_at(parent: dict[str, object], key: str) -> dict[str, object]:

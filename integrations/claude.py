@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ._options import json_object, object_at, taken_option
+from ._options import json_object, lenient_object, object_at, taken_option
 from .spec import KEY_VARIABLE, NO_KEY, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _HELPER = f"printenv {KEY_VARIABLE}"
-_MANAGED = (
-    Path("/etc/claude-code/managed-settings.json"),
-    Path("/Library/Application Support/ClaudeCode/managed-settings.json"),
-)
+_FOLDERS = ("/etc/claude-code", "/Library/Application Support/ClaudeCode")
+_MANAGED = tuple(Path(folder) / "managed-settings.json" for folder in _FOLDERS)
 _CLOUDS = tuple(
     f"CLAUDE_CODE_USE_{cloud}"
     for cloud in ("ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD", "BEDROCK", "FOUNDRY", "GATEWAY", "MANTLE", "VERTEX")
@@ -51,16 +49,22 @@ def _managed(surroundings: Surroundings, ours: set[str]) -> tuple[str, ...]:
     found: list[str] = []
     for path in _MANAGED:
         if surroundings.read(path) is not None:
-            env = object_at(json_object(str(path), surroundings), "env")
-            found += [f"{path} sets env.{name}, which overrides omlx's" for name in sorted(ours & env.keys())]
+            managed = json_object(str(path), surroundings)
+            named = [f"env.{name}" for name in sorted(ours & object_at(managed, "env").keys())]
+            named += [name for name in ("apiKeyHelper", "model", "availableModels") if name in managed]
+            found += [f"{path} sets {name}, which overrides omlx's" for name in named]
     return tuple(found)
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     path = surroundings.folder("CLAUDE_CONFIG_DIR", ".claude") / "settings.json"
+    # What stands there already and leads elsewhere is emptied; undoing brings it back.
+    own = object_at(lenient_object(surroundings.read(path)), "env")
+    emptied = {name: "" for name in (*_CLOUDS, *_CREDENTIALS) if name in own}
+    environment = {**_environment(target), **emptied}
     if surroundings.environ.get(KEY_VARIABLE):
-        return (Edit.of(path, "json", {"apiKeyHelper": _HELPER, "env": _environment(target)}),)
-    return (Edit.of(path, "json", {"env": {**_environment(target), "ANTHROPIC_AUTH_TOKEN": NO_KEY}}),)
+        return (Edit.of(path, "json", {"apiKeyHelper": _HELPER, "env": environment}),)
+    return (Edit.of(path, "json", {"env": {**environment, "ANTHROPIC_AUTH_TOKEN": NO_KEY}}),)
 
 
 def _environment(target: Target) -> dict[str, str]:

@@ -10,15 +10,19 @@ comments.
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
 
-from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
+from ._codex_catalog import catalog_file
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _IDLE_MILLISECONDS = 3_600_000
+_MANAGED = Path("/etc/codex/managed_config.toml")
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
-    catalog = _catalog(target, surroundings)
+    catalog = catalog_file(target, surroundings)
     provider = {**_provider(target), "env_key": KEY_VARIABLE}
     overrides = {
         **_settings(target, catalog),
@@ -28,11 +32,26 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     }
     # A JSON scalar is a TOML scalar too.
     flags = [part for key, value in overrides.items() for part in ("-c", f"{key}={json.dumps(value)}")]
-    return Wiring((*flags, *surroundings.arguments), files=(catalog,))
+    return Wiring((*flags, *surroundings.arguments), files=(catalog,), warnings=_managed(surroundings, overrides))
+
+
+def _managed(surroundings: Surroundings, ours: Mapping[str, object]) -> tuple[str, ...]:
+    """An administrator's defaults are laid over everything at the start, `-c` included."""
+    text = surroundings.read(_MANAGED)
+    if text is None:
+        return ()
+    try:
+        config = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return (f"{_MANAGED} does not parse, so nobody knows what it overrides",)
+    named = {key for key in ours if key.partition(".")[0] in config and not key.startswith("model_providers.")}
+    providers = config.get("model_providers", {})
+    named |= {f"model_providers.{PROVIDER}"} if PROVIDER in providers else set()
+    return tuple(f"{_MANAGED} sets {key}, which overrides omlx's" for key in sorted(named))
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit | RunFile, ...]:
-    catalog = _catalog(target, surroundings)
+    catalog = catalog_file(target, surroundings)
     key = {"env_key": KEY_VARIABLE} if surroundings.environ.get(KEY_VARIABLE) else {}
     config = {**_settings(target, catalog), "model_providers": {PROVIDER: {**_provider(target), **key}}}
     return catalog, Edit.of(surroundings.folder("CODEX_HOME", ".codex") / "config.toml", "toml", config)
@@ -53,35 +72,6 @@ def _provider(target: Target) -> dict[str, object]:
         "base_url": target.openai_url,
         "wire_api": "responses",
         "stream_idle_timeout_ms": _IDLE_MILLISECONDS,
-    }
-
-
-def _catalog(target: Target, surroundings: Surroundings) -> RunFile:
-    instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text(encoding="utf-8")
-    entries = [_entry(model, number, instructions) for number, model in enumerate(target.models)]
-    return RunFile.of(surroundings.run_directory, "models.json", json.dumps({"models": entries}, indent=2) + "\n")
-
-
-def _entry(model: Model, priority: int, instructions: str) -> dict[str, object]:
-    efforts = ("low", "medium", "high") if model.reasoning else ()
-    window = {} if model.context_window is None else {"context_window": model.context_window}
-    return {
-        "slug": model.name,
-        "display_name": model.name,
-        "supported_reasoning_levels": [{"effort": effort, "description": effort} for effort in efforts],
-        **({"default_reasoning_level": "medium"} if efforts else {}),
-        "shell_type": "unified_exec",
-        "visibility": "list",
-        "supported_in_api": True,
-        "priority": priority,
-        "base_instructions": instructions,
-        "support_verbosity": False,
-        "apply_patch_tool_type": "freeform",
-        "supports_parallel_tool_calls": True,
-        "input_modalities": ["text", "image"] if model.vision else ["text"],
-        "truncation_policy": {"mode": "tokens", "limit": 10_000},
-        "experimental_supported_tools": [],
-        **window,
     }
 
 

@@ -7,7 +7,7 @@ asked for beside the first turn, of `small_model`. Without `limit` it knows no w
 
 from __future__ import annotations
 
-from ._opencode_config import file_edit, inline_config
+from ._opencode_config import file_edit, foreign_settings, inline_config, places
 from .spec import Edit, Integration, Surroundings, Target, Wiring
 
 
@@ -17,7 +17,8 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     }
-    return Wiring(surroundings.arguments, environment)
+    warnings = foreign_settings(surroundings, places(surroundings, "opencode", "OPENCODE_CONFIG"))
+    return Wiring(surroundings.arguments, environment, warnings=warnings)
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:

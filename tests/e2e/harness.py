@@ -64,7 +64,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A home, a work folder and an environment of their own for one test."""
+    """A home, a work folder and an environment of their own for one test; `agent` is empty where there are several."""
 
     folder: Path
     agent: str
@@ -85,15 +85,18 @@ class Bench:
     def run(self, serve: list[str], *launches: list[str], seconds: float = 240) -> Outcome:
         """Start the server, then each launch (`omlx launch …` without the address) in turn."""
         runs = [[OMLX, *launch[:2], "--url", "{url}", "--yes", *launch[2:]] for launch in launches]
+        return self.play(serve, runs, seconds)
+
+    def play(self, serve: list[str], runs: list[list[str]], seconds: float = 240) -> Outcome:
+        """Start the server, then each command in turn; `{url}` in it is the server's. The home must end as it began."""
         job = Job(str(self.work), str(self.omlx_home), self._environment(), serve, runs, seconds)
         before = _fingerprints(self.home)
         result = self._enter(job)
         after = _fingerprints(self.home)
         changed = [name for name, digest in before.items() if after.get(name) != digest]
         assert changed == [], f"files of the user's changed: {changed}"
-        strange = [
-            name for name in after if name not in before and not name.startswith((".omlx/", *_OWN_PLACES[self.agent]))
-        ]
+        own = _OWN_PLACES.get(self.agent) or tuple(place for places in _OWN_PLACES.values() for place in places)
+        strange = [name for name in after if name not in before and not name.startswith((".omlx/", *own))]
         assert strange == [], f"files appeared in the user's home: {strange}"
         return Outcome(
             runs=[Run(**run) for run in result["runs"]],
@@ -127,7 +130,7 @@ class Bench:
 
 def make_bench(folder: Path, agent: str, environment: Mapping[str, str] | None = None) -> Bench:
     """A bench, or a skip that says what this machine lacks. `environment` is set on top of the bench's own."""
-    refusal = _missing(agent)
+    refusal = missing(agent)
     if refusal:
         pytest.skip(refusal)
     bench = Bench(folder, agent, environment or {})
@@ -140,8 +143,9 @@ def make_bench(folder: Path, agent: str, environment: Mapping[str, str] | None =
     return bench
 
 
-def _missing(agent: str) -> str:
-    if not (COMMANDS / agent).exists():
+def missing(agent: str) -> str:
+    """What this machine lacks to run the agent."""
+    if agent and not (COMMANDS / agent).exists():
         return f"{agent} is not installed: `make agents` installs it, or says what this machine lacks"
     if shutil.which("unshare") is None:
         return "no `unshare` here: the agents run only where a network namespace keeps them to loopback"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omlx.integrations.claude import INTEGRATION, wire
+from omlx.integrations.claude import INTEGRATION, edits, wire
 from omlx.integrations.spec import Refusal, Surroundings, Target, Wiring
 
 
@@ -84,3 +84,14 @@ def test_an_administrators_settings_that_override_ours_are_named(target: Target,
     files = {path: '{"env": {"ANTHROPIC_BASE_URL": "https://gateway", "OTHER": "1"}}'}
     wiring = wire(target, replace(surroundings, read=files.get))
     assert wiring.warnings == (f"{path} sets env.ANTHROPIC_BASE_URL, which overrides omlx's",)
+
+
+def test_wired_for_good_what_leads_elsewhere_in_the_users_settings_is_emptied(
+    target: Target, surroundings: Surroundings
+):
+    own = '{"env": {"CLAUDE_CODE_USE_BEDROCK": "1", "ANTHROPIC_API_KEY": "theirs", "FOO": "1"}}'
+    path = surroundings.home / ".claude" / "settings.json"
+    (edit,) = edits(target, replace(surroundings, read={path: own}.get, environ={"OMLX_API_KEY": "k"}))
+    emptied = {path for path, value in edit.values if value == ""}
+    assert emptied == {("env", "CLAUDE_CODE_USE_BEDROCK"), ("env", "ANTHROPIC_API_KEY")}
+    assert (("apiKeyHelper",), "printenv OMLX_API_KEY") in edit.values

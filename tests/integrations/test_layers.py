@@ -7,10 +7,11 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from omlx.integrations import codex, copilot, hermes, kilo, openclaw, opencode, qwen
+from omlx.integrations import claude, claude_desktop, codex, copilot, hermes, kilo, openclaw, opencode, qwen
 from omlx.integrations.spec import Refusal, Surroundings, Target
 
 
@@ -83,3 +84,74 @@ def test_copilot_gets_the_prompts_share_of_the_window(target: Target, surroundin
     environment = copilot.wire(target, surroundings).environment
     assert environment["COPILOT_PROVIDER_MAX_PROMPT_TOKENS"] == str(131_072 - 32_000)
     assert environment["COPILOT_PROVIDER_MAX_OUTPUT_TOKENS"] == "32000"
+
+
+def with_files(surroundings: Surroundings, files: dict[str, str]) -> Surroundings:
+    """Paths below the home where they are relative."""
+    known = {surroundings.home / path: text for path, text in files.items()}
+    return replace(surroundings, read=known.get)
+
+
+@pytest.mark.parametrize(("module", "name"), [(opencode, "opencode"), (kilo, "kilo")])
+def test_opencode_names_the_agents_of_the_users_that_go_elsewhere(
+    target: Target, surroundings: Surroundings, module: ModuleType, name: str
+):
+    own = """{ // mine
+      "agent": {"plan": {"model": "foreign/x",}, "build": {"model": "omlx/m"}, "free": {"prompt": "// not a comment"}},
+      "enabled_providers": ["foreign"],
+    }"""
+    project = '{"disabled_providers": ["omlx"]}'
+    files = {f".config/{name}/{name}.jsonc": own, f"project/.{name}/{name}.json": project}
+    warnings = module.wire(target, with_files(surroundings, files)).warnings
+    folder = surroundings.home / ".config" / name / f"{name}.jsonc"
+    assert warnings[:2] == (
+        f"{folder} sets agent.plan.model to foreign/x, so that agent goes there and not to omlx",
+        f"{folder} sets enabled_providers without 'omlx', which hides omlx's models",
+    )
+    assert "disabled_providers" in warnings[2]
+    assert len(warnings) == 3
+
+
+def test_a_file_of_the_users_that_does_not_parse_is_the_agents_to_complain_of(
+    target: Target, surroundings: Surroundings
+):
+    broken = with_files(surroundings, {".config/opencode/opencode.json": '{"agent": [}'})
+    assert opencode.wire(target, broken).warnings == ()
+
+
+def test_codex_names_what_an_administrator_overrides(target: Target, surroundings: Surroundings):
+    managed = 'model = "gpt"\n[model_providers.omlx]\nbase_url = "x"\n[tui]\ntheme = "y"\n'
+    warnings = codex.wire(target, with_files(surroundings, {"/etc/codex/managed_config.toml": managed})).warnings
+    assert warnings == (
+        "/etc/codex/managed_config.toml sets model, which overrides omlx's",
+        "/etc/codex/managed_config.toml sets model_providers.omlx, which overrides omlx's",
+    )
+    broken = with_files(surroundings, {"/etc/codex/managed_config.toml": "model ="})
+    assert "does not parse" in codex.wire(target, broken).warnings[0]
+
+
+def test_claude_code_names_what_an_administrator_overrides(target: Target, surroundings: Surroundings):
+    path = "/etc/claude-code/managed-settings.json"
+    managed = {"env": {"ANTHROPIC_BASE_URL": "x", "FOO": "1"}, "apiKeyHelper": "theirs", "model": "opus"}
+    warnings = claude.wire(target, with_files(surroundings, {path: json.dumps(managed)})).warnings
+    named = ("env.ANTHROPIC_BASE_URL", "apiKeyHelper", "model")
+    assert warnings == tuple(f"{path} sets {name}, which overrides omlx's" for name in named)
+
+
+def test_claude_desktop_keeps_the_other_configurations_of_its_library(target: Target, surroundings: Surroundings):
+    library = "Library/Application Support/Claude-3p/configLibrary/_meta.json"
+    own = {"appliedId": "a", "entries": [{"id": "a", "name": "mine"}]}
+    once = with_files(surroundings, {library: json.dumps(own)})
+    *_, gateway, meta = claude_desktop.edits(target, once)
+    applied = dict(meta.values)
+    assert applied["entries",] == [{"id": "a", "name": "mine"}, {"id": applied["appliedId",], "name": "omlx"}]
+    assert gateway.path.name == f"{applied['appliedId',]}.json"
+    again = {"appliedId": applied["appliedId",], "entries": applied["entries",]}
+    twice = with_files(surroundings, {library: json.dumps(again)})
+    assert claude_desktop.edits(target, twice)[-1] == meta
+    models: Any = dict(gateway.values)["inferenceModels",]
+    assert [(model["name"], model["anthropicFamilyTier"]) for model in models] == [
+        ("qwen3-coder:30b", "opus"),
+        ("qwen3-coder:30b", "sonnet"),
+        ("small", "haiku"),
+    ]

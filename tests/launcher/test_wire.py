@@ -20,6 +20,8 @@ from .fake_server import FakeServer
 
 Run = Callable[..., Result]
 WIRABLE = [name for name in names() if (agent := find(name)) is not None and agent.edits is not None]
+TAKE_NO_NAME = {"claude_desktop"}
+"""Where a key can only be written down, which the user does."""
 FILES = {
     "hermes": (
         ".hermes/config.yaml",
@@ -32,6 +34,7 @@ FILES = {
     "crush": (".config/crush/crush.json", '{"options": {"debug": "mine"}}'),
     "codex": (".codex/config.toml", '# mine\napproval_policy = "never"\n\n[tui]\ntheme = "x"\n'),
     "claude": (".claude/settings.json", '{\n\t"permissions": {"allow": ["Bash(ls)"]},\n\t"env": {"FOO": "1"}\n}'),
+    "claude_desktop": ("Library/Application Support/Claude/claude_desktop_config.json", '{"mcpServers": {"mine": {}}}'),
     "qwen": (".qwen/settings.json", '{"ui": {"theme": "x"}} // mine\n'),
 }
 
@@ -121,7 +124,7 @@ def test_the_key_is_named_and_never_written(omlx: Run, home: Path, name: str):
     assert done.exit_code == 0, done.stderr
     everything = [path.read_text() for path in home.rglob("*") if path.is_file()]
     assert "the-servers-own-key" not in "".join([*everything, done.stdout, done.stderr])
-    assert "OMLX_API_KEY" in "".join(everything)
+    assert "OMLX_API_KEY" in "".join(everything) or name in TAKE_NO_NAME
 
 
 def test_without_agreement_nothing_is_written(omlx: Run, home: Path):
