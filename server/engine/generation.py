@@ -6,11 +6,12 @@ This is the one pipeline that every dialect shares, streaming or not. It runs in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..errors import ContextOverflow, InvalidRequest, OmlxError
 from ..events import (
+    Delta,
     Event,
     Finished,
     FinishReason,
@@ -23,6 +24,7 @@ from ..events import (
 )
 from ..models.catalog import ENCODERS
 from ..models.pool import Lease, ModelPool
+from ..prompts.recall import AnswerMemory, parts_of
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
 from .constraints import needs_grammar
@@ -49,11 +51,14 @@ class Generation:
         lease: Lease[EngineProcess],
         record: RequestRecord,
         grammar: str = "",
+        on_answer: Callable[[Sequence[Delta]], None] = lambda _: None,
     ) -> None:
         self._lease = lease
         self._record = record
         self._text = text
         self._decoder = text.decoder(request, prompt)
+        self._on_answer = on_answer
+        self._deltas: list[Delta] = []
         self._num_computed_tokens = 0
         self._calls_tools = False
         self._num_output_tokens = 0
@@ -128,6 +133,7 @@ class Generation:
                 break
         self._calls_tools = self._calls_tools or any(isinstance(delta, ToolCallDelta) for delta in deltas)
         events += deltas
+        self._deltas += deltas
         if is_last:
             events.append(self._finish(update.finish_reason, stop_sequence))
         return events
@@ -146,6 +152,7 @@ class Generation:
         assert reason is not None
         self.is_finished = True
         self._record.ended(self.usage, reason.value)
+        self._on_answer(self._deltas)
         return Finished(reason, self.usage, stop_sequence)
 
 
@@ -163,6 +170,7 @@ class Generator:
         self._text_of = text_of
         self._ledger = ledger
         self._openings = openings
+        self._memory = AnswerMemory()
 
     async def start(self, request: GenerationRequest, agent: str = "") -> Generation | GenerationGroup:
         """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
@@ -196,13 +204,18 @@ class Generator:
             raise
 
     async def _admit(self, request: GenerationRequest, record: RequestRecord) -> Generation:
-        text, prompt = await self._render(request)
+        text, prompt, place = await self._render(request)
         record.rendered(len(prompt.token_ids))
         self._openings.asked(request, self._pool.entry(request.model).id, prompt)
         grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
         lease = await self._pool.lease(request.model)
         try:
-            generation = Generation(request, text, prompt, lease, record, grammar)
+
+            def remember(deltas: Sequence[Delta]) -> None:
+                if request.prompt is None:
+                    self._memory.remember(place, parts_of(deltas))
+
+            generation = Generation(request, text, prompt, lease, record, grammar, remember)
         except BaseException:
             lease.release()
             raise
@@ -215,18 +228,20 @@ class Generator:
 
     async def count_tokens(self, request: GenerationRequest) -> int:
         """The exact length of the prompt this request would render to; loads no weights."""
-        _, prompt = await self._render(request, check_window=False)
+        _, prompt, _ = await self._render(request, check_window=False)
         return len(prompt.token_ids)
 
-    async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt]:
-        text, prompt = await asyncio.to_thread(self._render_now, request)
+    async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt, bytes]:
+        """With the place of the answer in the conversation, for what is remembered of it."""
+        text, prompt, place = await asyncio.to_thread(self._render_now, request)
         if check_window and len(prompt.token_ids) >= text.context_window:
             raise ContextOverflow(len(prompt.token_ids), text.context_window)
-        return text, prompt
+        return text, prompt, place
 
-    def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt]:
+    def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt, bytes]:
         text = self._text_of(request.model)
-        return text, text.render(request)
+        recalled = self._memory.recall(request, self._pool.entry(request.model).id)
+        return text, text.render(recalled.request), recalled.place
 
 
 def _one_of(request: GenerationRequest, choice: int) -> GenerationRequest:

@@ -388,3 +388,17 @@ async def test_a_full_queue_is_503_with_when_to_come_back(tmp_path: Path):
             task.cancel()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.json()["error"]["type"] == "overloaded_error"
+
+
+async def test_thinking_that_a_client_drops_is_put_back(tmp_path: Path):
+    async with serving(tmp_path, "<think>\nLet me see, for quite a while.\n</think>\n\nHi.", "Fine.") as server:
+        template = tmp_path / "models" / MODEL / "chat_template.jinja"
+        thinking = "{%- if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
+        template.write_text(template.read_text().replace("{{ message.content }}", thinking + "{{ message.content }}"))
+        first = (await server.client.post(CHAT, json=CHAT_BODY)).json()
+        turns = [*USER, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "how are you?"}]
+        second = (await server.client.post(CHAT, json={**CHAT_BODY, "messages": turns})).json()["usage"]
+        other = [{"role": "user", "content": "hallo"}, *turns[1:]]
+        third = (await server.client.post(CHAT, json={**CHAT_BODY, "messages": other})).json()["usage"]
+    assert "quite a while" in first["choices"][0]["message"]["reasoning_content"]
+    assert second["prompt_tokens"] > third["prompt_tokens"] + len("Let me see, for quite a while.")
