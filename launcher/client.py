@@ -23,14 +23,27 @@ _KINDS_THAT_WRITE = ("llm", "vlm")
 T = TypeVar("T")
 
 
+class Pulse(msgspec.Struct, frozen=True):
+    """How long ago, in seconds, a loaded model's engine last said something, and last brought a token."""
+
+    seconds_since_step: float | None = None
+    seconds_since_decode: float | None = None
+    waiting_seconds: float = 0.0
+
+
 class Health(msgspec.Struct, frozen=True):
-    """`GET /health`. `loading` and `failed` name models."""
+    """`GET /health`. `loading` and `failed` name models, `reasons` says why those failed."""
 
     status: str
     version: str = ""
     instance_id: str = ""
     loading: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    stalled: tuple[str, ...] = ()
+    reasons: dict[str, str] = {}
+    num_running: int = 0
+    num_waiting: int = 0
+    engines: dict[str, Pulse] = {}
 
 
 class Launch(msgspec.Struct, frozen=True):

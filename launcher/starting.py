@@ -15,7 +15,7 @@ from .client import ServerClient
 from .errors import StartFailed
 from .state import OmlxHome, ServerState, read_server_state
 
-SERVE_COMMAND = (sys.executable, "-P", "-m", "omlx.server", "serve")
+SERVE_COMMAND = (sys.executable, "-P", "-m", "omlx.server", "serve", "--quiet")
 _POLL_SECONDS = 0.1
 _SHOWN_LOG_LINES = 12
 
@@ -42,12 +42,12 @@ def start_server(
         exit_code = process.poll()
         waited = time.monotonic() - began
         if exit_code is not None:
-            raise StartFailed(_explained(f"the server ended with exit code {exit_code}", home.server_log, log_start))
+            raise StartFailed(_explained(f"the server ended with exit code {exit_code}", home.start_output, log_start))
         if waited > timeout_seconds:
             process.terminate()
             process.wait()
             raise StartFailed(
-                _explained(f"the server did not listen within {waited:.0f} s", home.server_log, log_start)
+                _explained(f"the server did not listen within {waited:.0f} s", home.start_output, log_start)
             )
         report(f"starting the server… {waited:.0f} s")
         time.sleep(_POLL_SECONDS)
@@ -88,8 +88,8 @@ def wait_until_loaded(
 
 def _spawn(home: OmlxHome, environ: Mapping[str, str], command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
     """The process, and where its words begin in the log."""
-    home.server_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(home.server_log, "ab") as log:
+    home.start_output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(home.start_output, "ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
             command,

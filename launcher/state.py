@@ -31,6 +31,15 @@ class OmlxHome:
         return self.root / "logs" / "server.log"
 
     @property
+    def start_output(self) -> Path:
+        """What a server that we started says itself, apart from its log: why it could not start."""
+        return self.root / "logs" / "start.log"
+
+    @property
+    def service_output(self) -> Path:
+        return self.root / "logs" / "service.log"
+
+    @property
     def last_models(self) -> Path:
         return self.root / "last_models.json"
 

@@ -15,6 +15,7 @@ from .errors import InsufficientMemory, SettingsError, ShuttingDown
 from .models.catalog import ENCODERS, ModelEntry, ModelKind, discover
 from .models.device_memory import device_memory
 from .models.pool import ModelPool, Residency
+from .server_log import start_logging
 from .settings import ServeSettings
 from .settings.keys import nearest
 from .settings.model_store import ModelSettingsStore
@@ -30,14 +31,20 @@ _LISTEN_BACKLOG = 1024
 EngineCommandFor = Callable[[ModelEntry], EngineCommand]
 
 
-def serve(settings: ServeSettings, model: str | None = None, engine_command: EngineCommandFor | None = None) -> None:
-    """Run the server until SIGINT or SIGTERM.
+def serve(
+    settings: ServeSettings,
+    model: str | None = None,
+    engine_command: EngineCommandFor | None = None,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Run the server until SIGINT or SIGTERM. `quiet` keeps all but warnings to the log's file.
 
     `model` is loaded at once, without it the only model, and those whose settings say so. `engine_command`
     says how a model's engine process is started, MLX's by default. Raises `SettingsError` when the address
     can't be had, and `ModelNotFound`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging(settings.home / "logs", quiet=quiet)
     entries = find_models(settings)
     with listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)

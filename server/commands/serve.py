@@ -55,7 +55,8 @@ def _help(key: Key) -> str:
 @click.command("serve")
 @_setting_options
 @click.option("--model", default=None, help="Load this model at once.  [default: the only one]")
-def command(model: str | None, **options: str | tuple[str, ...] | None) -> None:
+@click.option("--quiet", is_flag=True, help="Show warnings only; all of the log is in ~/.omlx/logs/server.log.")
+def command(model: str | None, quiet: bool, **options: str | tuple[str, ...] | None) -> None:
     """Serve models over the OpenAI and Anthropic protocols.
 
     An option holds for this run only; `omlx config set` writes a setting for good, and `omlx config show --origin`
@@ -68,7 +69,7 @@ def command(model: str | None, **options: str | tuple[str, ...] | None) -> None:
     configuration = layered(document, os.environ, _flags(options))
     for warning in (*warnings, *configuration.warnings):
         click.echo(f"omlx: {warning}", err=True)
-    run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model)
+    run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model, quiet=quiet)
 
 
 def _flags(options: Mapping[str, str | tuple[str, ...] | None]) -> dict[str, Json]:

@@ -102,6 +102,12 @@ def discard(request: PullRequest, models_folder: Path) -> bool:
     return True
 
 
+def stopped_downloads(models_folder: Path) -> list[tuple[str, Path]]:
+    """The downloads that were stopped, or go on just now, by their model's id."""
+    found = sorted(models_folder.glob("*/.*.downloading"))
+    return [(f"{path.parent.name}/{path.name[1:].removesuffix('.downloading')}", path) for path in found]
+
+
 def read_source(folder: Path) -> Source | None:
     """Where a model's folder was pulled from; None where it was not, or does not say."""
     try:

@@ -213,6 +213,27 @@ def test_status_says_what_is_served(omlx: Run, server: FakeServer):
     assert omlx("status", "--url", "http://127.0.0.1:9").returncode == 4
 
 
+def test_ps_says_what_is_in_memory(omlx: Run, server: FakeServer):
+    server.serve_models(
+        {"id": "m", "omlx": {"size_bytes": 250_000_000, "is_loaded": True}}, {"id": "n"}, {"id": "idle"}
+    )
+    health = {"status": "degraded", "failed": ["n"], "reasons": {"n": "it is corrupt"}, "num_running": 2}
+    health["engines"] = {"m": {"seconds_since_decode": 130.0}}
+    server.answers["/health"] = lambda _: Reply(health)
+    shown = omlx("ps").stdout
+    assert "m      loaded  0.2 GB   2 min ago" in shown
+    assert "n      failed  -        never       it is corrupt" in shown
+    assert "idle" not in shown
+    assert "2 running, 0 waiting" in shown
+    found = json.loads(omlx("ps", "--json").stdout)
+    assert [(model["name"], model["state"]) for model in found["models"]] == [("m", "loaded"), ("n", "failed")]
+
+
+def test_stop_and_logs_say_when_there_is_nothing(omlx: Run):
+    assert json.loads(omlx("stop", "--json").stdout) == {"stopped": False, "server": None}
+    assert omlx("logs").returncode == 1
+
+
 def test_probe_prints_a_row_for_each_question_and_ends_with_its_verdict(omlx: Run, server: FakeServer):
     server.serve_models({"id": "m", "max_model_len": 4096})
     server.answers["/v1/chat/completions"] = lambda _: text_reply("Hello!", completion_tokens=3)

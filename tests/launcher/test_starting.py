@@ -60,12 +60,12 @@ def test_a_started_server_is_found_by_its_own_state_file(start: Callable[..., ob
 
 
 def test_a_server_that_ends_at_once_is_explained_by_its_log(start: Callable[..., object], home: OmlxHome):
-    home.server_log.parent.mkdir(parents=True)
-    home.server_log.write_text("an older line\n")
+    home.start_output.parent.mkdir(parents=True)
+    home.start_output.write_text("an older line\n")
     with pytest.raises(StartFailed, match="exit code 1") as error:
         start(FAILS)
     assert "port 8000 is in use" in str(error.value)
-    assert str(home.server_log) in str(error.value)
+    assert str(home.start_output) in str(error.value)
     assert "an older line" not in str(error.value)
 
 

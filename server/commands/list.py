@@ -1,0 +1,81 @@
+"""`omlx list`: the models on this machine's disk."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ..errors import ModelError
+from ..models.catalog import ModelEntry, model_folders, read_entry
+from ..models.hub import read_source, stopped_downloads
+from ..settings.now import settings_now
+from ..terminal import columns, json_option, print_json, size_text
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """`entry` is None where the folder cannot be used, and `problem` says why."""
+
+    id: str
+    path: Path
+    entry: ModelEntry | None
+    problem: str = ""
+
+
+@click.command("list")
+@json_option
+def command(as_json: bool) -> None:
+    """List the models in the model folders, those that cannot be used with the reason, and stopped downloads."""
+    logging.disable()
+    settings = settings_now(os.environ)
+    found = list(_found(settings.model_dirs))
+    if as_json:
+        print_json([_described(each) for each in found])
+    elif found:
+        rows = [_row(each) for each in found]
+        click.echo(columns([("MODEL", "SIZE", "WINDOW", "WEIGHTS", "ARCHITECTURE", ""), *rows]))
+    else:
+        folders = ", ".join(map(str, settings.model_dirs))
+        click.echo(f"No models in {folders}. `omlx pull REPO` downloads one, `omlx import FILE.gguf` takes one over.")
+
+
+def _found(folders: tuple[Path, ...]) -> Iterator[_Found]:
+    for model_id, path in model_folders(folders):
+        try:
+            yield _Found(model_id, path, read_entry(path, model_id))
+        except ModelError as error:
+            yield _Found(model_id, path, None, str(error).removeprefix(f"{path}: "))
+    for model_id, path in stopped_downloads(folders[0]):
+        yield _Found(model_id, path, None, f"a stopped download; `omlx pull {model_id}` goes on")
+
+
+def _row(found: _Found) -> tuple[str, ...]:
+    entry = found.entry
+    if entry is None:
+        return (found.id, "-", "-", "-", "-", found.problem)
+    note = "" if entry.kind == "llm" else f"{entry.kind}: not served"
+    return (
+        *(found.id, size_text(entry.size_bytes), f"{entry.context_window:,}"),
+        *(entry.quantization or "floats", entry.architecture, note),
+    )
+
+
+def _described(found: _Found) -> dict[str, object]:
+    entry, source = found.entry, read_source(found.path)
+    described: dict[str, object] = {"id": found.id, "path": str(found.path), "problem": found.problem or None}
+    if source is not None:
+        described |= {"repo": source.repo, "commit": source.commit}
+    if entry is None:
+        return described
+    return described | {
+        "kind": entry.kind,
+        "architecture": entry.architecture,
+        "size_bytes": entry.size_bytes,
+        "context_window": entry.context_window,
+        "quantization": entry.quantization,
+    }

@@ -1,0 +1,35 @@
+"""Where the server's log goes: to stderr, and to a file that is rotated."""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_FILE_BYTES = 10 << 20
+_OLD_FILES = 5
+
+logger = logging.getLogger(__name__)
+
+
+def start_logging(folder: Path, *, quiet: bool) -> None:
+    """Log to stderr, warnings alone where it is `quiet`, and all of it to `folder/server.log`.
+
+    A server whose log cannot be written serves all the same, and says so.
+    """
+    logging.basicConfig(level=logging.INFO, format=_FORMAT)
+    root = logging.getLogger()
+    if quiet:
+        for handler in root.handlers:
+            handler.setLevel(logging.WARNING)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = RotatingFileHandler(
+            folder / "server.log", maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8"
+        )
+    except OSError as error:
+        logger.warning("The log is not kept: %s cannot be written (%s)", folder / "server.log", error.strerror or error)
+        return
+    file.setFormatter(logging.Formatter(_FORMAT))
+    root.addHandler(file)
