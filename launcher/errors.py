@@ -12,6 +12,7 @@
     ├── FileError                1    a file cannot be read, locked or replaced; the old one is intact
     │   └── ForeignEdit          1    somebody else kept changing it meanwhile
     ├── SecretsError             1    a key cannot be kept or found safely
+    ├── ServiceError             1    launchd or systemd did not do what was asked
     └── ServerError              4    the server, not the request, is at fault
         ├── ServerDown           4    nothing answers at that address
         ├── StartFailed          4    it was started and did not become ready
@@ -96,4 +97,8 @@ class ForeignEdit(FileError):
 
 
 class SecretsError(LauncherError):
+    pass
+
+
+class ServiceError(LauncherError):
     pass

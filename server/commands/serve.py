@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
 from ..errors import SettingsError
+from ..fast_deaths import FastDeaths
 from ..requests import Json
+from ..server_log import start_logging
 from ..settings.keys import Key, keys
 from ..settings.layers import flag_of, layered
 from ..settings.loading import load_document
 from ..settings.serve import ServeSettings, omlx_home, settings_file
+
+logger = logging.getLogger(__name__)
 
 _FOLDERS = ("server.model_dirs", "cache.folder")
 
@@ -56,20 +62,45 @@ def _help(key: Key) -> str:
 @_setting_options
 @click.option("--model", default=None, help="Load this model at once.  [default: the only one]")
 @click.option("--quiet", is_flag=True, help="Show warnings only; all of the log is in ~/.omlx/logs/server.log.")
-def command(model: str | None, quiet: bool, **options: str | tuple[str, ...] | None) -> None:
+@click.option("--service", is_flag=True, hidden=True, help="Run as launchd or systemd start it.")
+def command(model: str | None, quiet: bool, service: bool, **options: str | tuple[str, ...] | None) -> None:
     """Serve models over the OpenAI and Anthropic protocols.
 
     An option holds for this run only; `omlx config set` writes a setting for good, and `omlx config show --origin`
     says where each is from. Where OMLX_API_KEY is set, clients must send that key. OMLX_HOME moves ~/.omlx.
     """
+    home = omlx_home(os.environ)
+    if service:
+        _run_as_service(home, lambda: _run(home, model, options, quiet=True))
+    else:
+        _run(home, model, options, quiet=quiet)
+
+
+def _run(home: Path, model: str | None, options: Mapping[str, str | tuple[str, ...] | None], *, quiet: bool) -> None:
     from ..serving import serve as run
 
-    home = omlx_home(os.environ)
     document, warnings = load_document(settings_file(home))
     configuration = layered(document, os.environ, _flags(options))
     for warning in (*warnings, *configuration.warnings):
         click.echo(f"omlx: {warning}", err=True)
     run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model, quiet=quiet)
+
+
+def _run_as_service(home: Path, run: Callable[[], None]) -> None:
+    """Run, and remember how it ended; one that kept dying ends at once and well, so that it stays ended."""
+    deaths = FastDeaths(home / "run" / "service_starts.json", time.time)
+    verdict = deaths.verdict()
+    if verdict is not None:
+        start_logging(home / "logs", quiet=True)
+        logger.error("%s", verdict)
+        return
+    deaths.began()
+    try:
+        run()
+    except Exception as error:
+        deaths.died(str(error) or type(error).__name__)
+        raise
+    deaths.ended_well()
 
 
 def _flags(options: Mapping[str, str | tuple[str, ...] | None]) -> dict[str, Json]:

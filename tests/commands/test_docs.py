@@ -18,5 +18,7 @@ def test_every_command_and_option_is_in_the_docs(name: str, checkout: Path):
     command = commands.get_command(CONTEXT, name)
     assert command is not None
     assert f"`omlx {name}" in docs
-    options = {option for each in command.params if isinstance(each, click.Option) for option in each.opts}
+    options = {
+        option for each in command.params if isinstance(each, click.Option) and not each.hidden for option in each.opts
+    }
     assert sorted(option for option in options if f"`{option}" not in docs) == []

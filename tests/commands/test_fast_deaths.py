@@ -1,0 +1,48 @@
+"""A service that keeps dying is not started once more, and the log says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from omlx.server.errors import SettingsError
+from omlx.server.fast_deaths import MOST_DEATHS, WITHIN_SECONDS, FastDeaths
+
+from .conftest import Run
+
+
+def test_a_service_that_keeps_dying_ends_well_with_the_reason_in_the_log(run: Run, home: Path):
+    home.mkdir()
+    (home / "settings.json").write_text('{"server": {"port": "x"}}')
+    for _ in range(MOST_DEATHS):
+        with pytest.raises(SettingsError, match=r"server\.port"):
+            run("serve", "--service")
+    assert run("serve", "--service").exit_code == 0
+    log = (home / "logs" / "server.log").read_text()
+    assert "died 5 times within 3 minutes" in log
+    assert "server.port is 'x'" in log
+    with pytest.raises(SettingsError):
+        run("serve", "--service")  # a person started it again
+
+
+def test_old_deaths_and_good_ends_do_not_count(tmp_path: Path):
+    now = 1000.0
+    deaths = FastDeaths(tmp_path / "run" / "starts.json", lambda: now)
+    for _ in range(2 * MOST_DEATHS):
+        deaths.began()
+        deaths.ended_well()
+    assert deaths.verdict() is None
+    for _ in range(MOST_DEATHS):
+        deaths.began()
+    now += WITHIN_SECONDS
+    assert deaths.verdict() is None
+    for _ in range(MOST_DEATHS):
+        deaths.began()
+    assert "killed, or crashed without a word" in (deaths.verdict() or "")
+    assert deaths.verdict() is None
+
+
+def test_a_spoiled_list_counts_as_none(tmp_path: Path):
+    (tmp_path / "starts.json").write_text("{")
+    assert FastDeaths(tmp_path / "starts.json", lambda: 1.0).verdict() is None

@@ -1,0 +1,116 @@
+"""The service as launchd and systemd are told of it, with a scripted system in their place."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from omlx.launcher.errors import ServiceError
+from omlx.launcher.machine import Machine
+from omlx.launcher.service import (
+    COMMAND,
+    LABEL,
+    UNIT,
+    Ran,
+    Service,
+    install,
+    launchd_plist,
+    manager_of,
+    require,
+    systemd_unit,
+    uninstall,
+)
+from omlx.launcher.state import OmlxHome
+
+
+class System:
+    """Remembers what was run; `answers` maps a verb to its exit code."""
+
+    def __init__(self, **answers: int) -> None:
+        self.answers = answers
+        self.ran: list[str] = []
+
+    def __call__(self, arguments: Sequence[str]) -> Ran:
+        self.ran.append(" ".join(arguments))
+        verb = next((part for part in arguments if part.replace("-", "_") in self.answers), "")
+        return Ran(self.answers.get(verb.replace("-", "_"), 0), "no bus" if verb else "")
+
+
+@pytest.fixture
+def service(machine: Machine) -> Service:
+    return Service(COMMAND, machine.omlx_home)
+
+
+def test_the_launch_agent_is_started_again_after_a_crash_only(service: Service, machine: Machine):
+    agent = plistlib.loads(launchd_plist(service).encode())
+    home = machine.omlx_home.root
+    assert agent == {
+        "Label": LABEL,
+        "ProgramArguments": list(COMMAND),
+        "EnvironmentVariables": {"OMLX_HOME": str(home)},
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},
+        "ThrottleInterval": 10,
+        "ExitTimeOut": 35,
+        "ProcessType": "Interactive",
+        "Umask": 0o077,
+        "WorkingDirectory": str(home),
+        "StandardOutPath": str(home / "logs" / "service.log"),
+        "StandardErrorPath": str(home / "logs" / "service.log"),
+    }
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze (Debian: apt install systemd)")
+@pytest.mark.parametrize("folder", ["plain", 'odd "%h" $HOME \\ name'])
+def test_systemd_takes_the_unit(tmp_path: Path, folder: str):
+    service = Service((*COMMAND, "an argument"), OmlxHome(tmp_path / folder))
+    unit = tmp_path / UNIT
+    unit.write_text(systemd_unit(service))
+    command = ["systemd-analyze", "verify", "--user", "--man=no", str(unit)]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    verified = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    ours = [line for line in verified.stderr.splitlines() if UNIT in line]
+    assert (verified.returncode, ours) == (0, []), verified.stderr
+
+
+def test_the_unit_says_how_it_is_restarted(service: Service):
+    lines = systemd_unit(service).splitlines()
+    for line in ("Restart=on-failure", "RestartSec=10", "StartLimitBurst=10", "WantedBy=default.target"):
+        assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("platform", "place", "started"),
+    [
+        ("linux", f".config/systemd/user/{UNIT}", f"systemctl --user start {UNIT}"),
+        ("darwin", f"Library/LaunchAgents/{LABEL}.plist", "launchctl bootstrap gui/"),
+    ],
+)
+def test_a_service_is_installed_started_and_removed(machine: Machine, platform: str, place: str, started: str):
+    system = System(**{"print": 113} if platform == "darwin" else {})
+    manager = manager_of(machine, platform, system)
+    with pytest.raises(ServiceError, match="omlx service install"):
+        require(manager)
+    install(manager, Service(COMMAND, machine.omlx_home))
+    require(manager)
+    manager.start()
+    assert system.ran[-1].startswith(started)
+    assert manager.path == machine.user_home / place
+    assert machine.omlx_home.service_output.parent.stat().st_mode & 0o777 == 0o700
+    assert uninstall(manager)
+    assert not manager.path.exists()
+    assert not uninstall(manager)
+
+
+def test_a_system_without_a_session_is_told_with_its_remedy(machine: Machine, service: Service):
+    manager = manager_of(machine, "linux", System(daemon_reload=1))
+    with pytest.raises(ServiceError, match=r"daemon-reload` failed: no bus\. It needs a log-in session.*omlx serve"):
+        install(manager, service)
+    with pytest.raises(ServiceError, match="this is win32"):
+        manager_of(machine, "win32", System())
