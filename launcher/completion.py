@@ -94,9 +94,15 @@ class _Refusal(msgspec.Struct):
 
 
 def complete(
-    http: httpx.Client, body: Mapping[str, object], clock: Callable[[], float] = time.perf_counter
+    http: httpx.Client,
+    body: Mapping[str, object],
+    clock: Callable[[], float] = time.perf_counter,
+    on_text: Callable[[str, str], None] = lambda _text, _reasoning: None,
 ) -> Completion:
-    """Send `body` as a streaming request. Raises ServerDown, or BadAnswer where the endpoint breaks the protocol."""
+    """Send `body` as a streaming request; `on_text` gets each piece of text and of reasoning as it comes.
+
+    Raises ServerDown, or BadAnswer where the endpoint breaks the protocol.
+    """
     import httpx
 
     request = {**body, "stream": True, "stream_options": {"include_usage": True}}
@@ -106,7 +112,7 @@ def complete(
             if response.status_code != 200:
                 response.read()
                 raise BadAnswer(f"HTTP {response.status_code}: {_refusal_message(response.content)}")
-            collected = _Collector(began, clock)
+            collected = _Collector(began, clock, on_text)
             for data in _events(response.iter_lines()):
                 collected.feed(data)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -133,6 +139,7 @@ class _Collector:
 
     began: float
     clock: Callable[[], float]
+    on_text: Callable[[str, str], None]
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -160,6 +167,7 @@ class _Collector:
         if delta.content or reasoning or delta.tool_calls:
             self.last = self.clock() - self.began
             self.first = self.last if self.first is None else self.first
+            self.on_text(delta.content or "", reasoning)
         self.text.append(delta.content or "")
         self.reasoning.append(reasoning)
         for call in delta.tool_calls or []:

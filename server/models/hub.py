@@ -167,7 +167,7 @@ def _chosen_weights(download: Download, texts: Sequence[RemoteFile], check_fit: 
         weights = weight_files(repo, download.listing.files, map(str, weight_map.values()))
         check_fit(work, sum(file.size for file in weights))
     except ModelError:
-        if not any(work.glob("*.safetensors*part*")):
+        if not list(work.glob("*.safetensors*part*")):
             shutil.rmtree(work)
         raise
     return weights

@@ -268,15 +268,20 @@ def test_help_loads_nothing_that_is_slow():
 
 
 def test_help_is_there_at_once():
-    command = [sys.executable, "-c", "from omlx.launcher.cli import main; main()", "--help"]
+    help_seconds = processor_seconds("from omlx.launcher.cli import main; main()", "--help")
+    # A machine that is busy with other tests computes more slowly too: then what click alone takes is the measure.
+    assert help_seconds < max(0.15, 2.5 * processor_seconds("import click"))
+
+
+def processor_seconds(program: str, *arguments: str) -> float:
+    """The least that some runs took of the processor."""
     seconds = []
     for _ in range(5):
-        # The processor's time, since a machine that is busy with other tests starts everything more slowly.
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds.append(used.ru_utime + used.ru_stime)
-    assert min(seconds) < 0.15
+    return min(seconds)
 
 
 def test_every_module_of_the_folder_is_the_command_of_its_name():

@@ -1,0 +1,140 @@
+"""The machine: Python, processor, BLAS, Node, disk, memory, permissions, proxies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from ctypes.util import find_library
+from pathlib import Path
+
+from .finding import Finding, Patient, fail, ok, warn
+
+_LOW_DISK, _LEAST_DISK = 20 * 10**9, 2 * 10**9
+_LEAST_NODE = 20
+
+
+def python(patient: Patient) -> Iterator[Finding]:
+    del patient
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.prefix == sys.base_prefix:
+        yield warn(
+            "python", f"{version}, not in an environment of its own", "install omlx with `uv tool install` or pipx"
+        )
+    else:
+        yield ok("python", f"{version} in {sys.prefix}")
+
+
+def processor(patient: Patient) -> Iterator[Finding]:
+    if patient.platform != "darwin":
+        yield ok("processor", f"{patient.processor} on {patient.platform}")
+    elif patient.processor == "arm64":
+        yield ok("processor", "Apple silicon")
+    else:
+        remedy = "install an arm64 Python: MLX has no Metal in one for Intel, or under Rosetta"
+        yield fail("processor", f"this Python is for {patient.processor}", remedy)
+
+
+def blas(patient: Patient) -> Iterator[Finding]:
+    if patient.platform == "darwin":
+        yield ok("blas", "Accelerate")
+    elif shutil.which("nvidia-smi", path=patient.machine.environ.get("PATH")):
+        yield ok("blas", "not needed: there is an NVIDIA GPU")
+    elif find_library("openblas") or list(Path("/usr/lib").glob("*/libopenblas.so.0")):
+        yield ok("blas", "OpenBLAS")
+    else:
+        remedy = "install it (Debian: apt install libopenblas0-pthread): without it MLX computes many times slower"
+        yield warn("blas", "no OpenBLAS found", remedy)
+
+
+def node(patient: Patient) -> Iterator[Finding]:
+    found = shutil.which("node", path=patient.machine.environ.get("PATH"))
+    if found is None:
+        yield warn("node", "no node on PATH", "install Node 20 or newer where you want agents that npm installs")
+        return
+    said = ""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run(
+            [found, "--version"], capture_output=True, text=True, check=False, timeout=1
+        ).stdout.strip()
+    major = said.removeprefix("v").partition(".")[0]
+    if major.isdigit() and int(major) < _LEAST_NODE:
+        yield warn("node", f"{said} at {found}", "install Node 20 or newer: newer agents refuse older ones")
+    else:
+        yield ok("node", f"{said or 'there'} at {found}")
+
+
+def disk(patient: Patient) -> Iterator[Finding]:
+    home = _existing(patient.machine.omlx_home.root)
+    free = shutil.disk_usage(home).free
+    fact = f"{free / 1e9:.1f} GB free at {home}"
+    remedy = "make room (`omlx list`, `omlx rm`), lower cache.ssd_bytes, or move the home with OMLX_HOME"
+    if free < _LEAST_DISK:
+        yield fail("disk", fact, remedy)
+    elif free < _LOW_DISK:
+        yield warn("disk", fact, remedy)
+    else:
+        yield ok("disk", fact)
+
+
+def memory(patient: Patient) -> Iterator[Finding]:
+    total = patient.machine.memory_bytes
+    available = _available_memory()
+    if available is None:
+        yield ok("memory", f"{total / 1e9:.0f} GB")
+    elif available < total * 0.1:
+        fact = f"{available / 1e9:.1f} of {total / 1e9:.0f} GB are free"
+        yield warn("memory", fact, "close other programs, or unload a model; `omlx ps` lists them")
+    else:
+        yield ok("memory", f"{available / 1e9:.1f} of {total / 1e9:.0f} GB are free")
+
+
+def permissions(patient: Patient) -> Iterator[Finding]:
+    home = patient.machine.omlx_home.root
+    if not home.exists():
+        parent = _existing(home)
+        if os.access(parent, os.W_OK):
+            yield ok("permissions", f"{home} is not there yet and can be made")
+        else:
+            yield fail("permissions", f"{parent} cannot be written", "correct its owner, or set OMLX_HOME elsewhere")
+        return
+    if not os.access(home, os.W_OK | os.X_OK):
+        yield fail("permissions", f"{home} cannot be written", f"make it yours: sudo chown -R $USER {home}")
+        return
+    private = [home / "keys.json", home / "keys" / "keys.json", home / "settings.json"]
+    open_ones = [path for path in private if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if open_ones:
+        yield fail("permissions", f"others can read {open_ones[0]}", f"chmod 600 {open_ones[0]}, and make new keys")
+    else:
+        yield ok("permissions", f"{home} is ours, and its keys are private")
+
+
+def proxies(patient: Patient) -> Iterator[Finding]:
+    environ = patient.machine.environ
+    names = [name for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy") if environ.get(name)]
+    if names and not _bypasses_loopback(environ):
+        remedy = "add 127.0.0.1,localhost to NO_PROXY: agents may send their requests there instead of to the server"
+        yield warn("proxy", f"{names[0]} is set", remedy)
+    else:
+        yield ok("proxy", f"{names[0]} leaves loopback out" if names else "none")
+
+
+def _bypasses_loopback(environ: Mapping[str, str]) -> bool:
+    listed = (environ.get("NO_PROXY") or environ.get("no_proxy") or "").split(",")
+    return any(entry.strip() in ("127.0.0.1", "localhost", "*") for entry in listed)
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _available_memory() -> int | None:
+    """Bytes that programs could get now; None where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text()
+        return int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    return None

@@ -1,0 +1,34 @@
+"""`omlx inspect`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from omlx.server.errors import ModelNotFound
+
+from ..tiny_model import build_tiny_model, needs_embedded_model
+from .conftest import Run
+
+
+@needs_embedded_model
+def test_a_model_is_described_from_its_files(run: Run, home: Path):
+    build_tiny_model(home / "models" / "org" / "tiny", context_window=16_384)
+    found = json.loads(run("inspect", "org/tiny", "--json").stdout)
+    assert (found["architecture"], found["context_window"], found["mtp_compatible"]) == ("llama", 16_384, False)
+    assert "no MTP layer" in found["mtp_compatibility_reason"]
+    assert found["tool_parser"] == "hermes"
+    assert [row["window"] for row in found["memory"]] == [8_192, 16_384]
+    small, large = found["memory"]
+    assert large["kv_bytes"] == 2 * small["kv_bytes"] > 0
+    assert large["fits"]
+    shown = run("inspect", "org/tiny").stdout
+    assert "MTP           no: it has no MTP layer" in shown
+    assert "16,384 tokens" in shown
+
+
+def test_an_unknown_model_is_told_with_those_there_are(run: Run):
+    with pytest.raises(ModelNotFound):
+        run("inspect", "nothing")

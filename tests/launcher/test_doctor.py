@@ -1,0 +1,151 @@
+"""`omlx doctor` finds what commonly goes wrong, and has a remedy for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from omlx.integrations.spec import Model
+from omlx.launcher.address import ServerAddress
+from omlx.launcher.checkup import agents, server, system
+from omlx.launcher.checkup.finding import Check, Finding, Grade, Patient
+from omlx.launcher.client import Health
+from omlx.launcher.doctor import CHECKS, examine
+from omlx.launcher.machine import Machine
+from omlx.launcher.probing import Status
+
+
+@pytest.fixture
+def patient(machine: Machine) -> Patient:
+    return Patient(machine, "linux", "x86_64", None, None, "nothing answers")
+
+
+def serving(patient: Patient, *models: Model, health: Health | None = None) -> Patient:
+    address = ServerAddress("http://127.0.0.1:8000", "the default", is_chosen=False)
+    return replace(patient, status=Status(address, health or Health("ok"), models))
+
+
+def only(check: Check, patient: Patient) -> Finding:
+    (finding,) = check(patient)
+    assert (finding.remedy == "") == (finding.grade is Grade.OK)
+    return finding
+
+
+def test_an_empty_machine_fails_nothing_and_is_looked_at_whole(machine: Machine):
+    machine = replace(machine, environ={**machine.environ, "OMLX_URL": ""})
+    findings = examine(machine, [check for check in CHECKS if check not in (server.port, system.disk)])
+    assert len(CHECKS) >= 15
+    assert [finding for finding in findings if finding.grade is Grade.FAIL] == []
+    assert len({finding.check for finding in findings}) == len(findings)
+
+
+def test_a_check_that_breaks_is_a_finding(patient: Patient):
+    def broken(_: Patient):
+        yield from ()
+        raise OSError("no such thing")
+
+    (finding,) = examine(patient.machine, [broken])
+    assert (finding.check, finding.grade) == ("broken", Grade.FAIL)
+
+
+def test_a_state_file_of_a_dead_server_is_stale(patient: Patient):
+    path = patient.machine.omlx_home.server_state
+    path.parent.mkdir(parents=True)
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    state = {"pid": dead.pid, "host": "127.0.0.1", "port": 1, "url": "http://127.0.0.1:1", "instance_id": "i"}
+    path.write_text(json.dumps(state))
+    assert only(server.stale_server, patient).remedy == f"delete it: rm {path}"
+    path.write_text(json.dumps(state | {"pid": os.getpid()}))
+    assert only(server.stale_server, serving(patient)).grade is Grade.OK
+    older = serving(patient, health=Health("ok", version="0.0.1"))
+    assert "the server runs version 0.0.1" in only(server.stale_server, older).fact
+    path.write_text("{")
+    assert only(server.stale_server, patient).grade is Grade.FAIL
+
+
+def test_a_port_that_another_program_has_is_found(patient: Patient):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        machine = replace(patient.machine, environ={**patient.machine.environ, "OMLX_URL": url})
+        taken = replace(patient, machine=machine)
+        assert "another program listens" in only(server.port, taken).fact
+    assert only(server.port, taken).grade is Grade.OK
+
+
+def test_a_server_with_a_failed_model_is_told_with_its_reason(patient: Patient):
+    health = Health("degraded", failed=("m",), reasons={"m": "it is corrupt"})
+    assert "m: it is corrupt" in only(server.server, serving(patient, health=health)).fact
+
+
+def test_engines_without_a_server_hold_memory(patient: Patient, monkeypatch: pytest.MonkeyPatch):
+    assert only(server.stranded_memory, patient).grade is Grade.OK
+    monkeypatch.setattr(server, "_engines", lambda: iter([(4000, 1, 5 * 10**9), (4001, os.getpid(), 10**9)]))
+    finding = only(server.stranded_memory, patient)
+    assert (finding.grade, finding.remedy) == (Grade.FAIL, "end them: kill 4000")
+    assert "hold 5.0 GB" in finding.fact
+
+
+def test_a_running_engine_is_seen(patient: Patient):
+    program = "import sys; sys.stdin.read()"
+    command = [sys.executable, "-c", program, "-m", "omlx.server.engine"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as engine:
+        seen = {pid: parent for pid, parent, _ in server._engines()}
+        engine.communicate()
+    assert seen[engine.pid] == os.getpid()
+    assert patient.state is None
+
+
+def test_a_window_too_small_for_an_agent_is_found(patient: Patient, fake_agent: Callable[[str], Path]):
+    fake_agent("claude")
+    small = only(agents.windows, serving(patient, Model("m", 8192, 2048)))
+    assert "Claude Code needs 49,152 tokens; the widest window here has 8,192" in small.fact
+    assert only(agents.windows, serving(patient, Model("m", 131_072, 2048))).grade is Grade.OK
+
+
+def test_settings_of_an_agents_own_that_would_win_are_found(
+    patient: Patient, fake_agent: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    fake_agent("claude")
+    managed = '{"env": {"ANTHROPIC_BASE_URL": "https://elsewhere.example"}}'
+    monkeypatch.setattr(agents, "read_text", lambda path: managed if "managed-settings" in str(path) else None)
+    found = list(agents.overrides(patient))
+    assert found[0].grade is Grade.WARN
+    assert "ANTHROPIC_BASE_URL" in found[0].fact
+
+
+def test_keys_that_others_can_read_and_keys_without_a_copy_are_found(patient: Patient, monkeypatch: pytest.MonkeyPatch):
+    from datetime import UTC, datetime
+
+    from omlx.launcher.keys import new_key
+
+    monkeypatch.setattr("omlx.launcher.secrets.find_backend", lambda _: None)
+    home = patient.machine.omlx_home.root
+    new_key(home, "claude", datetime.now(UTC))
+    assert "omlx key rotate claude" in only(agents.keys, patient).remedy
+    assert only(system.permissions, patient).grade is Grade.OK
+    (home / "keys.json").chmod(0o644)
+    assert "others can read" in only(system.permissions, patient).fact
+
+
+def test_wrong_settings_and_stopped_downloads_are_found(patient: Patient):
+    home = patient.machine.omlx_home.root
+    (home / "models" / "org" / ".m.downloading").mkdir(parents=True)
+    (home / "settings.json").write_text('{"server": {"port": "x"}}')
+    assert "server.port is 'x'" in only(server.settings, patient).fact
+    assert "omlx rm org/m" in only(server.downloads, patient).remedy
+
+
+def test_a_proxy_that_takes_loopback_too_and_an_intel_python_are_found(patient: Patient):
+    machine = replace(patient.machine, environ={"HTTP_PROXY": "http://proxy:3128"})
+    assert "NO_PROXY" in only(system.proxies, replace(patient, machine=machine)).remedy
+    assert "arm64" in only(system.processor, replace(patient, platform="darwin")).remedy
+    assert only(system.processor, replace(patient, platform="darwin", processor="arm64")).grade is Grade.OK
