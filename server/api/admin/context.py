@@ -20,6 +20,7 @@ from .access import AdminAccess
 from .checks import Checks
 from .downloads import Downloads
 from .history import History
+from .rescan import rescan
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class AdminContext:
             access=AdminAccess(keys),
             logs=LogRing(),
             history=History(server.pool, server.ledger),
-            downloads=Downloads(),
+            downloads=Downloads(settings.model_dirs[0], lambda: rescan(server.pool, settings.model_dirs)),
             checks=Checks(settings.home),
         )
 
@@ -56,6 +57,7 @@ class AdminContext:
             finally:
                 sampling.cancel()
                 await self.checks.cancel()
+                await self.downloads.close()
 
 
 T = TypeVar("T")

@@ -1,7 +1,121 @@
-"""Downloads of models: started, watched, stopped and resumed from the pages."""
+"""Downloads of models: started, watched, stopped and resumed from the pages; one thread each."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from threading import Event
+
+from ...errors import Conflict, DownloadCancelled, NotFound, OmlxError
+from ...models.downloading import DownloadProgress
+from ...models.hub import Hub, PullRequest, discard, pull
+
+_MAX_KEPT = 20
+_CLOSE_SECONDS = 5.0
+
+
+class DownloadState(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """What has come is kept; starting it again goes on from there."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadView:
+    """Sizes in bytes; the rate and the time left are None where nobody can say yet. `error` says why it failed."""
+
+    repo: str
+    state: DownloadState
+    done_bytes: int
+    total_bytes: int
+    bytes_per_second: float | None
+    seconds_left: float | None
+    error: str
+
+
+@dataclass(slots=True)
+class _Download:
+    request: PullRequest
+    state: DownloadState = DownloadState.RUNNING
+    progress: DownloadProgress = field(default_factory=lambda: DownloadProgress(0, 0, 0, 0))
+    error: str = ""
+    stop: Event = field(default_factory=Event)
+    task: asyncio.Task[None] | None = None
+
+    def view(self) -> DownloadView:
+        progress = self.progress
+        return DownloadView(
+            self.request.repo,
+            self.state,
+            progress.done_bytes,
+            progress.total_bytes,
+            progress.bytes_per_second,
+            progress.seconds_left,
+            self.error,
+        )
+
 
 class Downloads:
-    pass
+    """`folder` is where the models go; `arrived` is awaited when a new one is there."""
+
+    def __init__(self, folder: Path, arrived: Callable[[], Awaitable[None]]) -> None:
+        self._folder = folder
+        self._arrived = arrived
+        self._downloads: dict[str, _Download] = {}
+
+    def views(self) -> tuple[DownloadView, ...]:
+        return tuple(download.view() for download in self._downloads.values())
+
+    def start(self, repo: str, revision: str | None) -> DownloadView:
+        """Start it, or go on with one that was stopped. Raises `Conflict` while it runs, or with so many."""
+        before = self._downloads.get(repo)
+        if before is not None and before.state is DownloadState.RUNNING:
+            raise Conflict(f"{repo} is being downloaded already")
+        if before is None and len(self._downloads) >= _MAX_KEPT:
+            raise Conflict(f"there are {_MAX_KEPT} downloads; discard one first")
+        download = self._downloads[repo] = _Download(PullRequest(repo, revision))
+        download.task = asyncio.create_task(self._run(download))
+        return download.view()
+
+    async def stop(self, repo: str) -> None:
+        """Stop it, keeping what has come; one that does not run is forgotten, with what it left. Raises `NotFound`."""
+        download = self._downloads.get(repo)
+        if download is None:
+            raise NotFound(f"there is no download of {repo!r}")
+        if download.state is DownloadState.RUNNING:
+            download.stop.set()
+            return
+        del self._downloads[repo]
+        if download.state is DownloadState.STOPPED:
+            await asyncio.to_thread(discard, download.request, self._folder)
+
+    async def close(self) -> None:
+        """Stop all of them, and wait."""
+        for download in self._downloads.values():
+            download.stop.set()
+        running = [download.task for download in self._downloads.values() if download.task is not None]
+        if running:
+            await asyncio.wait(running, timeout=_CLOSE_SECONDS)
+
+    async def _run(self, download: _Download) -> None:
+        try:
+            await asyncio.to_thread(self._fetch, download)
+            download.state = DownloadState.DONE
+            await self._arrived()
+        except DownloadCancelled:
+            download.state = DownloadState.STOPPED
+        except OmlxError as error:
+            download.state, download.error = DownloadState.FAILED, str(error)
+
+    def _fetch(self, download: _Download) -> None:
+        def report(progress: DownloadProgress) -> None:
+            download.progress = progress
+
+        hub = Hub.of(os.environ)
+        pull(download.request, self._folder, hub, report=report, is_cancelled=download.stop.is_set)

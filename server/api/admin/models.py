@@ -74,7 +74,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
             raise Conflict(f"{entry.id} lies outside omlx's own folder; remove {entry.path} yourself")
         await pool.unload(entry.id)
         await asyncio.to_thread(shutil.rmtree, entry.path)
-        await rescan(context)
+        await rescan(pool, context.settings.model_dirs)
         return answer_with(Deleted(entry.id))
 
     @put("/api/loaded/{model_id:path}", status_code=202)

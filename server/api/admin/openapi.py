@@ -13,6 +13,8 @@ from ..keys import DescribedKey
 from .cache import CacheView
 from .check_routes import StartCheck
 from .checks import Check
+from .download_routes import StartDownload
+from .downloads import DownloadView
 from .models import Deleted, ModelView
 from .session import Ended, LogIn, SessionView
 from .settings import SettingView
@@ -52,6 +54,9 @@ _OPERATIONS = (
     _Operation("delete", "models/{model_id}", "Unload it, and delete its folder", Deleted),
     _Operation("put", "loaded/{model_id}", "Load the model, in the background", ModelView, status=202),
     _Operation("delete", "loaded/{model_id}", "Unload the model", ModelView),
+    _Operation("get", "downloads", "The downloads, with their progress", list[DownloadView]),
+    _Operation("post", "downloads", "Start or resume one", DownloadView, StartDownload, status=202),
+    _Operation("delete", "downloads/{repo}", "Stop it, or forget a stopped one", list[DownloadView]),
     _Operation("get", "cache", "What each tier of the prefix cache holds", CacheView),
     _Operation("get", "settings", "The server's settings, with their origins", list[SettingView]),
     _Operation("put", "settings", "Write settings.json", list[SettingView], SettingChanges),
@@ -62,7 +67,7 @@ _OPERATIONS = (
     _Operation("delete", "checks", "Cancel the one that runs", list[Check]),
     _Operation("post", "chat", "Chat Completions, for the chat page", Any, dict[str, Any]),
 )
-_PARAMETERS = ("model_id", "name")
+_PARAMETERS = ("model_id", "name", "repo")
 _REFUSALS = {
     400: "A field is wrong",
     401: "No session and no admin key, or a wrong one",

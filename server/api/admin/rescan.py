@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 
+from ...engine.process import EngineProcess
 from ...models.catalog import ModelKind, discover
-from .context import AdminContext
+from ...models.pool import ModelPool
 
 
-async def rescan(context: AdminContext) -> None:
-    entries = await asyncio.to_thread(discover, context.settings.model_dirs)
-    context.server.pool.replace_entries([entry for entry in entries if entry.kind is ModelKind.LLM])
+async def rescan(pool: ModelPool[EngineProcess], folders: Sequence[Path]) -> None:
+    entries = await asyncio.to_thread(discover, folders)
+    pool.replace_entries([entry for entry in entries if entry.kind is ModelKind.LLM])

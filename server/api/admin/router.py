@@ -5,11 +5,11 @@ from __future__ import annotations
 from litestar import Response, Router
 from litestar.handlers import BaseRouteHandler
 
-from . import cache, chat, check_routes, keys, models, session, settings, status
+from . import cache, chat, check_routes, download_routes, keys, models, pages, session, settings, status
 from .access import Connection
 from .context import AdminContext
 
-_ROOMS = (session, models, status, cache, settings, keys, check_routes, chat)
+_ROOMS = (session, models, download_routes, status, cache, settings, keys, check_routes, chat)
 _CSP = "; ".join(
     (
         "default-src 'none'",
@@ -37,7 +37,11 @@ def routes(context: AdminContext) -> list[Router]:
 
     guarded = [handler for room in _ROOMS for handler in room.routes(context)]
     return [
-        Router("/admin", route_handlers=session.open_routes(context), after_request=_secured),
+        Router(
+            "/admin",
+            route_handlers=[*session.open_routes(context), *pages.open_routes(context)],
+            after_request=_secured,
+        ),
         Router("/admin", route_handlers=guarded, guards=[guard], after_request=_secured),
     ]
 

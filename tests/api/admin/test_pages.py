@@ -1,0 +1,155 @@
+"""The pages: for a session alone, in nine languages, and whole without any other server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import httpx
+import pytest
+
+from omlx.server.api.admin.checks import CheckState
+from omlx.server.api.admin.downloads import DownloadState
+from omlx.server.api.admin.pages import MENU
+from omlx.server.api.admin.translations import LANGUAGES, forms_of, language_for, words_of
+from omlx.server.engine.record import Phase
+from omlx.server.settings.layers import Layer
+
+from ..serving import MODEL
+from .admin_serving import ADMIN_KEY, Admin, admin_serving
+
+TEMPLATES = Path(str(files("omlx.templates").joinpath("admin")))
+PAGES = ["", *(f"/{name}" for name in MENU if name), f"/models/{MODEL}"]
+STATES = ("unloaded", "loading", "loaded", "failed")
+VERDICTS = ("ok", "wrong", "broken")
+_WORDS = re.compile(r"\b(?:_|n)\((['\"])(.*?)\1")
+
+
+def words_used() -> set[str]:
+    """Every text that a template or the code around it asks a translation of."""
+    written = {match[2] for path in TEMPLATES.rglob("*.jinja") for match in _WORDS.finditer(path.read_text())}
+    families: Iterator[str] = (each for kind in (Phase, CheckState, DownloadState, Layer) for each in kind)
+    return written | set(MENU.values()) | {*families} | {*STATES, *VERDICTS, "System", "Light", "Dark"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_string_is_there_in_every_language_and_no_other(language: str):
+    assert set(words_of(language).catalog) == words_used()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_plurals_have_the_forms_of_their_language_and_keep_the_number(language: str):
+    plurals = {text: forms for text, forms in words_of(language).catalog.items() if isinstance(forms, dict)}
+    assert {text for text in words_used() if "{n}" in text} == set(plurals)
+    assert {tuple(sorted(forms)) for forms in plurals.values()} == {forms_of(language)}
+    assert all("{n}" in form for forms in plurals.values() for form in forms.values())
+
+
+def test_russian_tells_three_forms_apart():
+    words = words_of("ru")
+    counted = [words.count("{n} files", n) for n in (1, 2, 5, 11, 21, 22, 112, 1000)]
+    assert [text.rpartition(" ")[2] for text in counted] == [
+        *("файл", "файла", "файлов", "файлов", "файл", "файла", "файлов", "файлов")
+    ]
+    assert counted[-1] == "1\u202f000 файлов"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "language"),
+    [
+        ("", "de,fr;q=0.8,en;q=0.5", "fr"),
+        ("", "pt-PT", "pt-BR"),
+        ("", "zh-TW,zh;q=0.9", "zh-Hant"),
+        ("", "zh-CN", "zh-Hans"),
+        ("", "de", "en"),
+        ("ja", "fr", "ja"),
+        ("../../x", "", "en"),
+    ],
+)
+def test_the_language_is_the_one_chosen_else_the_browsers(chosen: str, accepted: str, language: str):
+    assert language_for(chosen, accepted) == language
+
+
+async def log_in(admin: Admin) -> httpx.AsyncClient:
+    client = admin.server.client
+    (await client.post("/admin/api/login", json={"key": ADMIN_KEY})).raise_for_status()
+    return client
+
+
+async def test_a_stranger_is_sent_to_the_log_in_from_every_page(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        for page in PAGES:
+            answer = await admin.server.client.get(f"/admin{page}")
+            assert (answer.status_code, answer.headers["location"], answer.content) == (303, "/admin/login", b""), page
+        part = await admin.server.client.get("/admin/parts/status")
+    assert (part.content, part.headers["hx-redirect"]) == (b"", "/admin/login")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_every_page_shows_itself_in_every_language(tmp_path: Path, language: str):
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        await client.post("/v1/chat/completions", json=body)
+        for page in (*PAGES, "/parts/status", "/parts/models", "/parts/checks", "/parts/logs"):
+            answer = await client.get(f"/admin{page}", headers={"accept-language": language})
+            assert answer.status_code == 200, page
+            if "parts" not in page:
+                assert f'<html lang="{language}"' in answer.text
+                assert words_of(language)("Log out") in answer.text
+            assert ADMIN_KEY not in answer.text
+
+
+async def test_a_page_asks_nothing_of_another_server_and_runs_no_script_of_its_own_text(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        for page in PAGES:
+            text = (await client.get(f"/admin{page}")).text
+            for attribute in re.findall(r'\b(?:src|href|action|hx-get)="([^"]*)"', text):
+                assert attribute.startswith(("/admin", "#")), (page, attribute)
+            assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|style=", text), page
+            for source in set(re.findall(r'"(/admin/static/[^"]*)"', text)):
+                found = await client.get(source)
+                assert found.status_code == 200
+                assert "immutable" in found.headers["cache-control"]
+
+
+async def test_what_comes_from_outside_is_text_and_no_markup(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        await admin.put(f"models/{MODEL}", {"alias": "<img src=x>"})
+        page = (await client.get("/admin/models")).text
+    assert "<img src=x>" not in page
+    assert "&lt;img src=x&gt;" in page
+
+
+async def test_an_unknown_model_is_told_on_its_page(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        assert "Available models: tiny" in (await client.get("/admin/models/nothing")).text
+
+
+@pytest.mark.parametrize("path", ["/static/0/../../keys.json", "/static/0/admin.css", "/parts/nothing", "/nothing"])
+async def test_nothing_else_is_served(tmp_path: Path, path: str):
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        assert (await client.get(f"/admin{path}")).status_code == 404
+
+
+def test_the_vendored_files_are_those_that_the_page_of_dependencies_names(checkout: Path):
+    import hashlib
+
+    page = (checkout / "docs" / "dependencies.md").read_text()
+    vendored = sorted((TEMPLATES / "static").glob("*.min.*"))
+    assert len(vendored) == 3
+    for path in vendored:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in page, path.name
+
+
+def test_the_catalogs_are_written_in_order():
+    for path in sorted((TEMPLATES / "locales").glob("*.json")):
+        keys = list(json.loads(path.read_text()))
+        assert keys == sorted(keys), path.name
