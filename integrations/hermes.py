@@ -9,6 +9,7 @@ fallback. `${…}` in it is expanded from the environment. Hermes refuses window
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Refusal, RunFile, Surroundings, Target, Wiring
@@ -36,7 +37,9 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     config = _config(target, surroundings.key(_KEY))
     alias = {"model": target.model.name, "provider": PROVIDER, "base_url": target.openai_url}
     path = surroundings.folder("HERMES_HOME", ".hermes") / "config.yaml"
-    return (Edit.of(path, "yaml", {**config, "model_aliases": {PROVIDER: alias}}, whole=("providers", PROVIDER)),)
+    edit = Edit.of(path, "yaml", config, whole=("providers", PROVIDER))
+    # As one value, so that whatever stands there in the place of a mapping is repaired.
+    return (replace(edit, values=(*edit.values, (("model_aliases", PROVIDER), alias))),)
 
 
 def _config(target: Target, key: str) -> dict[str, object]:

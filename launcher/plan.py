@@ -96,7 +96,7 @@ def _remedy(integration: Integration, target: Target) -> str:
     large = [model for model in target.models if (model.context_window or 0) >= integration.minimum_context]
     if not large:
         return "Serve a model with a longer window"
-    best = max(large, key=lambda model: model.context_window or 0)
+    best = max(large, key=lambda model: (model.loaded, -(model.size_bytes or 0)))
     return f"Use `omlx launch {integration.name} --model {best.name}`"
 
 

@@ -136,14 +136,31 @@ def test_without_agreement_nothing_is_written(omlx: Run, home: Path):
     assert files_of_the_user(home) == before
 
 
-def test_a_file_that_does_not_parse_is_refused_with_its_line(omlx: Run, home: Path):
-    put(home, "hermes")
-    broken = "model:\n  provider: [\n"
-    (home / ".hermes/config.yaml").write_text(broken)
-    refused = omlx("wire", "hermes", "--yes")
+@pytest.mark.parametrize("name", WIRABLE)
+def test_a_file_that_does_not_parse_is_refused_with_its_line_and_left(omlx: Run, home: Path, name: str):
+    put(home, name)
+    path, text = FILES[name]
+    (home / path).write_text(f"{text}\n}}] = [\n")
+    before = files_of_the_user(home)
+    refused = omlx("wire", name, "--yes")
     assert refused.exit_code == 1
-    assert "config.yaml, line" in refused.stderr
-    assert (home / ".hermes/config.yaml").read_text() == broken
+    assert f"{Path(path).name}, line" in refused.stderr
+    assert files_of_the_user(home) == before
+    assert omlx("wired").stderr == "Nothing is wired.\n"
+
+
+def test_an_alias_of_ours_that_is_no_mapping_is_repaired_and_others_are_left(omlx: Run, home: Path):
+    put(home, "hermes")
+    with (home / ".hermes/config.yaml").open("a") as file:
+        file.write("model_aliases:\n  omlx: broken\n  other: 5\n")
+    assert omlx("wire", "hermes", "--yes").exit_code == 0
+    value = read("yaml", (home / ".hermes/config.yaml").read_text())
+    assert isinstance(value, dict)
+    aliases = value["model_aliases"]
+    assert isinstance(aliases, dict)
+    assert aliases["other"] == 5
+    assert isinstance(aliases["omlx"], dict)
+    assert aliases["omlx"]["model"] == "m"
 
 
 def test_an_agent_without_a_file_of_settings_is_refused(omlx: Run):
