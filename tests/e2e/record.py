@@ -1,8 +1,9 @@
 """Records the agents' sessions for tests/replay: `python -m tests.e2e.record [AGENT…]`.
 
 Each session is two launches, the second of which goes on with the first one's conversation. Claude Code looks tools
-up on the way, and Codex compacts its history. What is kept: the bodies of the requests that belong to the
-conversation, without this machine's paths, without ids, and with other words in the place of the agents' own.
+up on the way, and Codex compacts its history; in a session of its own it does so in the middle of a turn. What is kept:
+the bodies of the requests that belong to the conversation, without this machine's paths, without ids, and with other
+words in the place of the agents' own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import platform
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from .talking_server import ASIDE, KEY
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PATH_AS_NAME = re.compile(r"-tmp-record-[\w-]+-work")
 _COMPACTS_AT = ("-c", "model_auto_compact_token_limit=23150")
+_COMPACTS_MID_TURN = ("-c", "model_auto_compact_token_limit=22900")
 _TOOL_SEARCH = '<tool_call>\n{"name": "ToolSearch", "arguments": {"query": "select:CronList"}}\n</tool_call>'
 
 
@@ -33,7 +37,7 @@ def session(case: AgentCase) -> tuple[AgentCase, list[str]]:
     answers = case.answers()
     if case.name == "claude":
         return case, [answers[0], _TOOL_SEARCH, *answers[1:]]
-    if case.name == "codex":
+    if case.name == "codex" and not set(_COMPACTS_MID_TURN) <= set(case.first):
         return replace(case, again=("exec", *_COMPACTS_AT, *case.again[1:])), answers
     return case, answers
 
@@ -71,11 +75,11 @@ def cleaned(text: str, bench: Bench) -> str:
 def answered(bodies: list[dict[str, Any]], case: AgentCase) -> list[Turn]:
     """Each request with the answer it got: in the script's order, of which only the last is left after a summary."""
     turns: list[Turn] = []
-    answers = iter(session(case)[1])
+    answers: Iterator[str] = iter(session(case)[1])
     for body in bodies:
         turns.append(Turn(case.path, body, next(answers) if body["tools"] else ASIDE))
         if not body["tools"]:
-            answers = iter(session(case)[1][-1:])
+            answers = repeat(session(case)[1][-1])
     return turns
 
 
@@ -96,7 +100,11 @@ def system_messages(last: Turn) -> list[Turn]:
     return turns
 
 
-def record(case: AgentCase) -> None:
+def compacting_mid_turn(case: AgentCase) -> AgentCase:
+    return replace(case, first=(case.first[0], *_COMPACTS_MID_TURN, *case.first[1:]))
+
+
+def record(case: AgentCase, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="record-") as folder:
         bench, outcome = play(case, Path(folder))
         if any(run.exit_code for run in outcome.runs):
@@ -106,16 +114,17 @@ def record(case: AgentCase) -> None:
     if case.name == "claude":
         turns += system_messages(turns[-1])
     rewording = Rewording(common_words())
-    write_recording(FOLDER / f"{case.name}.jsonl", [rewording.turn(turn) for turn in turns])
-    print(
-        f"{case.name}: {len(turns)} requests, {(FOLDER / f'{case.name}.jsonl').stat().st_size // 1024} KB", flush=True
-    )
+    path = FOLDER / f"{name}.jsonl"
+    write_recording(path, [rewording.turn(turn) for turn in turns])
+    print(f"{name}: {len(turns)} requests, {path.stat().st_size // 1024} KB", flush=True)
 
 
 def main() -> None:
     for case in CASES:
         if not sys.argv[1:] or case.name in sys.argv[1:]:
-            record(case)
+            record(case, case.name)
+        if case.name == "codex" and (not sys.argv[1:] or "codex_midturn" in sys.argv[1:]):
+            record(compacting_mid_turn(case), "codex_midturn")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ pytestmark = needs_embedded_model
 RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 WANTED = {"pi": 0.96}
 """The share of each prompt that must come from the cache; Pi's prompts are short. 98 % for all others."""
-LESS = {("qwen", 3): 0.975}
+LESS = {("qwen", 3): 0.975, ("codex_midturn", 2): 0.97}
 """Turns where the agent itself changed what it had sent: Qwen Code, resumed, takes a reminder of the date out of its
-first message."""
+first message. And one with much that is new: Codex, in the middle of a turn, sends a command's output and asks for a
+summary, 180 tokens of 6,155; all others come from the cache."""
 
 
 @dataclass(frozen=True, slots=True)
