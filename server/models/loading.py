@@ -38,8 +38,9 @@ class LoadedModel:
     mtp: MtpModel | None = None
 
 
-def load_model(path: Path) -> LoadedModel:
-    """Load the model in the folder `path`. The calling thread must own MLX.
+def load_model(path: Path, lazy: bool = False) -> LoadedModel:
+    """Load the model in the folder `path`. The calling thread must own MLX. `lazy` leaves every weight on the disk
+    until it is asked for.
 
     Raises `UnsupportedModel` for an architecture neither omlx nor mlx-lm has, and `CorruptModel` for files
     that do not fit together.
@@ -52,16 +53,16 @@ def load_model(path: Path) -> LoadedModel:
         raise UnsupportedModel(f"{path}: the model type {model_type!r} is no name of an architecture")
     for file in weight_files(path):
         read_header(file)
-    model = _load(path, model_type)
+    model = _load(path, model_type, lazy)
     weight_bytes = sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values())
     return LoadedModel(model, weight_bytes, cast(MtpModel, model) if getattr(model, "mtp", None) else None)
 
 
-def _load(path: Path, model_type: str) -> nn.Module:
+def _load(path: Path, model_type: str, lazy: bool) -> nn.Module:
     try:
         if importlib.util.find_spec(f"{_ARCHITECTURES}.{model_type}") is not None:
-            return load_mlx_lm_model(path, get_model_classes=_own_classes)[0]
-        return load_mlx_lm_model(path)[0]
+            return load_mlx_lm_model(path, lazy, get_model_classes=_own_classes)[0]
+        return load_mlx_lm_model(path, lazy)[0]
     except ValueError as error:
         if "not supported" in str(error):
             raise UnsupportedModel(f"{path}: {error}") from error

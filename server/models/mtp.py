@@ -16,7 +16,7 @@ from .catalog import weight_files
 from .folder import read_config, text_config
 from .safetensors_file import read_header
 
-_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
+COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 """What configs call the number of MTP layers."""
 _UNDER_MTP = re.compile(r"(?:language_model\.)?(?:model\.)?mtp\.(.+)")
 _IN_LAYER = re.compile(r"(?:language_model\.)?(?:model\.)?layers\.(\d+)\.(.+)")
@@ -110,7 +110,7 @@ def _has_extra_layer(config: Mapping[str, Json], names: list[str]) -> bool:
 
 def _declared(config: Mapping[str, Json]) -> int:
     for source in (text_config(config), config):
-        for key in _COUNTS:
+        for key in COUNTS:
             value = source.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value

@@ -41,7 +41,7 @@ def _logits(model: Any) -> np.ndarray:
     return in_pieces(model, TOKENS, [20, 4])
 
 
-def _fused(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def fused(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Experts' numbers back in Hugging Face's fused arrays."""
     found: dict[str, np.ndarray] = {}
     experts: dict[str, dict[int, dict[str, np.ndarray]]] = {}
@@ -65,7 +65,7 @@ def test_the_published_layout_computes_with_the_numbers_it_stands_for(tmp_path: 
     write_checkpoint(tmp_path, published_config(CONFIG), tensors)
     before = {file.name: hashlib.sha256(file.read_bytes()).digest() for file in tmp_path.iterdir()}
     loaded = load_model(tmp_path)
-    assert distance(_logits(loaded.model), _logits(build(CONFIG, _fused(numbers)))) < TOLERANCE
+    assert distance(_logits(loaded.model), _logits(build(CONFIG, fused(numbers)))) < TOLERANCE
     parameters = dict(tree_flatten(loaded.model.parameters()))
     experts = parameters["model.layers.1.ffn.switch_mlp.down_proj.weight"]
     assert experts.dtype == mx.uint32, "experts stay packed"
