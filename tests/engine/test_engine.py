@@ -6,7 +6,7 @@ from omlx.server.engine.messages import Submit
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.events import FinishReason
 
-from .driving import drain, make_engine, step
+from .driving import Answer, drain, make_engine, step
 from .scripted_batch import ScriptedBatch
 
 
@@ -124,3 +124,32 @@ def test_rows_decode_together_while_a_prompt_is_computed():
     engine.submit(request("long", length=5000, max_tokens=1))
     updates = [{u.request_id for u in engine.step().updates} for _ in range(10)]
     assert all(ids == {"talking", "long"} for ids in updates)
+
+
+def test_an_identical_resend_joins_the_running_prefill():
+    batch = ScriptedBatch([[5, 0]])
+    engine = make_engine(batch)
+    prompt = list(range(3000))
+    answers: dict[str, Answer] = {}
+    engine.submit(Submit("first", prompt, 10, [0]))
+    step(engine, answers)
+    engine.submit(Submit("again", prompt, 10, [0]))
+    drain(engine, answers)
+
+    assert sum(count for _, count in batch.chunks) <= len(prompt) + 1
+    assert answers["first"].token_ids == answers["again"].token_ids == [5]
+
+
+def test_a_resend_goes_on_where_its_aborted_forerunner_stopped():
+    batch = ScriptedBatch([[5, 0]])
+    engine = make_engine(batch)
+    prompt = list(range(3000))
+    answers: dict[str, Answer] = {}
+    engine.submit(Submit("first", prompt, 10, [0]))
+    step(engine, answers)
+    engine.submit(Submit("again", prompt, 10, [0]))
+    engine.cancel("first")
+    drain(engine, answers)
+
+    assert sum(count for _, count in batch.chunks) == len(prompt)
+    assert answers["again"].last.num_cached_tokens > 0
