@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
 RAMP = (5_000, 10_000, 20_000, 50_000, 100_000)
-_WORDS_PER_TOKEN = 0.75
+_WORDS_PER_TOKEN = 0.48  # in lines with numbers, whose digits are tokens each
 _ANSWER_TOKENS = 128
 _RAMP_ANSWER_TOKENS = 16
 _ROOM = 1_000

@@ -50,8 +50,11 @@ class Service:
 class Manager(Protocol):
     """launchd or systemd. Its verbs raise ServiceError with what it said."""
 
-    name: str
-    path: Path
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def path(self) -> Path: ...
 
     def text(self, service: Service) -> str: ...
 

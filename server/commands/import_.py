@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..settings.serve import omlx_home
+from ..terminal import json_option, print_json
 
 
 @click.command("import")
@@ -23,7 +24,8 @@ from ..settings.serve import omlx_home
     help="How the weights are stored. auto: float32 where MLX has only a CPU, else as in the file.",
 )
 @click.option("--force", is_flag=True, help="Replace a model of the same name.")
-def command(file: Path, name: str | None, type_name: str, force: bool) -> None:
+@json_option
+def command(file: Path, name: str | None, type_name: str, force: bool, as_json: bool) -> None:
     """Turn a GGUF file of the Llama family into a model under ~/.omlx/models."""
     from ..models.importing import ImportType, import_gguf
 
@@ -41,4 +43,7 @@ def command(file: Path, name: str | None, type_name: str, force: bool) -> None:
             force=force,
             progress=show,
         )
-    click.echo(f"Imported {folder.name} into {folder}")
+    if as_json:
+        print_json({"model": folder.name, "path": str(folder)})
+    else:
+        click.echo(f"Imported {folder.name} into {folder}")
