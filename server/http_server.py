@@ -12,6 +12,8 @@ from types import FrameType
 import uvicorn
 from litestar.types import ASGIApp
 
+from .http_protocol import BoundedHttpProtocol
+
 logger = logging.getLogger(__name__)
 logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its name for all its news
 
@@ -34,7 +36,7 @@ class HttpServer(uvicorn.Server):
         config = uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType]  # the same protocol, typed by two libraries
             loop="uvloop",
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws="none",
             lifespan="on",
             log_config=None,

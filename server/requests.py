@@ -206,6 +206,8 @@ class GenerationRequest:
     prompt: str | tuple[int, ...] | None = None
     """A text or token ids to continue as they stand, with no template; `messages` is empty then."""
     caller: str = ""
+    cache_salt: str = ""
+    """Requests with another one share no cached prefix with this one."""
     """A digest of the key the request came with; empty where it came with none."""
 
 

@@ -1,9 +1,9 @@
 """An engine process that plays a script: `python -m tests.scripted_engine --script FILE --fd N`.
 
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
-as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, and
-`step_seconds`, how long each decode step takes. `max_num_seqs` and `max_num_waiting` bound the requests.
-Each `heartbeat_seconds` an idle engine says that it lives, with the `cache_trouble`.
+as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, how long each
+decode step and each token of a prompt take, the bounds of the requests, how often an idle engine says that it lives,
+and what it says of its cache.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Script(msgspec.Struct):
     max_num_waiting: int = 256
     heartbeat_seconds: float = 5.0
     cache_trouble: str = ""
+    prefill_seconds_per_token: float = 0.0
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -44,10 +45,21 @@ class Script(msgspec.Struct):
 class PacedBatch(ScriptedBatch):
     """Takes its time for each step, as a device does."""
 
-    def __init__(self, answers: Sequence[Sequence[int]], step_seconds: float, cache_trouble: str = "") -> None:
+    def __init__(
+        self,
+        answers: Sequence[Sequence[int]],
+        step_seconds: float,
+        cache_trouble: str = "",
+        prefill_seconds_per_token: float = 0.0,
+    ) -> None:
         super().__init__(answers)
         self._step_seconds = step_seconds
         self._cache_trouble = cache_trouble
+        self._prefill_seconds_per_token = prefill_seconds_per_token
+
+    def prefill(self, request_id: str, count: int) -> list[int]:
+        time.sleep(count * self._prefill_seconds_per_token)
+        return super().prefill(request_id, count)
 
     def decode(self) -> dict[str, list[int]]:
         time.sleep(self._step_seconds)
@@ -70,7 +82,7 @@ def main() -> int:
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
     limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)
     connection = socket.socket(fileno=arguments.fd)
-    batch = PacedBatch(script.answers, script.step_seconds, script.cache_trouble)
+    batch = PacedBatch(script.answers, script.step_seconds, script.cache_trouble, script.prefill_seconds_per_token)
     return run(connection, lambda: batch, limits, script.heartbeat_seconds)
 
 

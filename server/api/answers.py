@@ -11,12 +11,13 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from litestar import Request, Response
+from litestar.exceptions import InternalServerException
 from litestar.types import Receive, Scope, Send
 
 from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..engine.several import GenerationGroup
-from ..errors import EngineFailure, OmlxError, ShuttingDown
+from ..errors import EngineFailure, InvalidRequest, OmlxError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
 from ..requests import GenerationRequest
 from .agents import agent_of
@@ -43,6 +44,8 @@ async def read_body(request: Request) -> bytes:
     """The whole body. Raises `ShuttingDown` when the server stops before it has come."""
     try:
         return await request.body()
+    except InternalServerException:  # Litestar's word for a client that has gone: nobody reads this
+        raise InvalidRequest("the connection closed before the whole body had come") from None
     except asyncio.CancelledError:  # only the end of the server's grace cancels a handler
         raise ShuttingDown("the server is shutting down; try again when it is back") from None
 
@@ -55,7 +58,7 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     request_id = request_id_of(request)
     agent = agent_of(key_name_of(request), request.headers.get("user-agent", ""))
     call = dialect.decode(await read_body(request), request_id)
-    asked = replace(call.request, caller=caller_of(request.headers))
+    asked = replace(call.request, caller=caller_of(request.headers), cache_salt=key_name_of(request))
     try:
         if call.stream:
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent))

@@ -13,6 +13,7 @@ from ..engine.openings import Launch
 from ..errors import InvalidRequest, NotFound
 from .answers import read_body
 from .context import Context
+from .failures import key_name_of
 from .keys import caller_of
 
 
@@ -47,7 +48,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             body = msgspec.json.decode(await read_body(request), type=Body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"the body is no launch: {error}") from None
-        return _described(context.openings.announce(body.agent, body.model, caller))
+        return _described(context.openings.announce(body.agent, body.model, caller, key_name_of(request)))
 
     @get("/v1/launches/{launch_id:str}")
     async def get_launch(launch_id: FromPath[str]) -> Response[bytes]:

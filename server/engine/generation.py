@@ -261,6 +261,7 @@ def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar
         stop_token_ids=list(text.stop_token_ids),
         sampling=request.sampling.over(text.generation_defaults),
         boundaries=list(prompt.boundaries),
+        cache_salt=request.cache_salt,
         grammar=grammar,
         without_drafters=list(text.without_drafters),
         logprobs=request.logprobs,

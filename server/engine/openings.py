@@ -38,6 +38,7 @@ class Launch:
     agent: str
     model: str
     caller: str
+    cache_salt: str = ""
     id: str = field(default_factory=lambda: uuid4().hex)
     is_loaded: bool = False
     error: str = ""
@@ -64,9 +65,9 @@ class Openings:
         self._launches: dict[str, Launch] = {}
         self._by_caller: dict[str, Launch] = {}
 
-    def announce(self, agent: str, model: str, caller: str) -> Launch:
+    def announce(self, agent: str, model: str, caller: str, cache_salt: str = "") -> Launch:
         """Load the model and restore the agent's opening in the background. Raises `ModelNotFound`."""
-        launch = Launch(agent, self._pool.entry(model).id, caller)
+        launch = Launch(agent, self._pool.entry(model).id, caller, cache_salt)
         while len(self._launches) >= _MAX_LAUNCHES:
             self._forget(next(iter(self._launches.values())))
         self._launches[launch.id] = self._by_caller[caller] = launch
@@ -120,7 +121,12 @@ class Openings:
         """The last token is the one after the opening: a cached prefix always leaves one to compute."""
         launch.num_opening_tokens = len(token_ids) - 1
         submit = Submit(
-            f"launch-{launch.id}", token_ids, max_tokens=1, boundaries=[len(token_ids) - 1], background=True
+            f"launch-{launch.id}",
+            token_ids,
+            max_tokens=1,
+            boundaries=[len(token_ids) - 1],
+            cache_salt=launch.cache_salt,
+            background=True,
         )
         launch.stream = engine.submit(submit)
         with contextlib.closing(launch.stream) as stream:

@@ -52,11 +52,14 @@ async def serving(
     shutdown_grace_seconds: float = 0.2,
     engine_command: EngineCommandFor | None = None,
     cache_trouble: str = "",
+    prefill_seconds_per_token: float = 0.0,
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
     tokenizer = build_text_model(folder / "models" / MODEL, context_window)
     tokens = [tokenizer.encode(answer + END_OF_TURN).ids for answer in answers]
-    script = Script(tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8, cache_trouble)
+    script = Script(
+        tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8, cache_trouble, prefill_seconds_per_token
+    )
     command = script.command(folder / "script.json")
     settings = ServeSettings(
         home=folder,

@@ -1,0 +1,78 @@
+"""uvicorn's HTTP on httptools, with the bounds on a request's head that it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 5.0
+BODY_SECONDS = 30.0
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+_TOO_SLOW = b"408 Request Timeout"
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Refuses a request whose head is over 64 KiB (431), is not whole five seconds after it or its connection began,
+    or whose body pauses for half a minute (408), and closes the connection. One that is kept alive may stay idle for
+    as long as uvicorn lets it."""
+
+    _head_bytes = 0
+    _is_in_head = True
+    _limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_clock(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_in_head:
+            self._start_clock(BODY_SECONDS)
+            super().data_received(data)
+            return
+        if self._limit is None:
+            self._start_clock(HEAD_SECONDS)
+        while data and not self.transport.is_closing():
+            room = MAX_HEAD_BYTES - self._head_bytes if self._is_in_head else len(data)
+            piece, data = data[:room], data[room:]
+            super().data_received(piece)
+            if self._is_in_head and self._limit is not None:
+                self._head_bytes += len(piece)
+                if self._head_bytes >= MAX_HEAD_BYTES:
+                    self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._limit is None:  # the next request, in what came with the last one
+            self._start_clock(HEAD_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._start_clock(BODY_SECONDS)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_in_head = True
+        self._stop_clock()
+        super().on_message_complete()
+
+    def _start_clock(self, seconds: float) -> None:
+        self._stop_clock()
+        self._limit = self.loop.call_later(seconds, self._refuse, _TOO_SLOW)
+
+    def _stop_clock(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._stop_clock()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.close()

@@ -1,0 +1,69 @@
+"""One key's prompts are no other key's business: nothing is shared, and no clock tells of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+from ..api.admin.admin_serving import write_keys
+from ..api.serving import Serving, serving
+from ..api.test_server import MESSAGES, MESSAGES_BODY
+
+ALICE, BOB, ALICES_LAUNCH = "sk-alice", "sk-bob", "sk-alice-launch"
+PROBES = 20
+
+
+async def ask(server: Serving, key: str, text: str) -> tuple[int, float]:
+    """How many tokens were cached, and the seconds to the first one."""
+    started = perf_counter()
+    body = {**MESSAGES_BODY, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
+    answer = await server.client.post(MESSAGES, json=body, headers={"x-api-key": key})
+    seconds = perf_counter() - started
+    return answer.raise_for_status().json()["usage"]["cache_read_input_tokens"], seconds
+
+
+def give_keys(home: Path) -> None:
+    write_keys(home, ("alice", "", ALICE), ("bob", "", BOB), ("alice", "", ALICES_LAUNCH))
+
+
+async def test_a_prefix_is_found_by_its_own_key_alone(tmp_path: Path):
+    give_keys(tmp_path)
+    async with serving(tmp_path, "Hi.") as server:
+        await ask(server, ALICE, "a secret plan, rather long")
+        assert (await ask(server, BOB, "a secret plan, rather long"))[0] == 0
+        assert (await ask(server, ALICE, "a secret plan, rather long"))[0] > 20
+        assert (await ask(server, ALICES_LAUNCH, "a secret plan, rather long"))[0] > 20
+
+
+async def test_a_name_beginning_alike_shares_nothing(tmp_path: Path):
+    write_keys(tmp_path, ("alice", "", ALICE), ("alice2", "", BOB))
+    async with serving(tmp_path, "Hi.") as server:
+        await ask(server, ALICE, "a secret plan, rather long")
+        assert (await ask(server, BOB, "a secret plan, rather long"))[0] == 0
+
+
+async def test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts(tmp_path: Path):
+    give_keys(tmp_path)
+    known: list[float] = []
+    unknown: list[float] = []
+    own: list[float] = []
+    async with serving(tmp_path, "Hi.", prefill_seconds_per_token=400e-6) as server:
+        await ask(server, BOB, "load the model")
+        for number in range(PROBES):
+            text = f"{number} " + "secret " * 60
+            await ask(server, ALICE, text)
+            own.append((await ask(server, ALICE, text))[1])
+            known.append((await ask(server, BOB, text))[1])
+            unknown.append((await ask(server, BOB, f"other {number} " + "secret " * 60))[1])
+    # The greatest distance of two distributions of 20 that are the same is below 0.62, 999 times in 1000.
+    assert distance(known, unknown) < 0.62
+    assert distance(own, known) > 0.62  # the clock of this test would tell
+
+
+def distance(left: list[float], right: list[float]) -> float:
+    """Kolmogorov and Smirnov's."""
+    points = sorted(left + right)
+    return max(
+        abs(sum(value <= point for value in left) / len(left) - sum(value <= point for value in right) / len(right))
+        for point in points
+    )

@@ -1,0 +1,113 @@
+"""What a client may send before it is anybody: bounded heads, bodies, and times."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from omlx.server import http_protocol
+
+from ..api.serving import Serving, serving
+from ..api.test_server import CHAT, CHAT_BODY
+
+HOST = b"Host: localhost\r\n"
+
+
+async def raw(server: Serving, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Everything the server says to these bytes until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.client.base_url.port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        async with asyncio.timeout(10):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Long: " + b"x" * 70_000,
+        b"".join(b"X-%d: y\r\n" % number for number in range(20_000)),
+        b"X-Endless: " + b"x" * 5_000_000,
+    ],
+)
+async def test_a_head_over_64_kib_is_431(tmp_path: Path, head: bytes):
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await raw(server, b"GET /health HTTP/1.1\r\n" + HOST + head + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431") or answer == b""  # what was still on its way resets the connection
+        assert (await server.client.get("/health")).status_code == 200
+
+
+async def test_a_url_over_64_kib_is_431(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await raw(server, b"GET /" + b"x" * 66_000)
+    assert answer.startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b""],
+        [b"GET /health HTTP/1.1\r\n" + HOST],
+        [b"G", b"E", b"T", b" "],
+        [b"\r\n", b"\r\n", b"\r\n"],
+        [b"POST /v1/messages HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"],
+    ],
+)
+async def test_a_half_open_connection_is_closed(
+    tmp_path: Path, pieces: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.3)
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await raw(server, *pieces, pause=0.02)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert "failed" not in caplog.text
+
+
+async def test_a_kept_connection_and_a_long_answer_outlive_the_clock_of_the_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.2)
+    async with serving(tmp_path, "x" * 60, step_seconds=0.01) as server:
+        for _ in range(2):
+            answer = await server.client.post(CHAT, json=CHAT_BODY)
+            assert answer.json()["choices"][0]["message"]["content"] == "x" * 60
+            await asyncio.sleep(0.3)
+
+
+async def test_two_requests_in_one_piece_are_both_answered(tmp_path: Path):
+    request = b"GET /health HTTP/1.1\r\n" + HOST
+    async with serving(tmp_path, "Hi.") as server:
+        answers = await raw(server, request + b"\r\n" + request + b"Connection: close\r\n\r\n")
+    assert answers.count(b"HTTP/1.1 200") == 2
+
+
+async def test_a_large_body_is_taken_whole_and_a_larger_one_is_413(tmp_path: Path):
+    async with serving(tmp_path, "Hi.", context_window=400_000) as server:
+        long = {**CHAT_BODY, "messages": [{"role": "user", "content": "x" * 300_000}]}
+        taken = await server.client.post(CHAT, json=long)
+        head = b"POST /v1/messages HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+        refused = await raw(server, head + b"Content-Length: 68000000\r\nConnection: close\r\n\r\n{}")
+    assert taken.status_code == 200
+    assert taken.json()["usage"]["prompt_tokens"] > 300_000
+    assert refused.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n"]
+)
+async def test_what_is_no_http_is_answered_and_closed(tmp_path: Path, garbage: bytes):
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await raw(server, garbage)
+        assert (await server.client.get("/health")).status_code == 200
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))

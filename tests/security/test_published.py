@@ -1,0 +1,114 @@
+"""What was published as a hole in comparable servers, one row each: refused or harmless, and the server lives on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..api.serving import MODEL, serving
+from ..api.test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY
+
+COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
+NESTED: dict[str, Any] = {}
+for _ in range(200):
+    NESTED = {"type": "object", "properties": {"a": NESTED}}
+
+BODIES: list[tuple[str, str, dict[str, Any]]] = [
+    ("vLLM CVE-2026-34756: n", CHAT, {**CHAT_BODY, "n": 10**9}),
+    ("vLLM CVE-2026-34756: n, text", COMPLETIONS, {"model": MODEL, "prompt": "a", "n": 10**9}),
+    ("vLLM CVE-2024-8939: best_of", COMPLETIONS, {"model": MODEL, "prompt": "a", "best_of": 10**9}),
+    ("vLLM CVE-2024-8768: no prompt", COMPLETIONS, {"model": MODEL, "prompt": ""}),
+    ("vLLM CVE-2024-8768: no tokens", COMPLETIONS, {"model": MODEL, "prompt": []}),
+    ("token ids that are none", COMPLETIONS, {"model": MODEL, "prompt": [-1]}),
+    ("token ids over the vocabulary", COMPLETIONS, {"model": MODEL, "prompt": [2**31]}),
+    ("vLLM CVE-2025-62426: template", CHAT, {**CHAT_BODY, "chat_template_kwargs": {"chat_template": "{{ 1 }}"}}),
+    ("llama.cpp #10380: over the window", CHAT, {**CHAT_BODY, "messages": [{"role": "user", "content": "x" * 9000}]}),
+    ("llama.cpp CVE-2026-21869: negative", CHAT, {**CHAT_BODY, "max_tokens": -1}),
+    ("temperature", CHAT, {**CHAT_BODY, "temperature": -1}),
+    ("temperature, huge", CHAT, {**CHAT_BODY, "temperature": 1e300}),
+    ("top_p", CHAT, {**CHAT_BODY, "top_p": 7}),
+    ("top_k", CHAT, {**CHAT_BODY, "top_k": 2**40}),
+    ("min_p", CHAT, {**CHAT_BODY, "min_p": -0.1}),
+    ("seed", CHAT, {**CHAT_BODY, "seed": 2**80}),
+    ("penalty", CHAT, {**CHAT_BODY, "presence_penalty": 1e9}),
+    ("top_logprobs", CHAT, {**CHAT_BODY, "logprobs": True, "top_logprobs": 10**6}),
+    ("stop strings", CHAT, {**CHAT_BODY, "stop": ["a"] * 10_000}),
+    ("a long stop string", CHAT, {**CHAT_BODY, "stop": ["a" * 10**6]}),
+    ("logit_bias", CHAT, {**CHAT_BODY, "logit_bias": {str(number): 1 for number in range(100_000)}}),
+    ("tools", CHAT, {**CHAT_BODY, "tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(5000)]}),
+    (
+        "vLLM CVE-2025-48944: schema",
+        CHAT,
+        {
+            **CHAT_BODY,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "something"}}},
+        },
+    ),
+    (
+        "llama.cpp #25308: pattern",
+        CHAT,
+        {
+            **CHAT_BODY,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "(((("}},
+            },
+        },
+    ),
+    (
+        "llama.cpp #26600: nesting",
+        CHAT,
+        {**CHAT_BODY, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": NESTED}}},
+    ),
+    ("Ollama CVE-2024-37032: path", CHAT, {**CHAT_BODY, "model": "../../etc/passwd"}),
+    ("a path, whole", CHAT, {**CHAT_BODY, "model": "/etc/passwd"}),
+    ("vLLM CVE-2026-24779: address of an image", CHAT, {**CHAT_BODY, "messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://ok.example\\@169.254.169.254/"}}]}
+    ]}),
+    ("an image of Messages", MESSAGES, {**MESSAGES_BODY, "messages": [
+        {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:1/"}}]}
+    ]}),
+]  # fmt: skip
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+HARMLESS: list[tuple[str, dict[str, Any]]] = [
+    ("vLLM CVE-2025-61620: a template of the client's", {"chat_template": "{% for i in range(9**9) %}{% endfor %}"}),
+    ("vLLM CVE-2025-62426: a word for the template", {"chat_template_kwargs": {"tokenize": True}}),
+    ("vLLM CVE-2026-22773: a broken image", {"messages": [{"role": "user", "content": [IMAGE]}]}),
+]
+
+
+async def test_what_is_left_out_of_a_request_changes_nothing(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        plain = (await server.client.post(CHAT, json=CHAT_BODY)).json()["usage"]["prompt_tokens"]
+        for label, fields in HARMLESS:
+            answer = await server.client.post(CHAT, json={**CHAT_BODY, **fields})
+            assert answer.status_code == 200, label
+            assert "messages" in fields or answer.json()["usage"]["prompt_tokens"] == plain, label
+
+
+async def test_every_published_body_is_refused_and_the_server_lives_on(tmp_path: Path):
+    found: list[str] = []
+    async with serving(tmp_path, "Hi.") as server:
+        assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
+        pid = server.pool.engines[MODEL].pid
+        for label, path, body in BODIES:
+            for stream in (False, True):
+                answer = await server.client.post(path, json={**body, "stream": stream})
+                if answer.status_code not in (400, 404):
+                    found.append(f"{label}, stream={stream}: {answer.status_code} {answer.text[:150]}")
+        assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
+        assert server.pool.engines[MODEL].pid == pid
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+async def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str):
+    async with serving(tmp_path, "Hi.") as server:
+        for name in ("temperature", "max_tokens", "top_p", "seed"):
+            body = json.dumps({**CHAT_BODY, name: "HERE"}).replace('"HERE"', number)
+            answer = await server.client.post(CHAT, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == 400, (name, answer.text)

@@ -1,0 +1,169 @@
+"""The prefix cache's files, killed in the middle of a write and damaged in every way.
+
+    python -m tests.torture.disk --kills 1000 --faults 10000
+
+A block that is read holds what was written under its name, or is not served at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import select
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from omlx.server.cache.blocks import BlockHash, block_hash, root_hash
+from omlx.server.cache.disk_tier import DiskLimits, DiskTier
+
+from ..cache.test_disk_tier import Text, TextCodec
+
+_ROOT = root_hash("torture")
+_LIMITS = DiskLimits(max_bytes=20_000_000, max_bytes_per_day=1 << 50, free_share=1.0)
+_BLOCKS_A_WRITER = 40
+FAULTS = ("bit flip", "cut", "longer", "zero page", "swapped", "another model's", "renamed", "empty")
+
+
+def name_of(number: int) -> BlockHash:
+    return block_hash(_ROOT, [number])
+
+
+def contents(number: int) -> bytes:
+    """What stands in a block: random bytes that its number gives."""
+    chance = random.Random(number)
+    return chance.randbytes(chance.randrange(1, 400_000))
+
+
+def open_tier(folder: Path, identity: str = "model") -> DiskTier[Text]:
+    return DiskTier(folder, identity, TextCodec(), _LIMITS)
+
+
+def kills(folder: Path, cycles: int, seed: int = 1) -> Counter[str]:
+    """Kill a writer again and again; after each, read everything that is there."""
+    chance, counts = random.Random(seed), Counter[str]()
+    for cycle in range(cycles):
+        heard = _killed_writer(folder, range(cycle * 10, cycle * 10 + _BLOCKS_A_WRITER), chance)
+        counts["kills"] += 1
+        counts["killed in a write"] += any(folder.rglob("*.part"))
+        tier = open_tier(folder)
+        for number in range(max(0, cycle * 10 - 100), cycle * 10 + _BLOCKS_A_WRITER):
+            payload = tier.read(name_of(number))
+            counts["read"] += payload is not None
+            counts["wrong"] += payload is not None and payload.text != contents(number)
+            counts["lost"] += payload is None and number in heard
+        counts["damaged"] += tier.num_damaged
+        counts["over the cap"] += _size(folder) > _LIMITS.max_bytes
+        tier.close()
+        counts["left over"] += any(folder.rglob("*.part"))
+    return counts
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+def _killed_writer(folder: Path, numbers: range, chance: random.Random) -> set[int]:
+    """Fork a writer and kill it at a random moment; the blocks that it said were written, the last few of them."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        tier = open_tier(folder)
+        for number in numbers:
+            while not tier.has_room():
+                pass
+            tier.write(name_of(number), _ROOT, 256, Text(contents(number)))
+            written = [old for old in range(numbers.start, number) if tier.holds(name_of(old))]
+            os.write(writing, b"".join(old.to_bytes(4, "little") for old in written[-3:]))
+        os._exit(0)
+    os.close(writing)
+    select.select([], [], [], chance.random() * 0.03)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    heard = b""
+    while piece := os.read(reading, 65536):
+        heard += piece
+    os.close(reading)
+    return {int.from_bytes(heard[at : at + 4], "little") for at in range(0, len(heard) - 3, 4)}
+
+
+def faults(folder: Path, count: int, seed: int = 1) -> Counter[str]:
+    """Damage files one by one, and read the block of each, and the one that it now claims to be."""
+    chance, counts, number = random.Random(seed), Counter[str](), 0
+    while counts["faults"] < count:
+        numbers = list(range(number, number + 40))
+        number += 40
+        for identity in ("model", "another"):
+            tier = open_tier(folder, identity)
+            for each in numbers:
+                while not tier.has_room():
+                    pass
+                tier.write(name_of(each), _ROOT, 256, Text(contents(each if identity == "model" else -each - 1)))
+            tier.close()
+        files = {file.name.partition(".")[0]: file for file in (folder / "model").iterdir()}
+        for each in chance.sample(numbers, 20):
+            file = files.get(name_of(each).hex())
+            if file is not None and file.exists():
+                fault = chance.choice(FAULTS)
+                counts["faults"] += _damage(file, fault, chance, folder)
+        tier = open_tier(folder)
+        for each in numbers:
+            payload = tier.read(name_of(each))
+            counts["wrong"] += payload is not None and payload.text != contents(each)
+        counts["thrown away"] += tier.num_damaged
+        tier.close()
+    return counts
+
+
+def _damage(file: Path, fault: str, chance: random.Random, folder: Path) -> bool:
+    """Damage the file; whether it is another now."""
+    raw = file.read_bytes()
+    at = chance.randrange(len(raw))
+    others = [other for other in file.parent.iterdir() if other != file]
+    match fault:
+        case "bit flip":
+            new = raw[:at] + bytes([raw[at] ^ 1 << chance.randrange(8)]) + raw[at + 1 :]
+        case "cut":
+            new = raw[:at]
+        case "longer":
+            new = raw + chance.randbytes(chance.randrange(1, 100))
+        case "zero page":
+            new = raw[:at] + bytes(len(raw[at : at + 4096])) + raw[at + 4096 :]
+        case "swapped":
+            other = chance.choice(others)
+            new, _ = other.read_bytes(), other.write_bytes(raw)
+        case "another model's":
+            foreign = next((folder / "another").glob(f"{file.name.partition('.')[0]}.*"), None)
+            new = foreign.read_bytes() if foreign else b""
+        case "renamed":
+            other = chance.choice(others)
+            claimed, _, rest = other.name.partition(".")
+            file.rename(file.with_name(f"{claimed}.{file.name.partition('.')[2]}"))
+            other.unlink(missing_ok=True)
+            return bool(rest)
+        case _:
+            new = b""
+    file.write_bytes(new)
+    return new != raw
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--kills", type=int, default=1000)
+    arguments.add_argument("--faults", type=int, default=10_000)
+    wanted = arguments.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as name:
+        killed = kills(Path(name) / "kills", wanted.kills)
+        print(dict(killed), flush=True)
+        damaged = faults(Path(name) / "faults", wanted.faults)
+        print(dict(damaged))
+    return 1 if any(killed[bad] for bad in ("wrong", "over the cap", "left over")) or damaged["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The server that the load of `load` goes to: `python -m tests.torture.load_server HOME [FOLDER]`.
+
+Without FOLDER its engine writes to each prompt `answer_to` it, so that a token lost, doubled or given to another
+request shows; it notes when each request's row was freed in HOME/freed. With FOLDER it is MLX on that model.
+When it ends it prints, as JSON, what it still held.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+
+from omlx.server.app import create_app
+from omlx.server.engine.messages import Submit
+from omlx.server.engine.process import EngineCommand
+from omlx.server.engine.worker import run, set_signals
+from omlx.server.errors import ShuttingDown
+from omlx.server.http_server import HttpServer
+from omlx.server.prompts import tokenizer
+from omlx.server.serving import find_models, listen, make_pool, mlx_engine_command
+from omlx.server.settings import ServeSettings
+from omlx.server.settings.model_store import ModelSettingsStore
+
+from ..engine.scripted_batch import ScriptedBatch
+from ..text_model import END_OF_TURN, build_text_model, byte_tokenizer
+
+MODEL = "tiny"
+_ASKED = re.compile(r"say (\w+) times (\d+)")
+_STEP_SECONDS = 0.002
+_PREFILL_SECONDS_PER_TOKEN = 20e-6
+
+
+def answer_to(prompt: str) -> str:
+    """To `say WORD times N`: WORD with a number, N times."""
+    word, count = _ASKED.findall(prompt)[-1]
+    return " ".join(f"{word}{number}" for number in range(int(count)))
+
+
+class WordyBatch(ScriptedBatch):
+    """Answers by `answer_to`, and takes its time for prompts and steps as a device does."""
+
+    def __init__(self, freed: Path) -> None:
+        self._tokenizer = byte_tokenizer()
+        self._freed = freed.open("a", buffering=1)
+        self._words: dict[str, str] = {}
+        super().__init__([self._tokenizer.encode(END_OF_TURN).ids])
+
+    def match(self, request: Submit) -> int:
+        del request
+        return 0
+
+    def open(self, request: Submit) -> int:
+        super().open(request)
+        self.opened.clear()
+        prompt = self._tokenizer.decode(request.token_ids, skip_special_tokens=False)
+        self._words[request.request_id] = _ASKED.findall(prompt)[-1][0]
+        self._answers[request.request_id] = self._tokenizer.encode(answer_to(prompt) + END_OF_TURN).ids
+        return 0
+
+    def prefill(self, request_id: str, count: int) -> list[int]:
+        time.sleep(count * _PREFILL_SECONDS_PER_TOKEN)
+        token_ids = super().prefill(request_id, count)
+        self._history.clear()
+        self.chunks.clear()
+        return token_ids
+
+    def decode(self) -> dict[str, list[int]]:
+        time.sleep(_STEP_SECONDS)
+        return super().decode()
+
+    def release(self, request_id: str) -> None:
+        if request_id not in self._requests:
+            return
+        phase = "decode" if self._ready(request_id) else "prefill"
+        print(self._words.pop(request_id), time.monotonic(), phase, file=self._freed)
+        super().release(request_id)
+        self.released.clear()
+        del self._answers[request_id], self._positions[request_id]
+        self._latest.pop(request_id, None)
+
+
+def main() -> int:
+    if sys.argv[1] == "--engine":
+        set_signals()
+        freed = Path(sys.argv[2])
+        return run(socket.socket(fileno=int(sys.argv[4])), lambda: WordyBatch(freed))
+    tokenizer._CACHED_CHARACTERS = 50_000  # full at once, so that what grows afterwards is no cache
+    home = Path(sys.argv[1])
+    model = Path(sys.argv[2]) if len(sys.argv) > 2 else home / "models" / MODEL
+    if len(sys.argv) == 2:
+        build_text_model(model, 16_384)
+    settings = ServeSettings(home, (model.parent,), port=0)
+    argv = [sys.executable, "-m", "tests.torture.load_server", "--engine", str(home / "freed")]
+    wordy = EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[2])})
+    command_of = mlx_engine_command(settings) if len(sys.argv) > 2 else lambda _: wordy
+    with listen(settings.host, settings.port) as listener:
+        pool = make_pool(find_models(settings), command_of, ModelSettingsStore(settings.settings_file))
+        app = create_app(settings, pool, "torture")
+        held = {}
+
+        def drain() -> None:
+            held["streams"] = sum(len(engine._streams) for engine in pool.engines.values())
+            held["leases"] = sum(loaded.num_leases for loaded in pool._loaded.values())
+            pool.drain()
+
+        server = HttpServer(app, drain, lambda: pool.fail_requests(ShuttingDown("the load is over")), 1.0)
+        print(listener.getsockname()[1], flush=True)
+        server.run(sockets=[listener])
+    print(json.dumps(held), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
