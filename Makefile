@@ -95,7 +95,8 @@ bench: setup ## Time the server beside mlx_lm.server on the embedded model
 	$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: torture
-torture: setup ## Abuse the editing of settings files: random edits, kills in the middle of writes
+torture: setup ## Abuse everything: load, cancels, killed writers, damaged files, settings; one table
+	$(BIN)/python -m tests.torture $(ARGS)
 	$(BIN)/python -m tests.torture.edits --json 20000 --yaml 5000 --toml 5000
 	$(BIN)/python -m tests.torture.kills
 	$(BIN)/python -m tests.torture.undo
