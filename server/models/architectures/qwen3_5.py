@@ -40,7 +40,8 @@ class MtpLayer(nn.Module):
     def __call__(self, embedded: mx.array, hidden: mx.array, cache: Any) -> mx.array:
         parts = [self.pre_fc_norm_embedding(embedded), self.pre_fc_norm_hidden(hidden)]
         x = self.fc(mx.concatenate(parts, axis=-1))
-        return self.norm(self.layers[0](x, create_attention_mask(x, cache), cache))
+        mask: Any = create_attention_mask(x, cache)
+        return self.norm(self.layers[0](x, mask, cache))
 
 
 class WithMtp:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlx_lm.models import qwen3_5_moe
 from mlx_lm.models.qwen3_5_moe import ModelArgs
 
@@ -11,6 +13,6 @@ __all__ = ["Model", "ModelArgs"]
 
 
 class Model(WithMtp, qwen3_5_moe.Model):
-    def __init__(self, args: ModelArgs) -> None:
+    def __init__(self, args: Any) -> None:
         super().__init__(args)
         self.mtp = None

@@ -35,7 +35,7 @@ def _write(folder: Path, config: dict[str, Any], kind: Any, prefix: str = "mtp."
     mx.random.seed(5)
     model = kind.Model(kind.ModelArgs.from_dict(config))
     model.mtp = qwen3_5.MtpLayer(model.language_model.args)
-    arrays: dict[str, mx.array] = {}
+    arrays: dict[str, Any] = {}
     for name, array in tree_flatten(model.parameters()):
         own = name.startswith("mtp.")
         if not (own and left_out and left_out in name):
