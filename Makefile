@@ -63,8 +63,12 @@ agents: setup ## Install the pinned agents of the end-to-end tests
 .PHONY: clients
 clients: .cache/clients/.locked ## Install the other clients that judge the server in tests/clients
 
+.PHONY: browser
+browser: setup ## Install what drives Chromium through the admin pages
+	@$(BIN)/python -m tests.browser.install
+
 .PHONY: test
-test: setup agents clients ## Run the whole test suite, with the real agents
+test: setup agents clients browser ## Run the whole test suite, with the real agents
 	$(BIN)/python -m pytest $(ARGS)
 
 # A type checker does not see through the editable install, so the rooms stand here as the folder `omlx`.

@@ -89,7 +89,8 @@ def install(names: list[str]) -> Path:
         if (_PINS / name / "requirements.txt").is_file():
             _link(commands / name, _install_python_package(name) / "bin" / name)
         else:
-            _link(commands / name, _command(name, _install_package(name, node)))
+            install_npm_package(_PINS / name, CACHE / name, node)
+            _link(commands / name, _command(name, CACHE / name))
     return commands
 
 
@@ -102,16 +103,16 @@ def install_each(names: list[str]) -> None:
             print(f"{name} is left out: {reason}", file=sys.stderr, flush=True)
 
 
-def _install_package(name: str, node: Node) -> Path:
-    """The folder of the agent `name`, installed anew when its lock has changed."""
-    folder, lock = CACHE / name, (_PINS / name / "package-lock.json").read_text()
+def install_npm_package(pins: Path, folder: Path, node: Node) -> None:
+    """Have what the lock in `pins` names in `folder`, anew when that has changed. Raises `AgentsUnavailable`."""
+    lock = (pins / "package-lock.json").read_text()
     done = folder / "installed.json"  # a copy of the lock, written last
     if done.is_file() and done.read_text() == lock:
-        return folder
-    folder.mkdir(exist_ok=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     for file in ("package.json", "package-lock.json"):
-        shutil.copyfile(_PINS / name / file, folder / file)
-    print(f"installing {name} from npm into {folder.relative_to(_ROOT)}", file=sys.stderr, flush=True)
+        shutil.copyfile(pins / file, folder / file)
+    print(f"installing {pins.name} from npm into {folder.relative_to(_ROOT)}", file=sys.stderr, flush=True)
     # Not `npm ci`, which refuses a lock that lacks the platforms a registry lacks; what is locked stays locked.
     command = [
         node.program,
@@ -129,9 +130,8 @@ def _install_package(name: str, node: Node) -> Path:
         "npm_config_cache": str(_ROOT / ".cache" / "npm"),
     }
     if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
-        raise AgentsUnavailable(f"npm could not install {name}; its reason stands above")
+        raise AgentsUnavailable(f"npm could not install {pins.name}; its reason stands above")
     done.write_text(lock)
-    return folder
 
 
 def _install_python_package(name: str) -> Path:

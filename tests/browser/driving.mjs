@@ -1,0 +1,126 @@
+// Drives a real Chromium through the admin pages: `node driving.mjs SCENARIO '{"url", "key", "chromium", "modules"}'`.
+// Prints what it saw as one JSON object; who runs it judges that.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const [, , scenario, given] = process.argv;
+const { url, key, chromium: program, modules, pages, languages } = JSON.parse(given);
+const { chromium } = createRequire(modules + "/")("playwright-core");
+const axe = readFileSync(modules + "/node_modules/axe-core/axe.min.js", "utf8");
+const seen = { complaints: [], foreign: [], violations: [], overflows: [], looked: 0 };
+
+const browser = await chromium.launch({
+  executablePath: program,
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+});
+
+async function newPage(options) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
+  page.on("pageerror", (error) => seen.complaints.push(error.message));
+  page.on("request", (request) => request.url().startsWith(url) || seen.foreign.push(request.url()));
+  return page;
+}
+
+async function logIn(page) {
+  await page.goto(url + "/admin/login");
+  await page.fill("#key", key);
+  await page.press("#key", "Enter");
+  await page.waitForURL(url + "/admin");
+}
+
+// axe comes through the debugger, since the pages' policy lets no other script in.
+async function look(page, name) {
+  await page.evaluate(axe + "; 0");
+  const found = await page.evaluate(async () => (await axe.run()).violations);
+  for (const { id, impact, nodes } of found) seen.violations.push({ page: name, id, impact, html: nodes[0].html });
+  seen.looked += 1;
+}
+
+const scenarios = {
+  async accessible() {
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await newPage({ colorScheme });
+      await page.goto(url + "/admin/login");
+      await look(page, `login, ${colorScheme}`);
+      await logIn(page);
+      for (const path of pages) {
+        await page.goto(url + path);
+        for (const details of await page.locator("details > summary").all()) { await details.click(); break; }
+        await look(page, `${path}, ${colorScheme}`);
+      }
+      await page.context().close();
+    }
+  },
+
+  async narrow() {
+    const page = await newPage({ viewport: { width: 320, height: 640 } });
+    await logIn(page);
+    for (const language of languages) {
+      await page.context().addCookies([{ name: "omlx_lang", value: language, url: url + "/admin" }]);
+      for (const path of pages) {
+        await page.goto(url + path);
+        const excess = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        if (excess > 0) seen.overflows.push(`${path}, ${language}: ${excess} px`);
+        seen.looked += 1;
+      }
+    }
+  },
+
+  async settings() {
+    const page = await newPage({});
+    await page.goto(url + "/admin/models");
+    seen.sentTo = page.url();
+    await page.fill("#key", "a wrong key");
+    await page.press("#key", "Enter");
+    await page.locator("#notice.bad").waitFor();
+    seen.refusal = await page.textContent("#notice");
+    seen.complaints = [];
+    await logIn(page);
+    await page.goto(url + "/admin/models/tiny");
+    await page.fill("#f-max_context_window", "2048");
+    await page.fill("#f-alias", "coder");
+    await page.check("#f-pin");
+    await page.press("#f-alias", "Enter");
+    await page.locator("#notice:not(.bad)").waitFor();
+    await page.fill("#f-top_p", "7");
+    await page.press("#f-top_p", "Enter");
+    await page.locator("#notice.bad").waitFor();
+    seen.wrong = await page.textContent("#notice");
+    await page.goto(url + "/admin/models");
+    seen.listed = await page.textContent("tbody tr");
+    await page.selectOption('[data-cookie="omlx_theme"]', "dark");
+    await page.waitForFunction(() => document.documentElement.dataset.theme === "dark");
+    await page.click('[data-api="DELETE session"]');
+    await page.waitForURL(url + "/admin/login");
+    await page.goto(url + "/admin/models");
+    seen.afterwards = page.url();
+    seen.complaints = seen.complaints.filter((text) => !text.includes("400 (Bad Request)"));
+  },
+
+  async chat() {
+    const page = await newPage({});
+    await logIn(page);
+    await page.goto(url + "/admin/chat");
+    for (const words of ["Hello?", "And again?"]) {
+      await page.fill("#words", words);
+      await page.press("#words", "Enter");
+      await page.waitForFunction((send) => document.getElementById("send").textContent === send, "Send");
+      await page.waitForFunction(() => document.querySelector("#talk article:last-child div").textContent);
+      await page.waitForFunction((send) => document.getElementById("send").textContent === send, "Send");
+    }
+    seen.talk = await page.locator("#talk article > div").allTextContents();
+    await page.goto(url + "/admin");
+    await page.locator(".tag.stop").first().waitFor();
+    seen.status = await page.textContent("#live");
+    seen.charts = await page.locator(".chart canvas").count();
+  },
+};
+
+try {
+  await scenarios[scenario]();
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(seen));

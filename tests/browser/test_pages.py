@@ -1,0 +1,86 @@
+"""The admin pages in a real Chromium: they work, and everybody can use them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omlx.server.api.admin.pages import MENU
+
+from ..api.admin.admin_serving import ADMIN_KEY, Admin, admin_serving
+from ..api.serving import MODEL
+from ..e2e.install_agents import find_node
+from .install import CACHE, browser, missing
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+PAGES = ["/admin", *(f"/admin/{name}" for name in MENU if name), f"/admin/models/{MODEL}"]
+LONGEST_WORDS = ["fr", "ru"]
+_SECONDS = 240
+
+
+async def drive(admin: Admin, scenario: str) -> dict[str, Any]:
+    """Run the scenario of driving.mjs on this server; what it saw, which is nothing to complain of."""
+    given = {
+        "url": str(admin.http.base_url).rstrip("/"),
+        "key": ADMIN_KEY,
+        "chromium": browser(),
+        "modules": str(CACHE),
+        "pages": PAGES,
+        "languages": LONGEST_WORDS,
+    }
+    node = await asyncio.create_subprocess_exec(
+        *(str(find_node().program), str(Path(__file__).parent / "driving.mjs"), scenario, json.dumps(given)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(_SECONDS):
+        output, errors = await node.communicate()
+    assert node.returncode == 0, errors.decode()
+    seen = json.loads(output)
+    assert seen["complaints"] == []
+    assert seen["foreign"] == [], "the pages ask no other server for anything"
+    return seen
+
+
+async def test_axe_finds_no_violation_on_any_page_in_either_theme(tmp_path: Path):
+    async with admin_serving(tmp_path, "Hello there.") as admin:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        await admin.http.post("/v1/chat/completions", json=body)
+        seen = await drive(admin, "accessible")
+    assert seen["looked"] == 2 * (len(PAGES) + 1)
+    assert seen["violations"] == []
+
+
+async def test_no_page_is_wider_than_a_small_screen_in_the_languages_of_the_longest_words(tmp_path: Path):
+    async with admin_serving(tmp_path, "Hello there.") as admin:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        await admin.http.post("/v1/chat/completions", json=body)
+        seen = await drive(admin, "narrow")
+    assert seen["looked"] == len(PAGES) * len(LONGEST_WORDS)
+    assert seen["overflows"] == []
+
+
+async def test_somebody_logs_in_changes_a_models_settings_and_logs_out(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        seen = await drive(admin, "settings")
+        settings = (await admin.get(f"models/{MODEL}"))["settings"]
+    assert seen["sentTo"].endswith("/admin/login")
+    assert "that is not the admin key" in seen["refusal"]
+    assert "top_p is 7" in seen["wrong"]
+    assert (settings["max_context_window"], settings["alias"], settings["pin"]) == (2048, "coder", True)
+    assert settings["top_p"] is None
+    assert "coder" in seen["listed"]
+    assert "2,048" in seen["listed"]
+    assert seen["afterwards"].endswith("/admin/login")
+
+
+async def test_somebody_talks_to_a_model_and_sees_it_on_the_status_page(tmp_path: Path):
+    async with admin_serving(tmp_path, "Good day to you.", "Once more.") as admin:
+        seen = await drive(admin, "chat")
+    assert seen["talk"] == ["Hello?", "Good day to you.", "And again?", "Once more."]
+    assert "chat" in seen["status"]
+    assert seen["charts"] == 3
