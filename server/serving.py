@@ -12,9 +12,11 @@ from uuid import uuid4
 from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
 from .errors import InsufficientMemory, SettingsError, ShuttingDown
+from .following import follow, num_ranks, rank_of, the_model
 from .models.catalog import ENCODERS, ModelEntry, ModelKind, discover
-from .models.device_memory import device_memory
+from .models.device_memory import DeviceMemory, device_memory
 from .models.pool import ModelPool, Residency
+from .models.split import Split
 from .server_log import start_logging
 from .settings import ServeSettings
 from .settings.keys import nearest
@@ -37,18 +39,29 @@ def serve(
     engine_command: EngineCommandFor | None = None,
     *,
     quiet: bool = False,
+    split: Split | None = None,
 ) -> None:
     """Run the server until SIGINT or SIGTERM. `quiet` keeps all but warnings to the log's file.
 
     `model` is loaded at once, without it the only model, and those whose settings say so. `engine_command`
-    says how a model's engine process is started, MLX's by default. Raises `SettingsError` when the address
+    says how a model's engine process is started, MLX's by default. With `split` this is one rank of a group that
+    serves one model, divided in that way; only rank 0 listens. Raises `SettingsError` when the address
     can't be had, and `ModelNotFound`.
     """
-    start_logging(settings.home / "logs", quiet=quiet)
-    entries = find_models(settings)
+    rank = 0 if split is None else rank_of(os.environ)
+    start_logging(settings.home / "logs" / (f"rank{rank}" if rank else ""), quiet=quiet)
+    memory = device_memory(has_own_gpu())
+    if split is not None:
+        memory = memory.times(num_ranks(os.environ))
+    entries = find_models(settings, memory)
+    if split is not None:
+        entries = (the_model(entries, model),)
+        engine_command = mlx_engine_command(settings, split)
+    if engine_command is not None and rank:
+        sys.exit(follow(engine_command(entries[0])))
     with listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
-        pool = make_pool(entries, engine_command or mlx_engine_command(settings), model_settings)
+        pool = make_pool(entries, engine_command or mlx_engine_command(settings), model_settings, memory)
         _warn_of_names(entries, model_settings)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
         if model is not None:
@@ -63,15 +76,16 @@ def serve(
         _run(settings, pool, model_settings, listener)
 
 
-def find_models(settings: ServeSettings) -> tuple[ModelEntry, ...]:
+def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> tuple[ModelEntry, ...]:
     """The models in the settings' folders that can be served, each with a line in the log.
 
-    Raises `SettingsError` for a folder that was named and is not there.
+    Their windows are what `memory` holds, this machine's unless given. Raises `SettingsError` for a folder that was
+    named and is not there.
     """
     for folder in settings.model_dirs:
         if not folder.is_dir() and folder != settings.home / "models":
             raise SettingsError(f"model folder {folder} does not exist; create it, or correct --model-dir")
-    memory = device_memory(has_own_gpu())
+    memory = memory or device_memory(has_own_gpu())
     found = [entry for entry in discover(settings.model_dirs) if entry.kind in _SERVED]
     entries = tuple(entry.within(memory) for entry in found)
     for entry in entries:
@@ -96,10 +110,12 @@ def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsS
             logger.warning("The alias %r of %s is another model's name, which goes first", settings.alias, model_id)
 
 
-def mlx_engine_command(settings: ServeSettings) -> EngineCommandFor:
-    """Engines on MLX, under the settings' limits. Their BLAS is looked for once, and logged."""
+def mlx_engine_command(settings: ServeSettings, split: Split | None = None) -> EngineCommandFor:
+    """Engines on MLX, under the settings' limits, or this rank's part of one. Their BLAS is looked for once, and
+    logged."""
     environment = engine_environment(os.environ)
-    argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), "--model"]
+    ranks = [] if split is None else [f"--split={split}"]
+    argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), *ranks, "--model"]
     return lambda entry: EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value], environment)
 
 
@@ -117,9 +133,13 @@ def engine_flags(settings: ServeSettings) -> list[str]:
 
 
 def make_pool(
-    entries: Sequence[ModelEntry], engine_command: EngineCommandFor, model_settings: ModelSettingsStore
+    entries: Sequence[ModelEntry],
+    engine_command: EngineCommandFor,
+    model_settings: ModelSettingsStore,
+    memory: DeviceMemory | None = None,
 ) -> ModelPool[EngineProcess]:
-    """A pool of engine processes. Aliases, pins and times to live are those of `model_settings`."""
+    """A pool of engine processes in `memory`, this machine's unless given. Aliases, pins and times to live are those of
+    `model_settings`."""
 
     def residency_of(model_id: str) -> Residency:
         settings = model_settings.get(model_id)
@@ -128,8 +148,7 @@ def make_pool(
     def start(entry: ModelEntry) -> EngineProcess:
         return EngineProcess.start(engine_command(entry))
 
-    memory = device_memory(has_own_gpu())
-    return ModelPool(entries, start, memory, model_settings.real_name, residency_of)
+    return ModelPool(entries, start, memory or device_memory(has_own_gpu()), model_settings.real_name, residency_of)
 
 
 def listen(host: str, port: int) -> socket.socket:

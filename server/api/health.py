@@ -17,7 +17,8 @@ _STALLED_SECONDS = 60.0
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed, `cache_trouble` why a model's
+    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed, or what ended the
+    engine whose place another, still loading, takes, `cache_trouble` why a model's
     prefixes are not kept on disk for now; requests running and waiting are summed over the engines. `status` is
     "stopping", "loading", "degraded" or "ok"."""
 
@@ -51,7 +52,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             version=version("omlx"),
             instance_id=context.instance_id,
             loading=loading,
-            failed=list(reasons),
+            failed=[model_id for model_id in reasons if model_id not in loading],
             stalled=stalled,
             reasons=reasons,
             cache_trouble=cache_trouble,

@@ -12,6 +12,7 @@ import click
 
 from ..errors import SettingsError
 from ..fast_deaths import FastDeaths
+from ..models.split import Split
 from ..requests import Json
 from ..server_log import start_logging
 from ..settings.keys import Key, keys
@@ -61,29 +62,54 @@ def _help(key: Key) -> str:
 @click.command("serve")
 @_setting_options
 @click.option("--model", default=None, help="Load this model at once.  [default: the only one]")
+@click.option("--distributed", is_flag=True, help="Be one of several machines that run one model, under mlx.launch.")
+@click.option(
+    "--split",
+    type=click.Choice([split.value for split in Split]),
+    default=Split.AUTO.value,
+    show_default=True,
+    help="With --distributed: a slice of every layer each, or some of the layers each. auto: what the model can.",
+)
 @click.option("--quiet", is_flag=True, help="Show warnings only; all of the log is in ~/.omlx/logs/server.log.")
 @click.option("--service", is_flag=True, hidden=True, help="Run as launchd or systemd start it.")
-def command(model: str | None, quiet: bool, service: bool, **options: str | tuple[str, ...] | None) -> None:
+def command(
+    model: str | None,
+    distributed: bool,
+    split: str,
+    quiet: bool,
+    service: bool,
+    **options: str | tuple[str, ...] | None,
+) -> None:
     """Serve models over the OpenAI and Anthropic protocols.
 
     An option holds for this run only; `omlx config set` writes a setting for good, and `omlx config show --origin`
     says where each is from. Where OMLX_API_KEY is set, clients must send that key. OMLX_HOME moves ~/.omlx.
     """
     home = omlx_home(os.environ)
+
+    def run(quiet: bool) -> None:
+        _run(home, model, options, quiet, Split(split) if distributed else None)
+
     if service:
-        _run_as_service(home, lambda: _run(home, model, options, quiet=True))
+        _run_as_service(home, lambda: run(quiet=True))
     else:
-        _run(home, model, options, quiet=quiet)
+        run(quiet)
 
 
-def _run(home: Path, model: str | None, options: Mapping[str, str | tuple[str, ...] | None], *, quiet: bool) -> None:
+def _run(
+    home: Path,
+    model: str | None,
+    options: Mapping[str, str | tuple[str, ...] | None],
+    quiet: bool,
+    split: Split | None,
+) -> None:
     from ..serving import serve as run
 
     document, warnings = load_document(settings_file(home))
     configuration = layered(document, os.environ, _flags(options))
     for warning in (*warnings, *configuration.warnings):
         click.echo(f"omlx: {warning}", err=True)
-    run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model, quiet=quiet)
+    run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model, quiet=quiet, split=split)
 
 
 def _run_as_service(home: Path, run: Callable[[], None]) -> None:

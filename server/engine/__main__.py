@@ -1,6 +1,7 @@
 """The engine process: `python -m omlx.server.engine --model DIR --fd N`.
 
-N is a connected stream socket the parent left open for it; see `worker` for what passes over it.
+N is a connected stream socket the parent left open for it; see `worker` for what passes over it. Of several
+processes that run one model together, with `--split`, only rank 0 has one.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..models.catalog import ENCODERS, ModelKind
+from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
+from .messages import EngineFailed
 from .scheduler import SchedulerLimits
-from .worker import run, serve, set_signals
+from .worker import report, run, serve, set_signals
 
 if TYPE_CHECKING:
     from .encoding import EncodingEngine
+    from .loaded_batch import DiskCache
+    from .ranks.running import RankOptions
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m omlx.server.engine", description="Serve one model over a socket.")
     parser.add_argument("--model", type=Path, required=True, help="the model's folder")
     parser.add_argument("--kind", type=ModelKind, default=ModelKind.LLM, help="what the model is for")
-    parser.add_argument("--fd", type=int, required=True, help="the number of the inherited socket")
+    parser.add_argument("--fd", type=int, help="the number of the inherited socket; without it, follow rank 0")
+    parser.add_argument("--split", help="be one rank of a group, among which the model is divided in this way")
     parser.add_argument("--cache-dir", type=Path, help="keep prompt prefixes here across restarts")
     parser.add_argument("--cache-bytes", type=int, help="the most all models' prefixes may take on disk")
     parser.add_argument(
@@ -40,36 +46,55 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
     set_signals()
-
-    def load() -> BatchEngine:
-        # MLX takes a while to import; the socket is read meanwhile.
-        from ..models.lean_mlx_lm import use_lean_mlx_lm
-
+    if options.fd is None:
         use_lean_mlx_lm()
-        from ..cache.disk_tier import DiskLimits
-        from .loaded_batch import DiskCache, load_batch
+        from .ranks.running import run_follower
 
-        disk_cache = None
-        if options.cache_dir is not None:
-            limits = DiskLimits() if options.cache_bytes is None else DiskLimits(max_bytes=options.cache_bytes)
-            disk_cache = DiskCache(options.cache_dir, limits)
-        return load_batch(options.model, disk_cache, options.cache_ram_bytes)
+        return run_follower(_rank_options(options))
 
     def load_encoder() -> EncodingEngine:
-        from ..models.lean_mlx_lm import use_lean_mlx_lm
-
         use_lean_mlx_lm()
         from .encoding import EncodingEngine
         from .loaded_encoder import LoadedEncoder
 
         return EncodingEngine(LoadedEncoder(options.model, options.kind), time.perf_counter)
 
-    limits = SchedulerLimits(max_num_seqs=options.max_num_seqs, max_num_waiting=options.max_num_waiting)
     with socket.socket(fileno=options.fd) as connection:
         connection.setblocking(True)
+
+        def load() -> BatchEngine:
+            # MLX takes a while to import; the socket is read meanwhile.
+            use_lean_mlx_lm()
+            if options.split is None:
+                from .loaded_batch import load_batch
+
+                return load_batch(options.model, _disk_cache(options), options.cache_ram_bytes)
+            from .ranks.running import load_leader
+
+            return load_leader(_rank_options(options), lambda reason: report(connection, EngineFailed(reason)))
+
         if options.kind in ENCODERS:
             return serve(connection, load_encoder)
+        limits = SchedulerLimits(max_num_seqs=options.max_num_seqs, max_num_waiting=options.max_num_waiting)
         return run(connection, load, limits)
+
+
+def _disk_cache(options: argparse.Namespace) -> DiskCache | None:
+    from ..cache.disk_tier import DiskLimits
+    from .loaded_batch import DiskCache
+
+    if options.cache_dir is None:
+        return None
+    limits = DiskLimits() if options.cache_bytes is None else DiskLimits(max_bytes=options.cache_bytes)
+    return DiskCache(options.cache_dir, limits)
+
+
+def _rank_options(options: argparse.Namespace) -> RankOptions:
+    from ..models.split import Split
+    from .ranks.running import RankOptions
+
+    shared = {name: str(getattr(options, name)) for name in ("cache_bytes", "cache_ram_bytes", "max_num_seqs")}
+    return RankOptions(options.model, Split(options.split), _disk_cache(options), options.cache_ram_bytes, shared)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _logits(layout: DecodeLayout, model: Forward, make_cache: Callable[[], list[
         mx.eval(steps)
         yield
     # Of a draft of one token nothing is accepted, and both rows go on from where they then stand.
-    layout.forward([[_STEPS, 0] if layout.takes_drafts else [_STEPS], [_STEPS + 1]])
+    mx.eval(layout.forward([[_STEPS, 0] if layout.takes_drafts else [_STEPS], [_STEPS + 1]]))  # ranks need every pass
     layout.accept([1, 1])
     steps.append(layout.forward([[0], [1]])[:, -1])
     layout.accept([1, 1])

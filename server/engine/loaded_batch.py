@@ -15,6 +15,8 @@ from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
 from ..models.device_memory import device_memory, plan
 from ..models.loading import load_model
+from ..models.sharding import divide
+from ..models.split import Split
 from .batch import BatchInfo
 from .decode_layout import Forward
 from .deferred_layout import DeferredLayout
@@ -22,6 +24,7 @@ from .grammar import GrammarCompiler
 from .mlx_batch import MlxBatch
 from .mtp_drafter import MtpDrafter
 from .ngram_drafter import NgramDrafter
+from .ranks.group import MlxRanks
 from .recorder import Recorder
 from .speculation import Drafter
 
@@ -34,14 +37,21 @@ class DiskCache:
     limits: DiskLimits
 
 
-def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: int | None = None) -> MlxBatch:
+def load_batch(
+    path: Path,
+    disk_cache: DiskCache | None = None,
+    prefix_bytes: int | None = None,
+    ranks: MlxRanks | None = None,
+    split: Split = Split.AUTO,
+) -> MlxBatch:
     """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
 
-    `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave.
+    `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
+    only this rank's part of the model is loaded, divided as `split` says.
     Raises `ModelError`.
     """
     runs_ahead = mx.default_device().type == mx.gpu
-    loaded = load_model(path)
+    loaded = load_model(path, ranks and (lambda model, config: divide(model, config, ranks.group, split)))
     model = loaded.model
     total = device_memory(has_own_gpu=mx.cuda.is_available()).total
     budget = plan(total, loaded.weight_bytes)
@@ -49,12 +59,17 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
     run: Forward = model
-    if loaded.mtp is not None:
+    if loaded.mtp is not None and ranks is None:
         run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
     layout = DeferredLayout(run, lambda: make_prompt_cache(model))
+    if ranks is not None:
+        while layout.settle():  # all ranks together, which they will not be when they are idle
+            pass
+        disk_cache = disk_cache and DiskCache(disk_cache.folder / f"rank{ranks.rank}of{ranks.size}", disk_cache.limits)
     codec = CacheCodec(lambda: make_prompt_cache(model))
     device = str(mx.default_device())
-    identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device)
+    parts = [] if ranks is None else [f"{ranks.size} ranks", split]  # the same on all, so that a block's name is too
+    identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device, *parts)
     lower: DiskTier[BlockPayload] | None = None
     if disk_cache is not None:
         lower = DiskTier(disk_cache.folder, identity, codec, disk_cache.limits)
@@ -75,4 +90,5 @@ def load_batch(path: Path, disk_cache: DiskCache | None = None, prefix_bytes: in
         grammars,
         runs_ahead=runs_ahead,
         drafters=drafters,
+        ranks=ranks,
     )

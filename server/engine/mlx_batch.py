@@ -6,13 +6,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import mlx.core as mx
 
 from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
-from ..cache.prefix_cache import PrefixCache
+from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, Logprobs, MemoryUse
 from .decode_layout import DecodeLayout, Forward
@@ -21,8 +20,9 @@ from .last_row import LastRow
 from .logprobs import token_logprobs
 from .messages import Batching, DraftStats, Submit, TokenLogprob
 from .ngram_drafter import NgramDrafter
+from .ranks.group import Alone, Ranks
 from .recorder import Recorder
-from .sampling import RowSampler, choose, sample
+from .sampling import RowSampler, choose
 from .sequence import checkpoints
 from .speculation import Draft, Drafter, Speculation
 
@@ -98,6 +98,7 @@ class MlxBatch:
         clock: Callable[[], float] = time.perf_counter,
         runs_ahead: bool = False,
         drafters: Sequence[Drafter] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._model = model
         self._info = info
@@ -108,6 +109,7 @@ class MlxBatch:
         self._vocabulary = vocabulary
         self._grammars = grammars
         self._clock = clock
+        self._ranks = ranks or Alone()
         self._speculation = Speculation([NgramDrafter()] if drafters is None else drafters)
         self._rows: dict[str, _Row] = {}
         self._decoding: list[_Row] = []
@@ -135,8 +137,7 @@ class MlxBatch:
                     f"token {token_id} at position {position} is outside the vocabulary of {self._vocabulary}"
                 )
         grammar = self._grammar(request)
-        matchable = request.token_ids[:1] if request.prompt_logprobs else request.token_ids
-        match = self._prefix_cache.match(matchable, request.cache_salt)
+        match = self._match(request)
         caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
         sampler.grammar = grammar
@@ -160,7 +161,7 @@ class MlxBatch:
             logits = self._score(row, stop)
         else:
             logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
-        token_ids = sample(logits, [row.sampler])
+        token_ids = self._read(self._next(logits, [row.sampler]))
         row.note(logits, token_ids)
         row.num_computed = num_prompt
         self._remember(row, lambda: row.caches)
@@ -173,9 +174,10 @@ class MlxBatch:
         self._decoding.append(row)
         return row.news(1)
 
-    def decode(self) -> dict[str, list[int]]:
+    def decode(self, drafts: Mapping[str, Draft] | None = None) -> dict[str, list[int]]:
+        """As in `BatchEngine`; `drafts` are what `draft` said, here or on another rank."""
         started = self._clock()
-        drafts = self._draft()
+        drafts = self.draft() if drafts is None else drafts
         # What is too much must not count, as it does not where a row may be fed drafts.
         flies = self._may_run_ahead and self._layout.overruns and not drafts and all(map(_is_free, self._decoding))
         if self._flight is None and not flies:
@@ -255,6 +257,25 @@ class MlxBatch:
             raise InvalidRequest("this model's tokenizer cannot be held to a grammar; ask without a format")
         return self._grammars.row(request.grammar, request.stop_token_ids)
 
+    def _match(self, request: Submit) -> Match[BlockPayload]:
+        """The longest prefix that every rank has."""
+        token_ids = request.token_ids[:1] if request.prompt_logprobs else request.token_ids
+        match = self._prefix_cache.match(token_ids, request.cache_salt)
+        for _ in range(2):
+            found = self._ranks.gather(match.num_tokens)
+            if len(set(found)) == 1:
+                return match
+            match = self._prefix_cache.match(token_ids[: min(found) + 1], request.cache_salt)
+        return Match(0, ())
+
+    def _next(self, logits: mx.array, samplers: list[RowSampler]) -> mx.array:
+        """What each row goes on with: rank 0's choice, yet to be computed."""
+        return self._ranks.share(choose(logits, samplers))
+
+    def _read(self, tokens: mx.array) -> list[int]:
+        """The tokens, waited for."""
+        return tokens.tolist()  # pyright: ignore[reportReturnType]
+
     def _launch(self, before: _Flight | None) -> _Flight:
         """Begin a step of all rows, those of `before` on the tokens it will bring."""
         rows = list(self._decoding)
@@ -267,22 +288,21 @@ class MlxBatch:
             inputs = source[mx.array([flying.get(id(row), len(flying) + index) for index, row in enumerate(rows)])]
         logits = self._layout.forward(inputs[:, None])
         self._layout.accept([1] * len(rows))
-        tokens = choose(logits[:, 0], [row.sampler for row in rows])
+        tokens = self._next(logits[:, 0], [row.sampler for row in rows])
         mx.async_eval(tokens)
         return _Flight(rows, tokens)
 
     def _land(self, flight: _Flight) -> dict[str, list[int]]:
         """Wait for a step's tokens. Rows that have been released since get none."""
-        tokens: Any = flight.tokens.tolist()
         news: dict[str, list[int]] = {}
-        for row, token_id in zip(flight.rows, tokens, strict=True):
+        for row, token_id in zip(flight.rows, self._read(flight.tokens), strict=True):
             if self._rows.get(row.key) is row:
                 row.append([token_id])
                 row.num_computed += 1
                 news[row.key] = row.news(1)
         return news
 
-    def _draft(self) -> dict[str, Draft]:
+    def draft(self) -> dict[str, Draft]:
         """A guess for each row that has one and may take it."""
         room = _MAX_STEP_TOKENS // max(1, len(self._decoding)) - 1
         limits: dict[str, int] = {}
@@ -301,12 +321,12 @@ class MlxBatch:
     def _choose(self, logits: mx.array, fed: list[list[int]]) -> list[list[int]]:
         """The model's own choice after every token each row was fed."""
         if logits.shape[1] == 1:
-            choices = sample(logits[:, 0], [row.sampler for row in self._decoding])
+            choices = self._read(self._next(logits[:, 0], [row.sampler for row in self._decoding]))
             return [[token_id] for token_id in choices]
         width = logits.shape[1]
         places = [index * width + place for index, tokens in enumerate(fed) for place in range(len(tokens))]
         samplers = [row.sampler for row, tokens in zip(self._decoding, fed, strict=True) for _ in tokens]
-        choices = iter(sample(logits.reshape(-1, logits.shape[-1])[mx.array(places)], samplers))
+        choices = iter(self._read(self._next(logits.reshape(-1, logits.shape[-1])[mx.array(places)], samplers)))
         return [[next(choices) for _ in tokens] for tokens in fed]
 
     def _take(self, row: _Row, draft: list[int], chosen: list[int]) -> int:

@@ -234,6 +234,8 @@ class EngineProcess:
         try:
             while (payload := await read_frame_async(reader)) is not None:
                 self._receive(_decoder.decode(payload))
+                if self._failure:
+                    break  # it has said its last word; its end may take long
         except msgspec.MsgspecError as error:
             self._failure = f"what it said cannot be read: {error}"
         finally:

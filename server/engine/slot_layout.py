@@ -130,6 +130,7 @@ class SlotCache(OwnAttention):
 
     def __init__(self, layer: int, offset: mx.array, steps: Sequence[_GroupStep]) -> None:
         self.offset = offset
+        self.keys: mx.array | None = None  # pipelines hang what they send on the last layer's keys
         self._layer = layer
         self._steps = steps
 
@@ -137,6 +138,7 @@ class SlotCache(OwnAttention):
         for step in self._steps:
             rows = slice(step.start, step.stop)
             step.group.write(self._layer, step.positions, keys[rows], values[rows])
+        self.keys = keys
         return keys, values  # `attend` reads the slots instead
 
     def attend(self, queries: mx.array, scale: float, sinks: mx.array | None) -> mx.array:

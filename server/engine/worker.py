@@ -103,11 +103,11 @@ def serve(connection: socket.socket, load: Callable[[], Stepping], heartbeat_sec
         logger.info("the server has gone; the engine ends")
     except OmlxError as error:
         logger.error("%s", error)
-        _report(connection, EngineFailed(str(error)))
+        report(connection, EngineFailed(str(error)))
         return 1
     except Exception as error:
         logger.exception("the engine failed")
-        _report(connection, EngineFailed(f"{type(error).__name__}: {error}"))
+        report(connection, EngineFailed(f"{type(error).__name__}: {error}"))
         return 1
     return 0
 
@@ -172,7 +172,7 @@ def _send(connection: socket.socket, message: EngineMessage) -> None:
     connection.sendall(frame(message))
 
 
-def _report(connection: socket.socket, message: EngineMessage) -> None:
+def report(connection: socket.socket, message: EngineMessage) -> None:
     """Send where someone still listens."""
     try:
         _send(connection, message)

@@ -25,7 +25,7 @@ from ..errors import CorruptModel, ModelError
 from ..requests import Json
 from .catalog import weight_files
 from .folder import read_config
-from .loading import load_model
+from .loading import num_bytes, outline
 from .mtp import COUNTS
 from .placing import put_in_place
 from .quantizing import Bits, quantize
@@ -69,7 +69,7 @@ def convert(conversion: Conversion, progress: Callable[[int, int], None] = lambd
     if conversion.target.exists():
         raise ModelError(f"{conversion.target} is there already; remove it, or choose another --out")
     config: dict[str, Any] = read_config(conversion.source)
-    model = load_model(conversion.source, lazy=True).model
+    model = outline(conversion.source)
     had_mtp = bool(getattr(model, "mtp", None))
     if had_mtp and not conversion.keep_mtp:
         model.mtp = []
@@ -178,7 +178,7 @@ def _begin(work: Path, conversion: Conversion, shards: list[list[str]], config: 
 def _check(work: Path) -> int:
     """Whether the folder holds a whole model; the bytes of its weights. Nothing is computed."""
     (work / ".plan").unlink()
-    return load_model(work, lazy=True).weight_bytes
+    return num_bytes(outline(work))
 
 
 def _copy_texts(source: Path, work: Path) -> None:

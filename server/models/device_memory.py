@@ -26,6 +26,10 @@ class DeviceMemory:
     total: int
     usable: int
 
+    def times(self, count: int) -> DeviceMemory:
+        """That of so many devices like this one."""
+        return DeviceMemory(self.total * count, self.usable * count)
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
@@ -42,7 +46,12 @@ def device_memory(has_own_gpu: bool) -> DeviceMemory:
     gpu = _gpu_memory() if has_own_gpu else None
     if gpu is not None:
         return DeviceMemory(gpu, int(gpu * _OWN))
-    return DeviceMemory(machine, int(machine * _SHARED_WITH_THE_SYSTEM))
+    return shared_memory(machine)
+
+
+def shared_memory(total: int) -> DeviceMemory:
+    """What models may take of memory that they share with the system."""
+    return DeviceMemory(total, int(total * _SHARED_WITH_THE_SYSTEM))
 
 
 def machine_memory(page_bytes: int, num_pages: int, container_limit: str) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model as load_mlx_lm_model
@@ -38,31 +40,46 @@ class LoadedModel:
     mtp: MtpModel | None = None
 
 
-def load_model(path: Path, lazy: bool = False) -> LoadedModel:
-    """Load the model in the folder `path`. The calling thread must own MLX. `lazy` leaves every weight on the disk
-    until it is asked for.
+def load_model(path: Path, divide: Callable[[nn.Module, Mapping[str, Any]], object] | None = None) -> LoadedModel:
+    """Load the model in the folder `path`. The calling thread must own MLX.
+
+    `divide` may replace and drop parts of the model before its weights are read; it is given the config too.
 
     Raises `UnsupportedModel` for an architecture neither omlx nor mlx-lm has, and `CorruptModel` for files
     that do not fit together.
     """
-    config = read_config(path)
-    model_type = str(config["model_type"])
+    model = outline(path)
+    if divide is not None:
+        divide(model, read_config(path))
+    try:
+        mx.eval(model.parameters())
+    except RuntimeError as error:
+        raise CorruptModel(f"{path}: its weights cannot be read ({error})") from error
+    return LoadedModel(model, num_bytes(model), cast(MtpModel, model) if getattr(model, "mtp", None) else None)
+
+
+def outline(path: Path) -> nn.Module:
+    """The model in the folder with weights that have yet to be read: MLX knows their shapes. Raises as `load_model`."""
+    model_type = str((config := read_config(path))["model_type"])
     if "model_file" in config:
         raise UnsupportedModel(f"{path}: wants its own code run ({config['model_file']!r}), which omlx never does")
     if not _MODEL_TYPE.fullmatch(model_type):
         raise UnsupportedModel(f"{path}: the model type {model_type!r} is no name of an architecture")
     for file in weight_files(path):
         read_header(file)
-    model = _load(path, model_type, lazy)
-    weight_bytes = sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values())
-    return LoadedModel(model, weight_bytes, cast(MtpModel, model) if getattr(model, "mtp", None) else None)
+    return _load(path, model_type)
 
 
-def _load(path: Path, model_type: str, lazy: bool) -> nn.Module:
+def num_bytes(model: nn.Module) -> int:
+    """What the model's weights take, read or not."""
+    return sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values())
+
+
+def _load(path: Path, model_type: str) -> nn.Module:
     try:
         if importlib.util.find_spec(f"{_ARCHITECTURES}.{model_type}") is not None:
-            return load_mlx_lm_model(path, lazy, get_model_classes=_own_classes)[0]
-        return load_mlx_lm_model(path, lazy)[0]
+            return load_mlx_lm_model(path, lazy=True, get_model_classes=_own_classes)[0]
+        return load_mlx_lm_model(path, lazy=True)[0]
     except ValueError as error:
         if "not supported" in str(error):
             raise UnsupportedModel(f"{path}: {error}") from error

@@ -6,6 +6,7 @@ The pool knows engines only by the few verbs of `Engine`, so it needs neither so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ class ModelPool(Generic[E]):
 
     @property
     def failed(self) -> dict[str, str]:
-        """Why the engines ended that are neither running nor were asked to end, by model id."""
+        """Why the engines ended in whose place none is ready yet, and that were not asked to end, by model id."""
         return self._supervision.failed
 
     @property
@@ -164,7 +165,7 @@ class ModelPool(Generic[E]):
         """Spawn a model's engine now; the first lease, or `attach`, listens to it. Raises `InsufficientMemory`."""
         entry = self.entry(model_id)
         self.check_size(entry)
-        self._loaded[entry.id] = self._started(entry)
+        self._loaded[entry.id] = _Loaded(entry, self._start(entry))
 
     async def attach(self) -> None:
         """Listen to the engines that `preload` spawned."""
@@ -219,7 +220,7 @@ class ModelPool(Generic[E]):
                 if self._supervision.is_stopped(entry.id):
                     raise EngineUnavailable(self._supervision.failed[entry.id])
                 await self._make_room(entry)
-                loaded = self._loaded[entry.id] = self._started(entry)
+                loaded = self._loaded[entry.id] = _Loaded(entry, self._start(entry))
             if not loaded.attached.is_set():
                 await loaded.engine.attach()
                 loaded.attached.set()
@@ -228,12 +229,11 @@ class ModelPool(Generic[E]):
                 watching.add_done_callback(self._watching.discard)
             return loaded
 
-    def _started(self, entry: ModelEntry) -> _Loaded[E]:
-        self._supervision.started(entry.id)
-        return _Loaded(entry, self._start(entry))
-
     async def _watch(self, loaded: _Loaded[E]) -> None:
         """Wait for the engine's end; where nobody asked for it, note why, and start a new one if that may help."""
+        with contextlib.suppress(OmlxError):
+            await loaded.engine.ready()
+            self._supervision.ready(loaded.entry.id)
         await loaded.engine.ended()
         async with self._making_room:
             if self._loaded.get(loaded.entry.id) is not loaded or self._closing:

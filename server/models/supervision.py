@@ -20,7 +20,7 @@ class Supervision:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Why the engines died in whose place no other was started, by model."""
+        """Why the engines died in whose place no other is ready yet, by model."""
         return dict(self._reasons)
 
     def died(self, model_id: str, reason: str, ready_seconds: float) -> bool:
@@ -38,8 +38,8 @@ class Supervision:
     def is_stopped(self, model_id: str) -> bool:
         return self._fast[model_id] >= MAX_FAST_DEATHS
 
-    def started(self, model_id: str) -> None:
-        """A new engine takes the dead one's place."""
+    def ready(self, model_id: str) -> None:
+        """A new engine has taken the dead one's place."""
         self._reasons.pop(model_id, None)
 
     def forgive(self, model_id: str) -> None:

@@ -9,7 +9,7 @@ def test_a_death_after_a_long_life_is_followed_by_a_new_engine():
     supervision = Supervision()
     assert all(supervision.died("a", "it crashed", ready_seconds=3600) for _ in range(10))
     assert supervision.failed == {"a": "it crashed"}
-    supervision.started("a")
+    supervision.ready("a")
     assert supervision.failed == {}
 
 

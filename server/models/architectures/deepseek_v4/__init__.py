@@ -8,6 +8,7 @@ compressor        tokens → compressed rows                     indexer     whi
 rotary            the two RoPE regimes                         experts     routing and experts
 cache             LayerCache: window + pools                   pool        one compressor's state
 weights           any checkpoint layout → ours                 names, block_formats
+sharding          one rank's slice of every layer
 """
 
 from __future__ import annotations

@@ -64,6 +64,12 @@ class Attention(nn.Module):
         cache.advance(span)
         return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
 
+    def keep_share(self, rank: int, size: int) -> None:
+        """Go on with one of `size` equal shares of the heads, whose projections have been cut."""
+        self._heads //= size
+        self._groups //= size
+        self.attn_sink = mx.contiguous(self.attn_sink[rank * self._heads : (rank + 1) * self._heads])
+
     def _block(
         self,
         x: mx.array,

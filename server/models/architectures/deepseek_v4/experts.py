@@ -71,7 +71,8 @@ class SharedExperts(nn.Module):
 
 
 class Experts(nn.Module):
-    """A layer's feed-forward: `num_experts_per_tok` routed experts and the shared one."""
+    """A layer's feed-forward: `num_experts_per_tok` routed experts and the shared one. With a `group`, each rank of
+    which has a slice of every expert, what they say is summed."""
 
     def __init__(self, args: ModelArgs, *, by_token: bool) -> None:
         super().__init__()
@@ -83,9 +84,11 @@ class Experts(nn.Module):
             activation=ClampedSwiGLU(args.swiglu_limit),
         )
         self.shared_experts = SharedExperts(args)
+        self.group: mx.distributed.Group | None = None
 
     def __call__(self, x: mx.array, token_ids: mx.array) -> mx.array:
         chosen, weights = self.gate(x, token_ids)
         said = self.switch_mlp(x, chosen).astype(mx.float32)
         routed = (weights[..., None, :] @ said).squeeze(-2)
-        return routed.astype(x.dtype) + self.shared_experts(x)
+        output = routed.astype(x.dtype) + self.shared_experts(x)
+        return output if self.group is None else mx.distributed.all_sum(output, group=self.group)

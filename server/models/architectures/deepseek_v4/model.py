@@ -13,6 +13,7 @@ from .cache import LayerCache
 from .config import ModelArgs
 from .experts import Experts
 from .hyper_connections import HyperConnection, HyperHead, rejoin
+from .sharding import shard_attention, shard_experts
 from .weights import fit_weights
 
 
@@ -81,8 +82,11 @@ class Trunk(nn.Module):
 class Model(nn.Module):
     """DeepSeek V4. Rows of a batch may stand at different positions: the cache knows.
 
-    `mtp` holds the MTP layer, once a checkpoint that has it was fitted (`omlx.server.models.mtp_model`).
+    `mtp` holds the MTP layer, once a checkpoint that has it was fitted (`omlx.server.models.mtp_model`). `divided_by`
+    are the facts of the config that must be multiples of the ranks it is sharded over.
     """
+
+    divided_by = ("num_attention_heads", "o_groups", "moe_intermediate_size")
 
     def __init__(self, args: ModelArgs) -> None:
         super().__init__()
@@ -125,6 +129,12 @@ class Model(nn.Module):
     def make_cache(self, spare: int = 0) -> list[LayerCache]:
         """An empty cache of one sequence. Up to `spare` tokens can then be taken back with `trim`."""
         return self._caches(1, spare)
+
+    def shard(self, group: mx.distributed.Group) -> None:
+        """Keep this rank's slice of every layer; the group then computes what one model did."""
+        for layer in self.layers:
+            shard_attention(layer.attn, group)
+            shard_experts(layer.ffn, group)
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
         """A checkpoint's tensors under this model's names, dequantized where MLX has no such format.

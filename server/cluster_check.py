@@ -1,0 +1,79 @@
+"""What `omlx cluster check` does: a look at every host, and a small group that mlx.launch starts on them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from .errors import SettingsError
+from .models.hosts import Host, HostFile
+
+_REACH_SECONDS = 10
+_CHECK_SECONDS = 90
+_MARK = "omlx cluster check: "
+_CHECK = [sys.executable, "-m", "omlx.server.engine.ranks.checking"]
+_LAUNCH = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
+_MUST_MATCH = ("omlx", "mlx", "mlx-lm")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`ranks` are each one's facts: its host and versions."""
+
+    ranks: list[dict[str, str]]
+    latency_seconds: float
+    bytes_per_second: float
+
+    @property
+    def differences(self) -> list[str]:
+        found = {name: [facts[name] for facts in self.ranks] for name in _MUST_MATCH}
+        return [f"{name} is {', '.join(values)}" for name, values in found.items() if len(set(values)) > 1]
+
+
+def unreachable(hosts: Sequence[Host]) -> dict[str, str]:
+    """Why ssh does not get in, by host."""
+    away: dict[str, str] = {}
+    for name in dict.fromkeys(host.name for host in hosts if not host.is_this_machine):
+        command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_REACH_SECONDS}", name, "true"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * _REACH_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            away[name] = str(error)
+        else:
+            if done.returncode:
+                away[name] = done.stderr.strip() or f"ssh ended with status {done.returncode}"
+    return away
+
+
+def check_group(file: HostFile, backend: str) -> Report:
+    """Start a group on the hosts and have it time itself. Raises `SettingsError` with what it said."""
+    command = [*_LAUNCH, "--hostfile", str(file.path), "--backend", backend, "--", *_CHECK]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            said = _read(process)
+        finally:
+            process.kill()
+    line = next((line for line in said.splitlines() if line.startswith(_MARK)), None)
+    if line is None:
+        raise SettingsError(
+            f"the group did not come together over {backend}: {said.strip()[-2000:] or 'it said nothing'}"
+        )
+    return msgspec.convert(json.loads(line.removeprefix(_MARK)), Report)
+
+
+def _read(process: subprocess.Popen[str]) -> str:
+    """What it prints until it ends, or for as long as that may take. mlx.launch wants its input to stay open."""
+    try:
+        process.wait(_CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+    assert process.stdout is not None
+    return process.stdout.read()

@@ -1,0 +1,10 @@
+"""One model over several processes, on MLX's own distributed back ends.
+
+Rank 0 has the requests, the scheduler and the sampler. Before each thing it computes it tells the others what it
+is, and all compute it together; what follows from the logits is chosen on rank 0 and shared.
+
+group      the collectives: what all ranks hear, agree on and share
+plan       what rank 0 tells the others
+leader     rank 0's batch                    follower   the others' loop
+control    who is alive, and who is to wake   joining    how a group comes together
+"""

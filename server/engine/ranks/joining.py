@@ -1,0 +1,86 @@
+"""How a group comes together: MLX's back end, the links beside it, and whether all ranks run the same thing."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...errors import EngineUnavailable, SettingsError
+from .control import Meeting, Members, Membership, RankMemory
+from .group import MlxRanks
+
+_decoder = msgspec.msgpack.Decoder(dict[str, str])
+
+
+def join() -> MlxRanks:
+    """The group this process was started in; waits until all of it is there. Raises `SettingsError`."""
+    import mlx.core as mx
+
+    try:
+        return MlxRanks(mx.distributed.init(strict=True))
+    except RuntimeError as error:
+        raise SettingsError(
+            f"this process is not one of a group ({error}); start it with mlx.launch, for example "
+            "`mlx.launch --hostfile hosts.json -- omlx serve --distributed`"
+        ) from error
+
+
+def link(
+    ranks: MlxRanks,
+    environment: Mapping[str, str],
+    memory: Callable[[], RankMemory],
+    on_loss: Callable[[str], None],
+) -> Members | Membership:
+    """Every rank's link to rank 0, set up with the group's own means.
+
+    `on_loss` is called from another thread when one is lost. Raises `EngineFailure` where one cannot be made.
+    """
+    if ranks.rank:
+        meeting = msgspec.msgpack.decode(ranks.broadcast(), type=Meeting)
+        return Membership(meeting, ranks.rank, memory, on_loss)
+    host = leader_host(environment)
+    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    members = Members(listener, ranks.size, memory, on_loss)
+    ranks.broadcast(msgspec.msgpack.encode(Meeting(host, listener.getsockname()[1], members.token)))
+    members.meet()
+    return members
+
+
+def leader_host(environment: Mapping[str, str]) -> str:
+    """Where the other ranks can reach this one, rank 0, by what MLX's launchers say to its back ends."""
+    hostfile = environment.get("MLX_HOSTFILE")
+    if hostfile:
+        address: Any = json.loads(Path(hostfile).read_text())[0]
+        first = address[0] if isinstance(address, list) else address
+        return first.rpartition(":")[0].strip("[]")
+    coordinator = environment.get("MLX_JACCL_COORDINATOR")
+    if coordinator:
+        return coordinator.rpartition(":")[0].strip("[]")
+    host = environment.get("NCCL_HOST_IP") or socket.gethostbyname(socket.gethostname())  # MPI says nothing
+    return str(ipaddress.ip_address(host))
+
+
+def agree(ranks: MlxRanks, facts: Mapping[str, str]) -> None:
+    """Go on only where all ranks have the same facts.
+
+    Raises `EngineUnavailable` that names the first difference, with both values.
+    """
+    everyone = [_decoder.decode(raw) for raw in ranks.gather_bytes(msgspec.msgpack.encode(dict(facts)))]
+    for rank, theirs in enumerate(everyone):
+        for name, ours in everyone[0].items():
+            if theirs.get(name) != ours:
+                raise EngineUnavailable(
+                    f"rank {rank} has {name} {theirs.get(name)!r}, rank 0 has {ours!r}; make them the same"
+                )
+
+
+def die(status: int) -> None:
+    """End this process from any thread, though another one waits in a collective for ever."""
+    os._exit(status)

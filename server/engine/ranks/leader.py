@@ -1,0 +1,117 @@
+"""Rank 0's batch: its own one, with every call told to the other ranks first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from ...errors import EngineFailure
+from ..batch import BatchEngine, BatchInfo, Logprobs, MemoryUse
+from ..messages import Batching, DraftStats, Submit
+from ..speculation import Draft
+from .plan import Call, Close, Decode, Open, Prefill, Release, Sleep, encode
+
+
+class DraftingBatch(BatchEngine, Protocol):
+    """A batch whose guesses can be asked for, and given to it."""
+
+    def draft(self) -> dict[str, Draft]: ...
+
+    def decode(self, drafts: Mapping[str, Draft] | None = None) -> dict[str, list[int]]: ...
+
+
+class Others(Protocol):
+    """The other ranks, by the link that tells who is alive."""
+
+    def wake(self) -> None: ...
+
+    def lost(self) -> str:
+        """Why a rank is missing; waits a moment for the reason. "" where none is."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LeaderBatch:
+    """Implements `BatchEngine`. `broadcast` sends bytes to all other ranks.
+
+    A lost rank ends every call with `EngineFailure`, which names it.
+    """
+
+    def __init__(self, batch: DraftingBatch, broadcast: Callable[[bytes], object], others: Others) -> None:
+        self._batch = batch
+        self._broadcast = broadcast
+        self._others = others
+        self._untold: list[Call] = []
+        self._asleep = False
+        self._broken = False
+
+    @property
+    def info(self) -> BatchInfo:
+        return self._batch.info
+
+    @property
+    def batching(self) -> Batching:
+        return self._batch.batching
+
+    def match(self, request: Submit) -> int:
+        return self._batch.match(request)
+
+    def open(self, request: Submit) -> int:
+        with self._together(Open(request)):
+            return self._batch.open(request)
+
+    def prefill(self, request_id: str, count: int) -> list[int]:
+        with self._together(Prefill(request_id, count)):
+            return self._batch.prefill(request_id, count)
+
+    def decode(self) -> dict[str, list[int]]:
+        drafts = self._batch.draft()
+        with self._together(Decode(drafts)):
+            return self._batch.decode(drafts)
+
+    def logprobs(self, request_id: str) -> Logprobs:
+        return self._batch.logprobs(request_id)
+
+    def release(self, request_id: str) -> None:
+        self._untold.append(Release(request_id))  # nothing is computed: it can go with the next call
+        self._batch.release(request_id)
+
+    def memory(self) -> MemoryUse:
+        return self._batch.memory()
+
+    @property
+    def drafts(self) -> list[DraftStats]:
+        return self._batch.drafts
+
+    def check(self) -> None:
+        self._batch.check()
+
+    def idle(self) -> bool:
+        if not self._asleep:
+            with self._together(Sleep()):
+                self._asleep = True
+        return self._batch.idle()
+
+    def close(self) -> None:
+        if self._broken:
+            self._batch.close()
+            return
+        with self._together(Close()):
+            self._batch.close()
+        self._others.close()
+
+    @contextmanager
+    def _together(self, call: Call) -> Iterator[None]:
+        """Tell the others of the call, which follows."""
+        calls, self._untold = [*self._untold, call], []
+        if self._asleep:
+            self._others.wake()
+            self._asleep = False
+        try:
+            self._broadcast(encode(calls))
+            yield
+        except RuntimeError as error:  # what MLX raises when a collective fails
+            self._broken = True
+            raise EngineFailure(self._others.lost() or f"the ranks lost touch with one another: {error}") from error

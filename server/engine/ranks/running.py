@@ -1,0 +1,112 @@
+"""An engine process that is one rank of a group: rank 0 serves the API process, the others follow it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ...cache.fingerprint import model_fingerprint
+from ...errors import OmlxError
+from ...models.split import Split
+from ..loaded_batch import DiskCache, load_batch
+from ..mlx_batch import MlxBatch
+from .control import Members, Membership, RankMemory
+from .follower import follow
+from .group import MlxRanks
+from .joining import agree, die, join, link
+from .leader import LeaderBatch
+
+logger = logging.getLogger(__name__)
+
+_ASSEMBLY_SECONDS = 60.0
+_LOSS_GRACE_SECONDS = 1.0
+"""What the thread that computes has, to fail by itself and be cleaned up after, before the process is ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankOptions:
+    """What a rank is started with. `settings` must be the same on all of them."""
+
+    model: Path
+    split: Split
+    disk_cache: DiskCache | None
+    prefix_bytes: int | None
+    settings: Mapping[str, str]
+
+
+def load_leader(options: RankOptions, report: Callable[[str], None]) -> LeaderBatch:
+    """Rank 0's batch, once all ranks have loaded their parts.
+
+    `report` says why the process is about to end, from another thread. Raises `OmlxError`.
+    """
+
+    def give_up(reason: str) -> None:
+        report(reason)
+        die(1)
+
+    late = f"not all ranks have come within {_ASSEMBLY_SECONDS:.0f} seconds; start `omlx serve --distributed` on each"
+    waiting = threading.Timer(_ASSEMBLY_SECONDS, give_up, [late])
+    waiting.daemon = True
+    waiting.start()
+    ranks = join()
+    waiting.cancel()
+    batch, members = _load(options, ranks, lambda reason: _later(give_up, reason))
+    assert isinstance(members, Members)
+    return LeaderBatch(batch, ranks.broadcast, members)
+
+
+def run_follower(options: RankOptions) -> int:
+    """Compute with rank 0 until it closes; the exit status."""
+
+    def give_up(reason: str) -> None:
+        logger.error("%s", reason)
+        die(1)
+
+    try:
+        ranks = join()
+        batch, membership = _load(options, ranks, lambda reason: _later(give_up, reason))
+        assert isinstance(membership, Membership)
+        follow(batch, ranks.broadcast, membership.wait_for_wake)
+    except (OmlxError, RuntimeError) as error:  # a RuntimeError is what MLX raises when a collective fails
+        logger.error("%s", error)
+        return 1
+    membership.close()
+    return 0
+
+
+def _load(
+    options: RankOptions, ranks: MlxRanks, on_loss: Callable[[str], None]
+) -> tuple[MlxBatch, Members | Membership]:
+    batch: MlxBatch | None = None
+
+    def memory() -> RankMemory:
+        if batch is None:
+            return RankMemory()
+        use = batch.memory()
+        return RankMemory(use.cache_bytes, use.memory_bytes)
+
+    linked = link(ranks, os.environ, memory, on_loss)
+    agree(ranks, {**_facts(options), **options.settings})
+    logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
+    batch = load_batch(options.model, options.disk_cache, options.prefix_bytes, ranks, options.split)
+    ranks.gather(1)  # all have loaded
+    return batch, linked
+
+
+def _facts(options: RankOptions) -> dict[str, str]:
+    return {
+        **{package: version(package) for package in ("omlx", "mlx", "mlx-lm")},
+        "the model": model_fingerprint(options.model),
+        "the split": options.split,
+    }
+
+
+def _later(end: Callable[[str], None], reason: str) -> None:
+    timer = threading.Timer(_LOSS_GRACE_SECONDS, end, [reason])
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,89 @@
+"""A rank of a group that is not the first: it keeps an engine running that does as rank 0 says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from .engine.process import EngineCommand
+from .errors import SettingsError
+from .models.catalog import ModelEntry
+from .models.supervision import Supervision
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 1.0
+_ENGINE = "this rank"
+_RANK_VARIABLES = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+"""Where MLX's launchers, Open MPI and MPICH say it."""
+_SIZE_VARIABLES = ("MLX_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+def rank_of(environment: Mapping[str, str]) -> int:
+    """This process's rank. Raises `SettingsError` where nobody has given it one."""
+    for name in _RANK_VARIABLES:
+        if environment.get(name, "").isdigit():
+            return int(environment[name])
+    raise SettingsError(
+        "--distributed needs a group to be part of; start it on all machines at once, for example with "
+        "`mlx.launch --hostfile hosts.json -- omlx serve --distributed`"
+    )
+
+
+def num_ranks(environment: Mapping[str, str]) -> int:
+    """How many ranks the group has, by what its launcher says; 1 where it says nothing."""
+    for name in ("MLX_HOSTFILE", "MLX_IBV_DEVICES"):  # files with an entry for each
+        if environment.get(name):
+            return max(1, len(json.loads(Path(environment[name]).read_bytes() or b"[]")))
+    named = (environment.get(name, "") for name in _SIZE_VARIABLES)
+    return next((int(text) for text in named if text.isdigit()), 1)
+
+
+def the_model(entries: Sequence[ModelEntry], name: str | None) -> ModelEntry:
+    """The one model a group serves: the named one, or the only one there is. Raises `SettingsError`."""
+    found = [entry for entry in entries if name in (None, entry.id)]
+    if len(found) != 1:
+        listed = ", ".join(entry.id for entry in entries) or "none"
+        raise SettingsError(f"a group serves one model; choose it with --model. Models here: {listed}")
+    return found[0]
+
+
+def follow(command: EngineCommand, clock: Callable[[], float] = time.monotonic) -> int:
+    """Run the engine, and another where one dies, until rank 0 ends the group or this process is told to stop.
+
+    The exit status: 1 where engines keep dying.
+    """
+    supervision = Supervision()
+    while True:
+        started = clock()
+        status = _run(command)
+        if status == 0:
+            return 0
+        supervision.died(_ENGINE, f"the engine ended with status {status}", clock() - started)
+        if supervision.is_stopped(_ENGINE):
+            logger.error("%s", supervision.failed[_ENGINE])
+            return 1
+        logger.warning("The engine ended with status %d; starting another", status)
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _run(command: EngineCommand) -> int:
+    """Run one engine to its end; its exit status, 0 where this process was told to stop."""
+    process = subprocess.Popen(command.argv, env=dict(command.environment), stdin=subprocess.DEVNULL)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        process.kill()
+        raise SystemExit(0)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

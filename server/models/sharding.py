@@ -1,0 +1,62 @@
+"""One rank's part of a model that several processes run together.
+
+Tensor parallel where the architecture says how (`shard`): every rank holds a slice of every layer. Else
+pipeline parallel (`pipeline`): every rank holds some of the layers. Weights are loaded lazily, so that what a rank
+does not keep is never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import mlx.nn as nn
+
+from ..errors import UnsupportedModel
+from .split import Split
+
+
+class Group(Protocol):
+    """As much of MLX's group as dividing a model takes."""
+
+    def rank(self) -> int: ...
+    def size(self) -> int: ...
+
+
+def divide(model: nn.Module, config: Mapping[str, Any], group: Group, split: Split = Split.AUTO) -> Split:
+    """Leave this rank's part of the model, and say how it was divided.
+
+    Raises `UnsupportedModel` where it cannot be divided in the wanted way, or in any.
+    """
+    if group.size() == 1:
+        return split
+    unfit, shard = _unfit_for_tensor(model, config, group.size()), getattr(model, "shard", None)
+    if shard is not None and not unfit and split is not Split.PIPELINE:
+        shard(group)
+        return Split.TENSOR
+    inner = getattr(model, "model", None)
+    if hasattr(inner, "pipeline") and split is not Split.TENSOR:
+        _pipeline(inner, group)
+        return Split.PIPELINE
+    reason = unfit if split is not Split.PIPELINE else "its architecture has no pipeline"
+    raise UnsupportedModel(f"this model cannot be divided over {group.size()} ranks ({split}): {reason}")
+
+
+def _unfit_for_tensor(model: nn.Module, config: Mapping[str, Any], size: int) -> str:
+    """Why slices of the layers can't be had, "" where they can."""
+    if not hasattr(model, "shard"):
+        return f"its architecture, {config.get('model_type')}, has no tensor parallel form"
+    text_config = config.get("text_config")
+    facts = text_config if isinstance(text_config, Mapping) else config
+    for name in getattr(model, "divided_by", ("num_attention_heads", "num_key_value_heads")):
+        number = facts.get(name)
+        if isinstance(number, int) and number % size:
+            return f"its {name}, {number}, is no multiple of {size}"
+    return ""
+
+
+def _pipeline(inner: Any, group: Group) -> None:
+    layers = len(inner.layers)
+    if layers < group.size():
+        raise UnsupportedModel(f"{layers} layers are too few for a pipeline of {group.size()} ranks")
+    inner.pipeline(group)

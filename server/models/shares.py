@@ -1,0 +1,74 @@
+"""What each rank of a group would hold of a model, told from config and headers: no weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..requests import Json
+from .catalog import weight_files
+from .folder import read_config, text_config
+from .footprint import footprint_of
+from .loading import num_bytes, outline
+from .safetensors_file import read_header
+from .sharding import divide
+from .split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One rank's bytes: its weights, the keys and values of one sequence as long as the window, and the work on it."""
+
+    weight_bytes: int
+    kv_bytes: int
+    transient_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weight_bytes + self.kv_bytes + self.transient_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Stands in for MLX's group while nothing is computed."""
+
+    number: int
+    count: int
+
+    def rank(self) -> int:
+        return self.number
+
+    def size(self) -> int:
+        return self.count
+
+
+def shares(folder: Path, size: int, split: Split, window: int) -> tuple[Split, list[Share]]:
+    """How the model in the folder would be divided over `size` ranks, and what each would hold.
+
+    Raises `ModelError` where it cannot be.
+    """
+    config = read_config(folder)
+    footprint = footprint_of(config, [read_header(file) for file in weight_files(folder)])
+    kv_bytes, work = footprint.kv_bytes(window), footprint.transient_bytes(window)
+    found: list[Share] = []
+    taken = split
+    for rank in range(size):
+        # MLX knows the shapes of arrays that it has not computed, so that a model that is never read can be cut.
+        model: Any = outline(folder)
+        num_layers = len(model.layers)
+        taken = divide(model, config, _Place(rank, size), split)
+        part = kv_bytes
+        if taken is Split.PIPELINE:
+            part = kv_bytes * len(model.layers) // num_layers
+        elif _divides_heads(text_config(config), size):
+            part = kv_bytes // size
+        found.append(Share(num_bytes(model), part, work))
+    return taken, found
+
+
+def _divides_heads(config: Mapping[str, Json], size: int) -> bool:
+    """Whether each rank keeps the keys of its own heads only. A latent that serves all heads is kept whole."""
+    heads = config.get("num_key_value_heads")
+    return isinstance(heads, int) and heads % size == 0 and not config.get("kv_lora_rank")

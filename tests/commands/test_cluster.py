@@ -1,0 +1,47 @@
+"""`omlx cluster`, on two ranks of this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ..engine.ranks.models import write_llama
+
+
+def cluster(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "omlx.server", "cluster", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def hosts(folder: Path, *names: str, **facts: float) -> str:
+    path = folder / "hosts.json"
+    path.write_text(json.dumps([{"ssh": name, "ips": ["127.0.0.1"], **facts} for name in names]))
+    return str(path)
+
+
+def test_a_plan_says_what_each_host_holds_and_whether_it_fits(tmp_path: Path):
+    model = str(write_llama(tmp_path / "model"))
+    fitting = cluster("plan", model, "--hosts", hosts(tmp_path, "mac-1", "mac-2", memory_gb=64), "--json")
+    assert fitting.returncode == 0, fitting.stderr
+    assert [rank["fits"] for rank in json.loads(fitting.stdout)["ranks"]] == [True, True]
+    too_small = cluster("plan", model, "--hosts", hosts(tmp_path, "mac-1", "mac-2", memory_gb=1e-4))
+    assert too_small.returncode == 1
+    assert too_small.stdout.count(" no") == 2
+
+
+def test_a_check_tells_versions_latency_and_bandwidth(tmp_path: Path):
+    told = cluster("check", "--hosts", hosts(tmp_path, "127.0.0.1", "127.0.0.1"), "--json")
+    assert told.returncode == 0, told.stdout + told.stderr
+    report = json.loads(told.stdout)
+    assert len(report["ranks"]) == 2
+    assert report["differences"] == []
+    assert report["latency_seconds"] > 0
+    assert report["bytes_per_second"] > 0
+
+
+def test_a_host_that_ssh_does_not_reach_is_named(tmp_path: Path):
+    told = cluster("check", "--hosts", hosts(tmp_path, "no-such-host.invalid"))
+    assert told.returncode == 1
+    assert "no-such-host.invalid" in told.stderr

@@ -1,0 +1,111 @@
+"""Two ranks under mlx.launch: one server. One that is killed is named to the client, and the group comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ..tiny_model import build_tiny_model, needs_embedded_model
+from .harness import OMLX
+from .test_warm_launch import until
+
+pytestmark = [pytest.mark.e2e, needs_embedded_model]
+
+_HOSTS = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2
+_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4000, "temperature": 0}
+
+
+@contextmanager
+def group(folder: Path, models: Path) -> Iterator[tuple[httpx.Client, int]]:
+    """A client of rank 0, and the id of mlx.launch's process, which has started both."""
+    hosts, home = folder / "hosts.json", folder / "home"
+    hosts.write_text(json.dumps(_HOSTS))
+    launcher = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
+    launch = [*launcher, "--hostfile", str(hosts), "--backend", "ring", "--starting-port", str(_free_ports(2)), "--"]
+    serve = [OMLX, "serve", "--distributed", "--model-dir", str(models), "--port", "0"]
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "log").open("wb"))
+        environment = {**os.environ, "OMLX_HOME": str(home)}
+        command = [*launch, *map(str, serve)]
+        process = stack.enter_context(
+            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        )
+        try:
+            state = home / "run" / "server.json"
+            until(state.is_file)
+            client = stack.enter_context(httpx.Client(base_url=json.loads(state.read_text())["url"], timeout=60))
+            until(lambda: client.get("/ready").status_code == 200, 120)
+            yield client, process.pid
+            os.kill(json.loads(state.read_text())["pid"], signal.SIGTERM)
+            process.wait(30)
+        finally:
+            for pid in [] if process.poll() is not None else [*_descendants(process.pid), process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many neighbouring ports that are free now."""
+    for port in range(30000, 32000, count):
+        with ExitStack() as stack:
+            try:
+                for each in range(port, port + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", each)))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free ports")
+
+
+def _descendants(pid: int) -> dict[int, str]:
+    """The command lines of the processes below this one, by their ids."""
+    listed = subprocess.run(["ps", "-wwaxo", "pid=,ppid=,command="], capture_output=True, text=True, check=True).stdout
+    found, below = {}, {pid}
+    for line in sorted(listed.splitlines(), key=lambda line: int(line.split()[0])):
+        child, parent, command = line.split(None, 2)
+        if int(parent) in below:
+            below.add(int(child))
+            found[int(child)] = command
+    return found
+
+
+def _follower(launcher: int) -> int:
+    """The engine of rank 1: the one without a socket to an API process."""
+    engines = {pid: command for pid, command in _descendants(launcher).items() if "omlx.server.engine" in command}
+    return next(pid for pid, command in engines.items() if "--fd" not in command)
+
+
+def test_a_killed_rank_is_named_in_five_seconds_and_the_group_comes_back(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path / "models" / "tiny")
+    with group(tmp_path, tmp_path / "models") as (client, launcher):
+        before = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
+        with client.stream("POST", "/v1/chat/completions", json={**_BODY, "stream": True}) as response:
+            lines = response.iter_lines()
+            next(line for line in lines if '"content"' in line)
+            os.kill(_follower(launcher), signal.SIGKILL)
+            killed = time.monotonic()
+            records = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+        assert "rank 1" in records[-1]["error"]["message"]
+        assert time.monotonic() - killed < 5
+        assert "rank 1" in str(_unready(client)["reasons"])
+        until(lambda: client.get("/ready").status_code == 200, 120)
+        after = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
+        assert after["choices"][0]["message"] == before["choices"][0]["message"]
+
+
+def _unready(client: httpx.Client) -> dict[str, Any]:
+    answer = client.get("/ready")
+    assert answer.status_code == 503
+    return answer.json()

@@ -1,0 +1,66 @@
+"""Tiny random models that can be divided among ranks, as folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.models import llama, qwen3_moe
+
+from ...models.architectures.random_deepseek_v4 import CONFIGS, random_weights
+
+_SHAPE: Mapping[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "intermediate_size": 128,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 97,
+    "max_position_embeddings": 8192,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
+
+def write_llama(folder: Path) -> Path:
+    config = {**_SHAPE, "model_type": "llama"}
+    mx.random.seed(3)
+    return _write(folder, config, llama.Model(llama.ModelArgs.from_dict(config)))
+
+
+def write_mixture(folder: Path) -> Path:
+    config = {
+        **_SHAPE,
+        "model_type": "qwen3_moe",
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "norm_topk_prob": True,
+    }
+    mx.random.seed(3)
+    return _write(folder, config, qwen3_moe.Model(qwen3_moe.ModelArgs.from_dict(config)))
+
+
+def write_deepseek_v4(folder: Path) -> Path:
+    config = {**CONFIGS["full"], "vocab_size": 97, "num_attention_heads": 8, "o_groups": 4}
+    return _save(folder, config, {name: mx.array(array) for name, array in random_weights(config).items()})
+
+
+def _write(folder: Path, config: Mapping[str, Any], model: nn.Module) -> Path:
+    return _save(folder, config, dict(tree_flatten(model.parameters())))
+
+
+def _save(folder: Path, config: Mapping[str, Any], weights: dict[str, mx.array]) -> Path:
+    folder.mkdir(parents=True)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

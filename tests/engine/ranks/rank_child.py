@@ -1,0 +1,95 @@
+"""One rank of a group: `python rank_child.py MODEL CACHE SPLIT`. Rank 0 prints what the group and it alone answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from omlx.server.models.lean_mlx_lm import use_lean_mlx_lm
+
+use_lean_mlx_lm()
+
+from omlx.server.cache.disk_tier import DiskLimits  # noqa: E402
+from omlx.server.engine.batch import BatchEngine  # noqa: E402
+from omlx.server.engine.engine import Engine  # noqa: E402
+from omlx.server.engine.loaded_batch import DiskCache, load_batch  # noqa: E402
+from omlx.server.engine.messages import Submit  # noqa: E402
+from omlx.server.engine.ranks.running import RankOptions, load_leader, run_follower  # noqa: E402
+from omlx.server.engine.scheduler import Scheduler, SchedulerLimits  # noqa: E402
+from omlx.server.models.split import Split  # noqa: E402
+from omlx.server.requests import SamplingParams  # noqa: E402
+
+_LENGTHS = (5, 300, 40, 700)
+_VOCABULARY = 97
+
+
+def requests() -> list[Submit]:
+    """Greedy ones of unequal lengths, and one at random with a seed."""
+    prompts = [[(seed * 31 + at * at * 7 + at) % _VOCABULARY for at in range(n)] for seed, n in enumerate(_LENGTHS)]
+    greedy = SamplingParams(temperature=0)
+    drawn = SamplingParams(temperature=1.0, top_p=0.9, seed=5)
+    return [
+        *(Submit(f"greedy {len(prompt)}", prompt, 24, sampling=greedy) for prompt in prompts),
+        Submit("drawn", prompts[2], 24, sampling=drawn),
+    ]
+
+
+class _Ticks:
+    """A clock by which everything takes as long, so that chunks are the same in every run."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+def answers(batch: BatchEngine) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """What each request got, and its cached tokens; two more are cut in their prompt and in their answer."""
+    engine = Engine(Scheduler(SchedulerLimits()), batch, _Ticks())
+    told: dict[str, list[int]] = {}
+    cached: dict[str, int] = {}
+    for request in requests():
+        engine.submit(request)
+    for name, length in (("cut early", 600), ("cut late", 9)):
+        engine.submit(Submit(name, [length % _VOCABULARY] * length, 400))
+    num_steps = 0
+    while engine.has_work:
+        for update in engine.step().updates:
+            assert not update.error, update.error
+            told.setdefault(update.request_id, []).extend(update.token_ids)
+            cached[update.request_id] = update.num_cached_tokens
+        num_steps += 1
+        if num_steps == 3:
+            engine.cancel("cut early")
+        if num_steps == 12:
+            engine.cancel("cut late")
+    kept = [request.request_id for request in requests()]
+    return {name: told[name] for name in kept}, {name: cached[name] for name in kept}
+
+
+def main(model: Path, cache: Path, split: Split) -> int:
+    options = RankOptions(model, split, DiskCache(cache, DiskLimits()), 1 << 26, {})
+    if os.environ["MLX_RANK"] != "0":
+        return run_follower(options) or run_follower(options)
+    leader = load_leader(options, lambda reason: print(reason, file=sys.stderr))
+    cold, warm = answers(leader), answers(leader)
+    leader.idle()  # the others sleep, and wake
+    again = answers(leader)
+    while leader.idle():
+        pass
+    leader.close()
+    leader = load_leader(options, lambda reason: print(reason, file=sys.stderr))
+    restarted = answers(leader)
+    leader.close()
+    alone = answers(load_batch(model, prefix_bytes=1 << 26))
+    named = {"alone": alone, "cold": cold, "warm": warm, "again": again, "restarted": restarted}
+    print(json.dumps({"batching": leader.batching.name, "answers": named}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), Split(sys.argv[3])))
