@@ -271,49 +271,6 @@ async def test_an_engine_that_does_not_start_is_a_503_with_its_reason(tmp_path: 
     assert "engine" in response.json()["error"]["message"]
 
 
-async def test_health_tells_what_the_server_is(tmp_path: Path):
-    async with serving(tmp_path, "Hi.") as server:
-        health = (await server.client.get("/health")).json()
-        ready = await server.client.get("/ready")
-    assert health["instance_id"] == "an-instance"
-    assert (health["status"], ready.status_code) == ("ok", 200)
-
-
-async def test_an_engine_that_says_nothing_for_long_makes_the_server_unready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    async with serving(tmp_path, "Hi.") as server:
-        await server.client.post(CHAT, json=CHAT_BODY)
-        lively = await server.client.get("/ready")
-        monkeypatch.setattr("omlx.server.api.health._STALLED_SECONDS", 0.0)
-        stalled = await server.client.get("/ready")
-    pulse = lively.json()["engines"][MODEL]
-    assert lively.status_code == 200
-    assert 0 <= pulse["seconds_since_step"] <= pulse["seconds_since_decode"] < 10
-    assert pulse["waiting_seconds"] == 0
-    assert (stalled.status_code, stalled.json()["stalled"]) == (503, [MODEL])
-
-
-async def test_the_age_of_the_queue_is_told(tmp_path: Path):
-    async with serving(tmp_path, "x" * 4000, step_seconds=0.01, max_num_seqs=1) as server:
-        taken: list[asyncio.Task[httpx.Response]] = []
-        for count in (1, 2):
-            taken.append(asyncio.create_task(server.client.post(CHAT, json=CHAT_BODY)))
-            await until(lambda count=count: MODEL in server.pool.engines and num_running(server) == count)
-        await until(lambda: server.pool.engines[MODEL].pulse.waiting_seconds > 0.02)
-        for task in taken:
-            task.cancel()
-
-
-async def test_a_cache_that_keeps_nothing_degrades_the_server_and_serving_goes_on(tmp_path: Path):
-    async with serving(tmp_path, "Hi.", cache_trouble="the disk of /cache is full") as server:
-        answer = await server.client.post(CHAT, json=CHAT_BODY)
-        health = (await server.client.get("/health")).json()
-        ready = await server.client.get("/ready")
-    assert (answer.status_code, ready.status_code) == (200, 200)
-    assert (health["status"], health["cache_trouble"]) == ("degraded", {MODEL: "the disk of /cache is full"})
-
-
 async def test_a_wrong_method_is_a_json_error(tmp_path: Path):
     async with serving(tmp_path, "Hi.") as server:
         response: httpx.Response = await server.client.get(MESSAGES)
