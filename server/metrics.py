@@ -30,6 +30,12 @@ class Metrics:
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of admitted requests")
         self._cached_tokens = self._counter("prefix_cache_hits", "Prompt tokens found in the prefix cache")
         self._queried_tokens = self._counter("prefix_cache_queries", "Prompt tokens looked for in the prefix cache")
+        self._tier_tokens = Counter(
+            "omlx:prefix_cache_tier_hits",
+            "Prompt tokens found in the prefix cache, by tier",
+            (_LABEL, "tier"),
+            registry=self._registry,
+        )
         self._generation_tokens = self._counter("generation_tokens", "Tokens generated")
         self._finished = Counter(
             "omlx:request_success", "Requests by how they ended", (_LABEL, "finished_reason"), registry=self._registry
@@ -47,10 +53,12 @@ class Metrics:
         self._prompt_length = self._histogram("request_prompt_tokens", "Prompt tokens of a request", _TOKENS)
         self._answer_length = self._histogram("request_generation_tokens", "Tokens a request generated", _TOKENS)
 
-    def admitted(self, model: str, usage: Usage, queue_seconds: float) -> None:
+    def admitted(self, model: str, usage: Usage, num_disk_tokens: int, queue_seconds: float) -> None:
         self._prompt_tokens.labels(model).inc(usage.num_prompt_tokens)
         self._queried_tokens.labels(model).inc(usage.num_prompt_tokens)
         self._cached_tokens.labels(model).inc(usage.num_cached_tokens)
+        self._tier_tokens.labels(model, "disk").inc(num_disk_tokens)
+        self._tier_tokens.labels(model, "ram").inc(usage.num_cached_tokens - num_disk_tokens)
         self._queue.labels(model).observe(queue_seconds)
 
     def first_token(self, model: str, seconds: float, prefill_seconds: float) -> None:

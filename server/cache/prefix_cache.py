@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash, block_hash, root_hash, spans
@@ -28,6 +29,7 @@ class Payload(Protocol):
 
 
 P = TypeVar("P", bound=Payload)
+_MAX_EVICTED = 8192
 
 
 @dataclass(slots=True, eq=False)
@@ -47,12 +49,29 @@ class _Node(Generic[P]):
         return len(self.token_ids) == BLOCK_TOKENS
 
 
+class Miss(StrEnum):
+    """Why a cached prefix ends before the prompt's last token."""
+
+    NONE = ""
+    """It does not."""
+    EMPTY = "nothing is cached for this key"
+    DIFFERS = "the prompt differs from here on"
+    LONGER = "the prompt goes on from here"
+    NOT_RESUMABLE = "more is the same, but the model's layers cannot go on from there"
+    EVICTED = "what followed was pushed out"
+
+
 @dataclass(frozen=True, slots=True)
 class Match(Generic[P]):
-    """`payloads` hold the first `num_tokens` tokens of the prompt; the last one may hold more than those."""
+    """`payloads` hold the first `num_tokens` tokens of the prompt; the last one may hold more than those.
+
+    Of these `num_lower_tokens` were read from the tier below; `miss` says why they are not more.
+    """
 
     num_tokens: int
     payloads: tuple[P, ...]
+    num_lower_tokens: int = 0
+    miss: Miss = Miss.NONE
 
 
 class PrefixCache(Generic[P]):
@@ -72,6 +91,8 @@ class PrefixCache(Generic[P]):
         """Least recently used first. A node is used after its children, so the first is always a leaf."""
         self._shared: dict[_Node[P], None] = {}
         """What more than one request has used and the lower tier lacks, the first use first."""
+        self._evicted: dict[BlockHash, None] = {}
+        """The names of the last blocks that had to leave, to tell a prompt that misses one."""
 
     @property
     def nbytes(self) -> int:
@@ -95,14 +116,15 @@ class PrefixCache(Generic[P]):
 
     def match(self, token_ids: Sequence[int], salt: str = "") -> Match[P]:
         """The longest cached prefix that leaves at least one token to compute."""
-        self._bring_up(token_ids, salt)
+        num_lower_tokens = self._bring_up(token_ids, salt)
         num_tokens, path = self._find(token_ids, salt)
         if path:
             self._touch(path[-1])
         if self._lower is not None:
             self._shared |= dict.fromkeys(node for node in path if not node.saved)
             self._lower.used([node.name for node in reversed(path)])
-        return Match(num_tokens, tuple(node.payload for node in path if node.payload is not None))
+        payloads = tuple(node.payload for node in path if node.payload is not None)
+        return Match(num_tokens, payloads, min(num_lower_tokens, num_tokens), self._why(token_ids, salt, num_tokens))
 
     def save_one(self) -> bool:
         """Give the lower tier a block it lacks, or wait a moment where it takes none now; whether there may be more."""
@@ -170,20 +192,42 @@ class PrefixCache(Generic[P]):
             parent = self._add(parent, block_hash(parent.name, tokens), tokens, payload)
         self._settle(parent)
 
-    def _bring_up(self, token_ids: Sequence[int], salt: str) -> None:
-        """Read into memory what the lower tier has of the prompt beyond what is here."""
+    def _bring_up(self, token_ids: Sequence[int], salt: str) -> int:
+        """Read into memory what the lower tier has of the prompt beyond what is here; how many tokens came."""
         below = self._path_below(token_ids, salt)
         if not below or self._lower is None:
-            return
+            return 0
         path = self._full_path(token_ids[: len(token_ids) - 1], salt)
         parent = path[-1] if path else self._root(salt)
+        num_tokens = 0
         for name, tokens in below:
             payload = self._lower.read(name)
             if payload is None:
                 break
             parent = self._add(parent, name, tokens, payload)
             parent.saved = True
+            num_tokens += len(tokens)
         self._settle(parent)
+        return num_tokens
+
+    def _why(self, token_ids: Sequence[int], salt: str, num_tokens: int) -> Miss:
+        """Why no more than `num_tokens` were found."""
+        if num_tokens >= len(token_ids) - 1:
+            return Miss.NONE
+        path = self._full_path(token_ids, salt)
+        start = len(path) * BLOCK_TOKENS
+        rest = token_ids[start : start + BLOCK_TOKENS]
+        children = self._children(path, salt)
+        num_same = start + max((_num_same(child.token_ids, rest) for child in children), default=0)
+        parent = path[-1].name if path else root_hash(self._identity, salt)
+        if len(rest) == BLOCK_TOKENS and block_hash(parent, tuple(rest)) in self._evicted:
+            return Miss.EVICTED
+        if num_same > num_tokens:
+            return Miss.NOT_RESUMABLE
+        if not path and not children:
+            return Miss.EMPTY
+        ends = any(start + len(child.token_ids) == num_same for child in children) or (path and not children)
+        return Miss.LONGER if ends else Miss.DIFFERS
 
     def _path_below(self, token_ids: Sequence[int], salt: str) -> list[tuple[BlockHash, tuple[int, ...]]]:
         """The blocks of the prompt, after those in memory, that the lower tier has and that are of use."""
@@ -286,6 +330,9 @@ class PrefixCache(Generic[P]):
             oldest = next(iter(self._recent))
             self._save(oldest)
             self._remove(oldest)
+            self._evicted[oldest.name] = None
+            if len(self._evicted) > _MAX_EVICTED:
+                del self._evicted[next(iter(self._evicted))]
 
     def _remove(self, node: _Node[P]) -> None:
         assert node.parent is not None
@@ -311,14 +358,17 @@ def _payload(node: _Node[P]) -> P:
 def _usable(node: _Node[Any], token_ids: Sequence[int]) -> int:
     """How many of `token_ids`, which follow the node's parent, the node's payload can serve."""
     assert node.payload is not None
-    same = 0
-    for ours, theirs in zip(node.token_ids, token_ids, strict=False):
-        if ours != theirs:
-            break
-        same += 1
+    same = _num_same(node.token_ids, token_ids)
     if node.payload.divisible or (node.payload.resumable and same == len(node.token_ids)):
         return same
     return 0
+
+
+def _num_same(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """How many leading tokens both have."""
+    return next(
+        (index for index, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+    )
 
 
 def _replaces(node: _Node[Any], older: _Node[Any]) -> bool:

@@ -46,6 +46,15 @@ class Logprobs:
     prompt: list[TokenLogprob]
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixReport:
+    """`num_disk_tokens` of the cached ones were read from the disk; `miss` says why they are not more, "" where they
+    are all but the last."""
+
+    num_disk_tokens: int = 0
+    miss: str = ""
+
+
 class BatchEngine(Protocol):
     """Computes; it decides nothing. All calls come from one thread.
 
@@ -71,6 +80,10 @@ class BatchEngine(Protocol):
 
         Raises `RequestError` where the request cannot be run; nothing is held then.
         """
+        ...
+
+    def prefix(self, request_id: str) -> PrefixReport:
+        """How the prompt of the row, which has just been opened, was found in the prefix cache."""
         ...
 
     def prefill(self, request_id: str, count: int) -> list[int]:

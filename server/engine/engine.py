@@ -108,11 +108,14 @@ class Engine:
         started = self._clock()
         if sequence.status is SequenceStatus.WAITING:
             try:
+                queue_seconds = started - sequence.arrived
                 self._scheduler.start(sequence, self._batch.open(sequence.request))
             except RequestError as error:
                 self._scheduler.remove(sequence.request_id)
                 self._updates[sequence.request_id] = refusal(sequence.request_id, error)
                 return
+            sequence.queue_seconds = queue_seconds
+            sequence.prefix = self._batch.prefix(sequence.request_id)
             started = self._clock()
         info = self._batch.info
         count = self._scheduler.chunk(sequence, decoding, info.checkpoint_tokens if info.checkpointed else 0)
@@ -145,6 +148,14 @@ class Engine:
         update = SequenceUpdate(
             sequence.request_id, sequence.num_computed_tokens, sequence.num_cached_tokens, kept, reason
         )
+        if not sequence.num_output_tokens or sequence.num_output_tokens == len(kept):  # of the prompt's own steps
+            prefix = sequence.prefix
+            update = structs.replace(
+                update,
+                queue_seconds=sequence.queue_seconds,
+                num_disk_tokens=prefix.num_disk_tokens,
+                miss=prefix.miss,
+            )
         if token_ids and request.logprobs is not None:
             scores = self._batch.logprobs(sequence.request_id)
             update = structs.replace(update, logprobs=scores.tokens[: len(kept)], prompt_logprobs=scores.prompt)

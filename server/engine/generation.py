@@ -66,6 +66,7 @@ class Generation:
         self._admitted_usage = Usage(len(prompt.token_ids))
         self.is_finished = False
         self._pending: SequenceUpdate | None = None
+        record.submitted()
         self._stream = lease.engine.submit(_submit(request, text, prompt, grammar))
 
     @property
@@ -96,7 +97,7 @@ class Generation:
         if self._num_computed_tokens < update.num_computed_tokens:
             self._num_computed_tokens = update.num_computed_tokens
             self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
-            self._record.computed(self._admitted_usage, update.num_computed_tokens)
+            self._record.computed(self._admitted_usage, update)
             events.append(PrefillProgress(update.num_computed_tokens, self._admitted_usage.num_prompt_tokens))
         events += self._decode(update)
         return events

@@ -104,6 +104,9 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     `CODE: MESSAGE`, the code that of a class in `errors`. `logprobs` are those of `token_ids` where they were asked
     for, `prompt_logprobs` come with the first token: those of the prompt's tokens. `vectors` are
     those of an `Encode`, in its order: float32, little-endian.
+
+    Once the prompt is being computed, `queue_seconds` is how long it waited for that, `num_disk_tokens` how many of the
+    cached ones were read from the disk, and `miss` why no more were cached.
     """
 
     request_id: str
@@ -115,6 +118,9 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     logprobs: list[TokenLogprob] = []
     prompt_logprobs: list[TokenLogprob] = []
     vectors: list[bytes] = []
+    queue_seconds: float = 0.0
+    num_disk_tokens: int = 0
+    miss: str = ""
 
     def joined_to(self, earlier: SequenceUpdate) -> SequenceUpdate:
         """Both in one. What `earlier` held is given over: a reader who is far behind must not make it slower."""
@@ -125,6 +131,9 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
             token_ids=earlier.token_ids,
             logprobs=earlier.logprobs,
             prompt_logprobs=earlier.prompt_logprobs or self.prompt_logprobs,
+            queue_seconds=self.queue_seconds or earlier.queue_seconds,
+            num_disk_tokens=self.num_disk_tokens or earlier.num_disk_tokens,
+            miss=self.miss or earlier.miss,
         )
 
 

@@ -13,7 +13,7 @@ from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, Logprobs, MemoryUse
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
@@ -45,6 +45,7 @@ class _Row:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     """Of the last step's tokens."""
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    prefix: PrefixReport = field(default_factory=PrefixReport)
 
     @property
     def key(self) -> str:
@@ -142,10 +143,14 @@ class MlxBatch:
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
         sampler.grammar = grammar
         row = _Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
+        row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value)
         if request.prompt_logprobs:
             row.prompt_logprobs = [TokenLogprob(request.token_ids[0], None)]
         self._rows[request.request_id] = row
         return match.num_tokens
+
+    def prefix(self, request_id: str) -> PrefixReport:
+        return self._rows[request_id].prefix
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         row = self._rows[request_id]

@@ -13,6 +13,7 @@ from enum import StrEnum
 from ..errors import RequestError, ServiceError
 from ..events import Usage
 from ..metrics import Metrics
+from .messages import SequenceUpdate
 
 ABORT = "abort"
 CLIENT_LEFT = "client_left"
@@ -100,7 +101,10 @@ class RequestRecord:
         self._arrived = clock()
         self._usage = Usage(0)
         self._num_computed_tokens = 0
-        self._admitted = 0.0
+        self._submitted = 0.0
+        self._started = 0.0
+        self._num_disk_tokens = 0
+        self._miss = ""
         self._first_token = 0.0
         self._last_token = 0.0
         self._num_output_tokens = 0
@@ -111,31 +115,34 @@ class RequestRecord:
     def rendered(self, num_prompt_tokens: int) -> None:
         self._usage = Usage(num_prompt_tokens)
 
+    def submitted(self) -> None:
+        """It is handed to the engine."""
+        self._submitted = self._clock()
+
     def admitted(self, usage: Usage) -> None:
         """The engine has taken it in."""
         self._usage = usage
-        self._num_computed_tokens = usage.num_cached_tokens
-        self._admitted = self._clock()
         self._totals.num_requests += 1
-        self._metrics.admitted(self._model, usage, self._admitted - self._arrived)
 
-    def computed(self, usage: Usage, num_computed_tokens: int) -> None:
+    def computed(self, usage: Usage, update: SequenceUpdate) -> None:
         """So much of the prompt is in the cache."""
-        if usage.num_cached_tokens < num_computed_tokens:
-            if self._num_computed_tokens <= usage.num_cached_tokens:
-                self._totals.num_cached_tokens += usage.num_cached_tokens
-            self._totals.num_computed_tokens += num_computed_tokens - max(
-                self._num_computed_tokens, usage.num_cached_tokens
-            )
+        before = self._num_computed_tokens
+        if not self._started:
+            self._started = (self._submitted or self._arrived) + update.queue_seconds
+            self._num_disk_tokens, self._miss = update.num_disk_tokens, update.miss
+            self._totals.num_cached_tokens += usage.num_cached_tokens
+            self._metrics.admitted(self._model, usage, update.num_disk_tokens, self._started - self._arrived)
+            before = usage.num_cached_tokens
+        self._totals.num_computed_tokens += update.num_computed_tokens - before
         self._usage = usage
-        self._num_computed_tokens = num_computed_tokens
+        self._num_computed_tokens = update.num_computed_tokens
 
     def generated(self, count: int) -> None:
         """`count` tokens have come, in one step."""
         now = self._clock()
         if not self._first_token:
             self._first_token = now
-            self._metrics.first_token(self._model, now - self._arrived, now - self._admitted)
+            self._metrics.first_token(self._model, now - self._arrived, now - (self._started or now))
         else:
             for _ in range(count):
                 self._observe_gap((now - self._last_token) / count)
@@ -179,13 +186,13 @@ class RequestRecord:
             phase=self._phase,
             started_at=self._started_at,
             seconds=now - self._arrived,
-            queue_seconds=(self._admitted or now) - self._arrived,
+            queue_seconds=(self._started or now) - self._arrived,
             num_prompt_tokens=self._usage.num_prompt_tokens,
             num_computed_tokens=self._num_computed_tokens,
             num_cached_tokens=self._usage.num_cached_tokens,
-            num_disk_tokens=0,
+            num_disk_tokens=self._num_disk_tokens,
             num_output_tokens=self._num_output_tokens,
-            miss="",
+            miss=self._miss,
             miss_token=self._usage.num_cached_tokens,
             first_token_seconds=max(0.0, self._first_token - self._arrived),
             prefill_rate=rate,
@@ -201,12 +208,12 @@ class RequestRecord:
             return Phase.ENDED
         if self._first_token:
             return Phase.DECODE
-        return Phase.PREFILL if self._admitted else Phase.QUEUED
+        return Phase.PREFILL if self._started else Phase.QUEUED
 
     def _prefill_rate(self, now: float) -> float:
         computed = self._num_computed_tokens - self._usage.num_cached_tokens
-        seconds = (self._first_token or now) - self._admitted
-        return computed / seconds if self._admitted and seconds > 0 else 0.0
+        seconds = (self._first_token or now) - self._started
+        return computed / seconds if self._started and seconds > 0 else 0.0
 
     def _decode_rate(self, now: float) -> float:
         """Of the tokens after the first, which is the prompt's."""

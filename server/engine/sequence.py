@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..cache.blocks import BLOCK_TOKENS
+from .batch import PrefixReport
 from .messages import Submit
 
 
@@ -31,6 +32,8 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_output_tokens: int = 0
+    queue_seconds: float = 0.0
+    prefix: PrefixReport = field(default_factory=PrefixReport)
     _shared: dict[str, int] = field(default_factory=dict)
 
     @property

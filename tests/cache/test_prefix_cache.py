@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from omlx.server.cache.prefix_cache import PrefixCache
+from omlx.server.cache.prefix_cache import Miss, PrefixCache
 
 
 @dataclass(frozen=True)
@@ -125,3 +125,38 @@ def test_random_use_keeps_the_bound_and_never_finds_a_wrong_token(divisible: boo
         assert found(cache, prompt) < len(prompt)
         remember(cache, prompt, divisible=divisible)
         assert cache.nbytes <= 200
+
+
+def why(cache: PrefixCache[Block], token_ids: list[int], salt: str = "") -> Miss:
+    return cache.match(token_ids, salt).miss
+
+
+def test_a_match_says_why_it_is_not_longer():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    assert why(cache, list(range(700))) is Miss.EMPTY
+    remember(cache, list(range(700)))
+    assert why(cache, list(range(700))) is Miss.NONE
+    assert why(cache, list(range(900))) is Miss.LONGER
+    assert why(cache, [*range(300), *range(5000, 5600)]) is Miss.DIFFERS
+    assert why(cache, list(range(5000, 5600))) is Miss.DIFFERS
+    assert why(cache, list(range(700)), "another key") is Miss.EMPTY
+
+
+def test_a_prompt_that_follows_whole_blocks_goes_on_from_there():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(512)))
+    assert why(cache, list(range(900))) is Miss.LONGER
+
+
+def test_a_match_that_stops_short_of_what_is_the_same_says_that_the_layers_cannot_go_on_there():
+    cache: PrefixCache[Block] = PrefixCache("m", 1000)
+    remember(cache, list(range(600)), divisible=False)
+    assert why(cache, [*range(560), *range(5000, 5100)]) is Miss.NOT_RESUMABLE
+
+
+def test_a_match_that_misses_what_was_pushed_out_says_so():
+    cache: PrefixCache[Block] = PrefixCache("m", 20)
+    remember(cache, list(range(512)))
+    remember(cache, list(range(5000, 5256)))
+    assert found(cache, list(range(600))) == 256
+    assert why(cache, list(range(600))) is Miss.EVICTED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse
+from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from omlx.server.engine.messages import Batching, DraftStats, Submit, TokenLogprob
 from omlx.server.engine.sequence import common_prefix
 
@@ -49,6 +49,10 @@ class ScriptedBatch:
         self._answers[request.request_id] = list(answer)
         self._positions[request.request_id] = self.match(request)
         return self._positions[request.request_id]
+
+    def prefix(self, request_id: str) -> PrefixReport:
+        is_whole = self._positions[request_id] == len(self._requests[request_id].token_ids) - 1
+        return PrefixReport(miss="" if is_whole else "the script says so")
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         self.chunks.append((request_id, count))

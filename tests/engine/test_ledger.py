@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 from omlx.server.engine.ledger import RequestLedger, line
+from omlx.server.engine.messages import SequenceUpdate
 from omlx.server.engine.record import Phase, RequestRecord
 from omlx.server.errors import ContextOverflow
 from omlx.server.events import Usage
@@ -39,13 +40,15 @@ def ledger(metrics: Metrics, clock: Clock) -> RequestLedger:
 
 
 def prefilling(ledger: RequestLedger, clock: Clock) -> RequestRecord:
-    """A request with 1,000 tokens, 200 of them cached, that computed 400 in 2 seconds after it waited for one."""
+    """A request with 1,000 tokens, 200 of them cached, that computed 400 in 2 seconds after it waited for two."""
     record = ledger.open("req_1", "claude", "m")
     record.rendered(1000)
     clock.seconds += 1
+    record.submitted()
     record.admitted(Usage(1000, num_cached_tokens=200))
-    clock.seconds += 2
-    record.computed(Usage(1000, num_cached_tokens=200), 600)
+    clock.seconds += 3
+    update = SequenceUpdate("req_1", 600, 200, queue_seconds=1.0, num_disk_tokens=50, miss="the prompt differs")
+    record.computed(Usage(1000, num_cached_tokens=200), update)
     return record
 
 
@@ -53,7 +56,8 @@ def test_a_request_under_way_tells_how_far_it_is_and_how_long_it_will_take(ledge
     prefilling(ledger, clock)
     (view,) = ledger.live()
     assert (view.phase, view.num_computed_tokens, view.prefill_rate, view.eta_seconds) == (Phase.PREFILL, 600, 200, 2)
-    assert view.queue_seconds == 1
+    assert view.queue_seconds == 2
+    assert (view.num_disk_tokens, view.miss, view.miss_token) == (50, "the prompt differs", 200)
 
 
 def test_before_it_is_admitted_nobody_knows_how_long_it_takes(ledger: RequestLedger):
@@ -72,7 +76,7 @@ def test_a_request_that_ended_is_no_longer_under_way_and_keeps_its_rates(ledger:
     clock.seconds += 50
     assert ledger.live() == ()
     (view,) = ledger.ended()
-    assert (view.phase, view.seconds, view.decode_rate, view.outcome) == (Phase.ENDED, 6, 10, "stop")
+    assert (view.phase, view.seconds, view.decode_rate, view.outcome) == (Phase.ENDED, 7, 10, "stop")
 
 
 def test_the_line_in_the_log_splits_into_its_pairs(
@@ -87,7 +91,7 @@ def test_the_line_in_the_log_splits_into_its_pairs(
     fields = dict(pair.split("=", 1) for pair in pairs)
     assert word == "request"
     assert fields["agent"] == "claude"
-    assert fields["queue_ms"] == "1000"
+    assert (fields["queue_ms"], fields["disk_tokens"], fields["miss"]) == ("2000", "50", "the prompt differs")
     assert (fields["prompt_tokens"], fields["cached_tokens"], fields["output_tokens"]) == ("1000", "200", "1")
     assert (fields["outcome"], fields["cause"]) == ("length", "-")
     assert fields["prefill_tps"] == "100.0"
@@ -134,10 +138,12 @@ def test_the_metrics_get_every_figure_once(ledger: RequestLedger, metrics: Metri
     record.ended(Usage(1000, 5, 200), "stop")
     lines = (text for text in metrics.render().decode().splitlines() if not text.startswith("#"))
     figures = {name: float(value) for name, _, value in (text.rpartition(" ") for text in lines)}
-    assert figures['omlx:request_queue_time_seconds_sum{model_name="m"}'] == 1
+    assert figures['omlx:request_queue_time_seconds_sum{model_name="m"}'] == 2
     assert figures['omlx:request_prefill_time_seconds_sum{model_name="m"}'] == 4
     assert figures['omlx:request_decode_time_seconds_sum{model_name="m"}'] == 3
     assert figures['omlx:request_prompt_tokens_sum{model_name="m"}'] == 1000
     assert figures['omlx:request_generation_tokens_sum{model_name="m"}'] == 5
     assert figures['omlx:inter_token_latency_seconds_count{model_name="m"}'] == 4
     assert figures['omlx:prefix_cache_hits_total{model_name="m"}'] == 200
+    assert figures['omlx:prefix_cache_tier_hits_total{model_name="m",tier="disk"}'] == 50
+    assert figures['omlx:prefix_cache_tier_hits_total{model_name="m",tier="ram"}'] == 150
