@@ -64,7 +64,9 @@ def test_a_signal_ends_the_server_and_every_open_request_in_five_seconds(tmp_pat
         socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) as half_sent,
     ):
         head = f"POST /v1/messages HTTP/1.1\r\nHost: {url.removeprefix('http://')}\r\n"
-        half_sent.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+        head += "Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n"
+        half_sent.sendall(f"{head}\r\n{{".encode())
+        assert half_sent.recv(65536).startswith(b"HTTP/1.1 100")  # its handler waits for the rest
         pieces = response.iter_text()
         received = next(pieces)
         server.send_signal(stop)

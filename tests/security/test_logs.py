@@ -39,7 +39,7 @@ async def test_no_prompt_answer_or_key_reaches_the_log(tmp_path: Path, caplog: p
 async def test_what_a_client_writes_cannot_forge_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, logger="omlx")
     async with serving(tmp_path, "Hi.") as server:
-        await server.client.post(CHAT, json=CHAT_BODY, headers={"user-agent": NASTY.encode("latin-1")})
+        await server.client.post(CHAT, json=CHAT_BODY, headers=[(b"user-agent", NASTY.encode("latin-1"))])
         await server.client.post(CHAT, json={**CHAT_BODY, "model": "a\nINFO forged \x1b[2J"})
         await server.client.post(CHAT, json={**CHAT_BODY, "a\r\nforged": 1, "user": "x\nforged"})
         await server.client.get("/v1/models/a%0aforged%1b")
