@@ -104,24 +104,31 @@ class CacheCodec:
 
         return [rebuild(cache) for cache in caches]
 
-    def encode(self, payload: BlockPayload) -> bytes | None:
-        """The payload as a safetensors file; `None` where it holds something no file can."""
-        arrays = {f"rows.{i}.{j}": array for i, layer in enumerate(payload.rows) for j, array in enumerate(layer)}
-        for layer, snapshot in enumerate(payload.snapshots):
-            arrays |= {f"snapshot.{layer}.{name}": array for name, array in snapshot.arrays.items()}
+    def size(self, payload: BlockPayload) -> int | None:
+        """The length of `encode`'s bytes; `None` where the payload holds something no file can."""
+        arrays = _named(payload)
         if any(array.dtype not in _NAMES for array in arrays.values()):
             return None
+        tensors = {name: Tensor(_NAMES[array.dtype], array.shape, b"") for name, array in arrays.items()}
         try:
-            scalars = json.dumps([dict(snapshot.scalars) for snapshot in payload.snapshots])
+            return len(pack(tensors, self._metadata(payload))) + sum(tensor.nbytes for tensor in tensors.values())
         except TypeError:
             return None
+
+    def encode(self, payload: BlockPayload) -> bytes:
+        """The payload as a safetensors file. Any thread may call: what a payload holds is evaluated."""
+        arrays = _named(payload)
         flat = {name: array.reshape(-1).view(mx.uint8) for name, array in arrays.items() if array.size}
         mx.eval(list(flat.values()))
         tensors = {
             name: Tensor(_NAMES[array.dtype], array.shape, _bytes_of(flat[name]) if array.size else b"")
             for name, array in arrays.items()
         }
-        return pack(tensors, {"kinds": self._kind_names, "scalars": scalars})
+        return pack(tensors, self._metadata(payload))
+
+    def _metadata(self, payload: BlockPayload) -> dict[str, str]:
+        scalars = json.dumps([dict(snapshot.scalars) for snapshot in payload.snapshots])
+        return {"kinds": self._kind_names, "scalars": scalars}
 
     def decode(self, raw: bytes) -> BlockPayload:
         """The payload of `encode`'s bytes. Raises `DamagedFile`."""
@@ -161,6 +168,14 @@ def _leaves(caches: Sequence[LayerCache]) -> list[LayerCache]:
     for cache in caches:
         flat += _leaves(cache.caches) if isinstance(cache, CacheList) else [cache]
     return flat
+
+
+def _named(payload: BlockPayload) -> dict[str, mx.array]:
+    """The payload's arrays under the names they have in a file."""
+    arrays = {f"rows.{i}.{j}": array for i, layer in enumerate(payload.rows) for j, array in enumerate(layer)}
+    for layer, snapshot in enumerate(payload.snapshots):
+        arrays |= {f"snapshot.{layer}.{name}": array for name, array in snapshot.arrays.items()}
+    return arrays
 
 
 def _own(snapshot: Snapshot) -> Snapshot:

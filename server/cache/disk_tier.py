@@ -52,9 +52,11 @@ P = TypeVar("P", bound=Payload)
 
 
 class PayloadCodec(Protocol[P]):
-    """Payloads as bytes. `encode` gives `None` for one it cannot write; `decode` raises `DamagedFile`."""
+    """Payloads as bytes. `size` is what `encode` will give, `None` for a payload it cannot write; `encode` is called
+    from the writer's thread. `decode` raises `DamagedFile`."""
 
-    def encode(self, payload: P) -> bytes | None: ...
+    def size(self, payload: P) -> int | None: ...
+    def encode(self, payload: P) -> bytes: ...
     def decode(self, raw: bytes) -> P: ...
 
 
@@ -87,7 +89,7 @@ class _File:
 
 
 class DiskTier(Generic[P]):
-    """Implements `LowerTier` under `root`/`identity`. One thread calls; another writes."""
+    """Implements `LowerTier` under `root`/`identity`. One thread calls; another encodes and writes."""
 
     def __init__(
         self,
@@ -111,7 +113,8 @@ class DiskTier(Generic[P]):
         self._tails: dict[str, set[int]] = {}
         self._queued: dict[str, int] = {}
         """Names and sizes on their way to the disk."""
-        self._queue: queue.Queue[tuple[_File, bytes] | None] = queue.Queue(_QUEUED_BLOCKS)
+        self._queue: queue.Queue[tuple[str, P] | None] = queue.Queue(_QUEUED_BLOCKS)
+        """The first parts of files' names, and what is to stand in them."""
         self._written: queue.SimpleQueue[tuple[_File, OSError | None]] = queue.SimpleQueue()
         self._num_written = 0
         self._trouble = ""
@@ -182,14 +185,12 @@ class DiskTier(Generic[P]):
             return True
         if self._queue.full() or (self._trouble and self._clock() < self._retry_at):
             return False
-        raw = self._codec.encode(payload)
-        if raw is None or not self._has_place(len(raw)) or not self._spend(len(raw)):
+        nbytes = self._codec.size(payload)
+        if nbytes is None or not self._has_place(nbytes) or not self._spend(nbytes):
             return False
         use = _DIVISIBLE if payload.divisible else _RESUMABLE if payload.resumable else _PASSABLE
-        stem = f"{name.hex()}.{_short(parent)}.{num_tokens}{use}"
-        path = self._folder / f"{stem}.{_checksum(stem + '.', raw)}{_SUFFIX}"
-        self._queued[name.hex()] = len(raw)
-        self._queue.put((_File.parse(path, len(raw)), raw))
+        self._queued[name.hex()] = nbytes
+        self._queue.put((f"{name.hex()}.{_short(parent)}.{num_tokens}{use}", payload))
         return True
 
     def has_room(self) -> bool:
@@ -319,7 +320,10 @@ class DiskTier(Generic[P]):
 
     def _write_queued(self) -> None:
         while (item := self._queue.get()) is not None:
-            file, raw = item
+            stem, payload = item
+            raw = self._codec.encode(payload)
+            path = self._folder / f"{stem}.{_checksum(stem + '.', raw)}{_SUFFIX}"
+            file = _File.parse(path, len(raw))
             part = file.path.with_name(f"{_name(file)}.{os.getpid()}.part")
             error = None
             try:

@@ -7,7 +7,7 @@ token, a prefix is found to the token; otherwise only up to the end of a node th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -137,12 +137,16 @@ class PrefixCache(Generic[P]):
             return True
         return self._save(node)
 
-    def close(self) -> None:
-        """Save what more than one request has used, and end."""
+    def close(self, has_time: Callable[[], bool] = lambda: True) -> None:
+        """Save what the lower tier lacks while there is time, what more than one request has used first and then the
+        most recent, and end."""
         if self._lower is None:
             return
-        for node in list(self._shared):
-            if not self._lower.has_room() or not self._save(node):
+        unsaved = dict.fromkeys([*self._shared, *(node for node in reversed(self._recent) if not node.saved)])
+        for node in unsaved:
+            while not (has_room := self._lower.has_room()) and has_time():
+                pass
+            if not has_room or not has_time() or not self._save(node):
                 break
         self._lower.close()
 

@@ -28,6 +28,8 @@ from .speculation import Draft, Drafter, Speculation
 
 _SCORED_TOKENS = 256
 """Of a prompt whose tokens are scored, computed at once: the logits of all of them are held."""
+_SAVING_SECONDS = 1.5
+"""For the prefixes that are only in memory when the engine is asked to end; the server waits a little longer."""
 _MAX_STEP_TOKENS = 32
 """Rows times tokens fed in one step: more would cost more than drafts can bring."""
 
@@ -253,7 +255,8 @@ class MlxBatch:
         self._prefix_cache.check()
 
     def close(self) -> None:
-        self._prefix_cache.close()
+        deadline = time.monotonic() + _SAVING_SECONDS
+        self._prefix_cache.close(lambda: time.monotonic() < deadline)
 
     def _grammar(self, request: Submit) -> RowGrammar | None:
         if not request.grammar:

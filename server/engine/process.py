@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _decoder = msgspec.msgpack.Decoder(EngineMessage)
 _STOP_SECONDS = 0.5
+_SAVING_SECONDS = 1.5
+"""What an engine may take besides, when it is asked to end, to save the prefixes it has only in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ class EngineProcess:
         else:
             self._send(Shutdown())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._reading), _STOP_SECONDS)
+                await asyncio.wait_for(asyncio.shield(self._reading), _SAVING_SECONDS + _STOP_SECONDS)
         await asyncio.to_thread(self._end_process)
         if self._reading is not None:
             await self._reading

@@ -26,8 +26,11 @@ class Text:
 
 
 class TextCodec:
-    def encode(self, payload: Text) -> bytes | None:
-        return None if payload.text == b"unwritable" else payload.text
+    def size(self, payload: Text) -> int | None:
+        return None if payload.text == b"unwritable" else len(payload.text)
+
+    def encode(self, payload: Text) -> bytes:
+        return payload.text
 
     def decode(self, raw: bytes) -> Text:
         if raw.startswith(b"not ours"):

@@ -129,6 +129,16 @@ def test_closing_closes_the_tier():
     assert shelf.closed
 
 
+def test_what_is_only_in_memory_is_saved_at_the_end_while_there_is_time():
+    shelf = Shelf()
+    cache = PrefixCache("m", 1000, shelf)
+    remember(cache, list(range(1024)))
+    time_left = iter([True, True, False])
+    cache.close(lambda: next(time_left))
+    assert len(shelf.blocks) == 2
+    assert found(PrefixCache("m", 1000, shelf), list(range(1100))) == 512
+
+
 @pytest.mark.parametrize("divisible", [True, False])
 def test_random_use_over_a_failing_tier_never_finds_a_wrong_token(divisible: bool):
     dice = random.Random(9)
