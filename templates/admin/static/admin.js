@@ -85,7 +85,10 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   if (button.dataset.copy) { navigator.clipboard.writeText(button.dataset.copy); return; }
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
-  run(button, button.dataset.api, button.dataset.body && JSON.parse(button.dataset.body));
+  const body = button.dataset.body && JSON.parse(button.dataset.body);
+  const chosen = document.getElementById(button.dataset.with);
+  if (chosen) body[chosen.name] = chosen.value;
+  run(button, button.dataset.api, body);
 });
 document.addEventListener("change", (event) => {
   const field = event.target;

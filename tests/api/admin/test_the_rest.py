@@ -134,3 +134,19 @@ def state(admin: Admin) -> ServerState:
     port = urlsplit(url).port
     assert port is not None
     return ServerState(os.getpid(), "127.0.0.1", port, url, "an-instance")
+
+
+async def test_the_benchmark_runs_from_the_page_and_shows_its_rows(tmp_path: Path):
+    async with admin_serving(tmp_path, "391", context_window=16384) as admin:
+        with published(tmp_path / "run" / "server.json", state(admin)):
+            await admin.post("checks", {"kind": "bench", "model": MODEL})
+            (check,) = await admin.get("checks")
+            while check["state"] == "running":
+                (check,) = await admin.get("checks")
+            client = admin.server.client
+            await client.post("/admin/api/login", json={"key": ADMIN_KEY})
+            page = (await client.get("/admin/checks")).text
+    assert check["state"] == "done", check
+    (rows,) = check["result"].values()
+    assert {row["kind"] for row in rows} == {"throughput", "context"}
+    assert "8 streams" in page
