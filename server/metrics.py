@@ -109,7 +109,19 @@ class _EngineCollector(Collector):
             for model, stats in self._stats().items():
                 family.add_metric((model,), read(stats))
             yield family
+        yield from self._ranks()
         yield from self._drafts()
+
+    def _ranks(self) -> Iterator[Metric]:
+        """What each rank of a model on several machines holds."""
+        labels = (_LABEL, "rank")
+        cache = GaugeMetricFamily("omlx:rank_prefix_cache_bytes", "Memory a rank's prefix cache holds", labels=labels)
+        memory = GaugeMetricFamily("omlx:rank_memory_bytes", "Memory a rank's engine holds", labels=labels)
+        for model, stats in self._stats().items():
+            for rank, held in enumerate(stats.ranks):
+                cache.add_metric((model, str(rank)), held.cache_bytes)
+                memory.add_metric((model, str(rank)), held.memory_bytes)
+        yield from (cache, memory)
 
     def _drafts(self) -> Iterator[Metric]:
         """What drafts have brought, drafter by drafter."""

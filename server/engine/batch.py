@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from .messages import Batching, DraftStats, Submit, TokenLogprob
+from .messages import Batching, DraftStats, RankMemory, Submit, TokenLogprob
 
 END_OF_GRAMMAR = -1
 """Stands after the token that made a row's grammar complete."""
@@ -30,12 +30,14 @@ class BatchInfo:
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
     """Bytes: the prefix cache's share, and everything the process holds for the model. `cache_trouble` says why no
-    prefix is kept on disk for now, where one should be; so many blocks there were found damaged."""
+    prefix is kept on disk for now, where one should be; so many blocks there were found damaged. `ranks` has what every
+    rank of a group holds."""
 
     cache_bytes: int = 0
     memory_bytes: int = 0
     cache_trouble: str = ""
     num_damaged_blocks: int = 0
+    ranks: list[RankMemory] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,7 @@ class Engine:
             memory.cache_trouble,
             memory.num_damaged_blocks,
             self._batch.drafts,
+            memory.ranks,
         )
 
 

@@ -148,8 +148,16 @@ class DraftStats(msgspec.Struct, frozen=True, array_like=True):
     speedup: float
 
 
+class RankMemory(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes one rank of a group holds: its prefix cache's, and all."""
+
+    cache_bytes: int = 0
+    memory_bytes: int = 0
+
+
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
-    """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory.
+    """The engine's state after a step; `cache_bytes` is the prefix cache's share of memory. Of a group, these are
+    rank 0's; `ranks` has every rank's, in order.
 
     `waiting_seconds` is how long the first in the queue has been there. `cache_trouble` says why no prefix is kept
     on disk for now, where one should be; so many blocks there were found damaged, and thrown away.
@@ -163,6 +171,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     cache_trouble: str = ""
     num_damaged_blocks: int = 0
     drafts: list[DraftStats] = []
+    ranks: list[RankMemory] = []
 
 
 class StepOutput(msgspec.Struct, frozen=True, tag="step"):

@@ -91,6 +91,7 @@ def test_a_killed_rank_is_named_in_five_seconds_and_the_group_comes_back(tmp_pat
     build_tiny_model(tmp_path / "models" / "tiny")
     with group(tmp_path, tmp_path / "models") as (client, launcher):
         before = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
+        assert 'omlx:rank_memory_bytes{model_name="tiny",rank="1"}' in client.get("/metrics").text
         with client.stream("POST", "/v1/chat/completions", json={**_BODY, "stream": True}) as response:
             lines = response.iter_lines()
             next(line for line in lines if '"content"' in line)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import EngineFailure
+from ..messages import RankMemory
 
 BEAT_SECONDS = 0.5
 SILENCE_SECONDS = 3.0
@@ -34,14 +35,6 @@ class Meeting:
     host: str
     port: int
     token: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RankMemory:
-    """Bytes one rank holds: its prefix cache's, and all."""
-
-    cache_bytes: int = 0
-    memory_bytes: int = 0
 
 
 class _Link:

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ...errors import EngineUnavailable, SettingsError
-from .control import Meeting, Members, Membership, RankMemory
+from ..messages import RankMemory
+from .control import Meeting, Members, Membership
 from .group import MlxRanks
 
 _decoder = msgspec.msgpack.Decoder(dict[str, str])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from ...errors import EngineFailure
-from ..batch import BatchEngine, BatchInfo, Logprobs, MemoryUse
-from ..messages import Batching, DraftStats, Submit
+from ..batch import BatchEngine, BatchInfo, Logprobs, MemoryUse, PrefixReport
+from ..messages import Batching, DraftStats, RankMemory, Submit
 from ..speculation import Draft
 from .plan import Call, Close, Decode, Open, Prefill, Release, Sleep, encode
 
@@ -23,6 +24,10 @@ class DraftingBatch(BatchEngine, Protocol):
 
 class Others(Protocol):
     """The other ranks, by the link that tells who is alive."""
+
+    def memory(self) -> list[RankMemory]:
+        """What every rank holds, rank 0 first."""
+        ...
 
     def wake(self) -> None: ...
 
@@ -62,6 +67,9 @@ class LeaderBatch:
         with self._together(Open(request)):
             return self._batch.open(request)
 
+    def prefix(self, request_id: str) -> PrefixReport:
+        return self._batch.prefix(request_id)
+
     def prefill(self, request_id: str, count: int) -> list[int]:
         with self._together(Prefill(request_id, count)):
             return self._batch.prefill(request_id, count)
@@ -79,7 +87,7 @@ class LeaderBatch:
         self._batch.release(request_id)
 
     def memory(self) -> MemoryUse:
-        return self._batch.memory()
+        return replace(self._batch.memory(), ranks=self._others.memory())
 
     @property
     def drafts(self) -> list[DraftStats]:

@@ -14,8 +14,9 @@ from ...cache.fingerprint import model_fingerprint
 from ...errors import OmlxError
 from ...models.split import Split
 from ..loaded_batch import DiskCache, load_batch
+from ..messages import RankMemory
 from ..mlx_batch import MlxBatch
-from .control import Members, Membership, RankMemory
+from .control import Members, Membership
 from .follower import follow
 from .group import MlxRanks
 from .joining import agree, die, join, link

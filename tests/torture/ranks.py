@@ -1,0 +1,30 @@
+"""Groups of two and four ranks answer as one process does: `python -m tests.torture.ranks`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from ..engine.ranks.test_group import CASES, run_group
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2, 4])
+    sizes = parser.parse_args().sizes
+    print("| model, split | ranks | answers | wrong |")
+    print("|---|--:|--:|--:|")
+    for size in sizes:
+        for kind, write, split in CASES:
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                told = run_group(folder, write(folder / "model"), split, size)["answers"]
+            alone = told.pop("alone")[0]
+            pairs = [(answer, alone[request]) for tokens, _ in told.values() for request, answer in tokens.items()]
+            wrong = sum(answer != expected for answer, expected in pairs)
+            print(f"| {kind}, {split} | {size} | {len(pairs)} | {wrong} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
