@@ -106,6 +106,11 @@ torture: setup ## Abuse everything: load, cancels, killed writers, damaged files
 	$(BIN)/python -m tests.torture.undo
 	$(BIN)/python -m tests.torture.ranks
 
+.PHONY: audit
+audit: setup ## Say why each locked package is there, and look all up among published vulnerabilities
+	$(BIN)/python -m tests.packaging.locked
+	$(BIN)/python -m tests.packaging.audit $(ARGS)
+
 .PHONY: lock
 lock: ## Write the hash-locked requirements anew (needs uv); UPGRADE=1 moves to newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
