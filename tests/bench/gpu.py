@@ -53,7 +53,7 @@ def contenders(model: Path, home: Path, wanted: list[str]) -> list[Contender]:
     theirs = (python, "-P", "-m", "mlx_lm.server", "--model", str(model), "--port", "{port}", "--log-level", "ERROR")
     theirs += ("--decode-concurrency", str(max(_STREAMS)))
     found = [
-        Contender("omlx", "", ours, model.name, {**os.environ, "OMLX_HOME": str(home)}),
+        Contender("omlx", "", ours, model.name, os.environ, home),
         Contender("mlx_lm.server", "", theirs, str(model), {**os.environ, "HF_HUB_OFFLINE": "1"}),
     ]
     return [contender for contender in found if contender.name in wanted]

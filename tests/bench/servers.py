@@ -24,13 +24,15 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`argv` serves the model on the port that `{port}` stands for; `model` is its name in requests."""
+    """`argv` serves the model on the port that `{port}` stands for; `model` is its name in requests. With `home`
+    omlx finds there what it saved before it was started anew."""
 
     name: str
     version: str
     argv: tuple[str, ...]
     model: str
     environment: Mapping[str, str] = field(repr=False)
+    home: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
         tempfile.TemporaryDirectory() as home,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client,
     ):
-        environment = {**contender.environment, "OMLX_HOME": home}  # no prefix of an earlier run on disk
+        environment = {**contender.environment, "OMLX_HOME": str(contender.home or home)}
         began = time.perf_counter()
         process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
         try:
