@@ -62,9 +62,10 @@ def load_batch(
     if loaded.mtp is not None and ranks is None:
         run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
     layout = DeferredLayout(run, lambda: make_prompt_cache(model))
+    # Ranks decide together, which they cannot when they are idle. A GPU is half as fast on a lone row outside a layout.
+    while (ranks is not None or runs_ahead) and layout.settle():
+        pass
     if ranks is not None:
-        while layout.settle():  # all ranks together, which they will not be when they are idle
-            pass
         disk_cache = disk_cache and DiskCache(disk_cache.folder / f"rank{ranks.rank}of{ranks.size}", disk_cache.limits)
     codec = CacheCodec(lambda: make_prompt_cache(model))
     device = str(mx.default_device())

@@ -145,7 +145,7 @@ class _Shape:
         shape = cls(queries.shape[1], keys.shape[1], keys.shape[3], keys.dtype.size, scale)
         if keys.dtype not in (mx.float32, mx.float16, mx.bfloat16) or queries.dtype != keys.dtype:
             raise UnsupportedModel(f"keys of type {keys.dtype} have no kernel for pages")
-        if shape.size != queries.shape[3] or shape.heads % shape.kv_heads or shape.lanes not in (4, 8, 16, 32):
+        if shape.size != queries.shape[3] or shape.heads % shape.kv_heads or shape.lanes not in (1, 2, 4, 8, 16, 32):
             raise UnsupportedModel(f"{shape.heads} heads of size {shape.size} have no kernel for pages")
         return shape
 

@@ -143,9 +143,11 @@ class Speculation:
         """A step of `num_rows` rows took so long, drafting included, and brought the drafted rows so many tokens."""
         drafters = "+".join(sorted({draft.drafter for draft in drafts.values()}))
         self._prices.observe(num_rows, drafters, seconds)
+        # All rows wait for the longer step, and the drafted ones have to make up for that.
+        waiting = num_rows / max(1, len(drafts))
         for key, draft in drafts.items():
             price, count = self._prices.price(num_rows, drafters), self.counts[draft.drafter]
-            self._controls[key][draft.drafter].observe(brought[key], price)
+            self._controls[key][draft.drafter].observe(brought[key], 1 + (price - 1) * waiting)
             count.num_drafts += 1
             count.num_tokens += len(draft.token_ids)
             count.num_accepted += brought[key] - 1

@@ -15,6 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_map_with_path
 
 from omlx.server.models.architectures.deepseek_v4 import Model, ModelArgs
@@ -77,8 +78,9 @@ def random_model(config: dict[str, Any], dtype: mx.Dtype) -> nn.Module:
 
     def draw(path: str, parameter: mx.array) -> mx.array:
         if path.endswith("tid2eid"):
-            scores = mx.random.uniform(shape=(parameter.shape[0], args.n_routed_experts))
-            return mx.argsort(scores, axis=-1)[:, : parameter.shape[1]].astype(mx.int32)
+            # MLX 0.32.4 cannot sort so many rows at once on CUDA.
+            scores = np.random.default_rng(0).random((parameter.shape[0], args.n_routed_experts), np.float32)
+            return mx.array(np.argsort(scores, axis=-1)[:, : parameter.shape[1]].astype(np.int32))
         if parameter.ndim == 1:
             return mx.ones(parameter.shape, dtype)
         return (mx.random.normal(parameter.shape) * parameter.shape[-1] ** -0.5).astype(dtype)
