@@ -98,6 +98,10 @@ wheel: setup ## Build the wheel into dist
 bench: setup ## Time the server beside mlx_lm.server on the embedded model
 	$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: compare
+compare: setup ## Time the server beside its peers, row by row; tests/bench/peers says how to install those
+	$(BIN)/python -m tests.bench.compare $(ARGS)
+
 .PHONY: torture
 torture: setup ## Abuse everything: load, cancels, killed writers, damaged files, settings; one table
 	$(BIN)/python -m tests.torture $(ARGS)

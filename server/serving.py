@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 _GB = 10**9
 _SERVED = ENCODERS | {ModelKind.LLM}
 _LISTEN_BACKLOG = 1024
+_CUDA_GRAPHS = {"MLX_CUDA_GRAPH_CACHE_SIZE": "4000", "MLX_ENABLE_CACHE_THRASHING_CHECK": "0"}
+"""MLX replays a CUDA graph it has met before, remembers 400, and ends the process once it has met 800 new ones, as a
+server with rows coming and going soon has. The user's own values go first."""
 
 EngineCommandFor = Callable[[ModelEntry], EngineCommand]
 
@@ -113,7 +116,7 @@ def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsS
 def mlx_engine_command(settings: ServeSettings, split: Split | None = None) -> EngineCommandFor:
     """Engines on MLX, under the settings' limits, or this rank's part of one. Their BLAS is looked for once, and
     logged."""
-    environment = engine_environment(os.environ)
+    environment = _CUDA_GRAPHS | engine_environment(os.environ)
     ranks = [] if split is None else [f"--split={split}"]
     argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), *ranks, "--model"]
     return lambda entry: EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value], environment)

@@ -66,7 +66,7 @@ def measure(contender: Contender, home: Path, sizes: Sizes) -> Figures:
     with serving(contender, log, figures, "start, s") as client:
         for count in sizes.streams:
             decode(client, figures, count)
-        sampled(client, figures, sizes.streams[-2])
+        sampled(client, figures, 32 if 32 in sizes.streams else sizes.streams[0])
         for count in sizes.prefills:
             prefill(client, figures, count)
         for count in sizes.arrivals:
@@ -213,6 +213,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/omlx-gpu"), help="for the model, caches and logs")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and short prompts: tries the script itself")
     parser.add_argument("--servers", nargs="+", default=["omlx", "mlx_lm.server"])
+    parser.add_argument("--streams", nargs="+", type=int, default=_STREAMS)
+    parser.add_argument("--prefills", nargs="+", type=int, default=_PREFILLS, help="prompts' lengths")
+    parser.add_argument("--arrivals", nargs="+", type=int, default=_ARRIVALS, help="prompts that arrive beside streams")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
     model = options.folder / "models" / "random-8b"
@@ -224,7 +227,9 @@ def main() -> int:
     print(f"weights {weights / 1e9:.2f} GB, copy {bandwidth / 1e9:.0f} GB/s, bf16 {operations / 1e12:.0f} Tflop/s")
     home = options.folder / "home"
     shutil.rmtree(home, ignore_errors=True)
-    sizes = Sizes((1, 2), (256,), (512,), 600) if options.tiny else Sizes()
+    sizes = Sizes(tuple(options.streams), tuple(options.prefills), tuple(options.arrivals))
+    if options.tiny:
+        sizes = Sizes((1, 2), (256,), (512,), 600)
     found: dict[str, Figures] = {}
     for contender in contenders(model, home, options.servers):
         print(contender.name, flush=True)

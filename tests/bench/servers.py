@@ -42,6 +42,25 @@ class Running:
     contender: Contender
     client: httpx.Client
     start_seconds: float
+    process_id: int
+
+    @property
+    def port(self) -> int:
+        return self.client.base_url.port or 80
+
+    def resident_bytes(self) -> int:
+        """What the server and its processes hold in memory."""
+        return sum(_resident(process) for process in _family(self.process_id))
+
+
+def _family(process_id: int) -> list[int]:
+    children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
+    return [process_id, *(member for child in children for member in _family(int(child)))]
+
+
+def _resident(process_id: int) -> int:
+    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def omlx(model: Path) -> Contender:
@@ -56,6 +75,33 @@ def mlx_lm(model: Path) -> Contender:
     argv = (program, "--model", str(model), "--host", "127.0.0.1", "--port", "{port}", "--log-level", "ERROR")
     environment = {**engine_environment(os.environ), "HF_HUB_OFFLINE": "1"}
     return Contender("mlx_lm.server", version("mlx-lm"), argv, str(model), environment)
+
+
+def peers(model: Path, folder: Path) -> list[Contender]:
+    """Those that are installed, each in its own environment in `folder`, by `requirements` of the same name here."""
+    commands = {
+        "rapid-mlx": ("rapid-mlx", "serve", str(model), "--host", "127.0.0.1", "--port", "{port}"),
+        "vllm-mlx": ("vllm-mlx", "serve", str(model), "--port", "{port}", "--continuous-batching"),
+        "flyto-mlx": ("fmlx", "serve", "--model-dir", str(model.parent), "--port", "{port}"),
+        "mlx-openai-server": (
+            *("mlx-openai-server", "launch", "--model-type", "lm", "--model-path", str(model)),
+            *("--host", "127.0.0.1", "--port", "{port}", "--no-log-file"),
+        ),
+    }
+    environment = {**engine_environment(os.environ), "HF_HUB_OFFLINE": "1", "HOME": str(folder)}
+    found = []
+    for name, (program, *arguments) in commands.items():
+        path = folder / name / "bin" / program
+        if path.is_file():
+            called = model.name if name == "flyto-mlx" else str(model)
+            found.append(Contender(name, _pinned(name), (str(path), *arguments), called, environment))
+    return found
+
+
+def _pinned(name: str) -> str:
+    """The version that the peer's requirements name."""
+    lines = (Path(__file__).parent / "peers" / f"{name}.txt").read_text().splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))
 
 
 @contextlib.contextmanager
@@ -73,7 +119,7 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
         process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
         try:
             _wait_for_answer(client, contender, process, log)
-            yield Running(contender, client, time.perf_counter() - began)
+            yield Running(contender, client, time.perf_counter() - began, process.pid)
         finally:
             process.terminate()
             try:

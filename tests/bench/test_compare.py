@@ -1,0 +1,35 @@
+"""The comparison in its shortest form: every row gets its figures, and the ratios are the right way round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .compare import rounds, table
+from .cut_model import cut
+from .scenarios import GOALS, SCENARIOS
+from .servers import omlx
+
+
+def test_a_ratio_above_one_means_that_ours_is_better_than_the_best_peer() -> None:
+    samples = {
+        "omlx": {"8 streams": [30.0], "2K again: TTFT": [0.5]},
+        "a": {"8 streams": [15.0], "2K again: TTFT": [1.0]},
+        "b": {"8 streams": [20.0], "2K again: TTFT": [0.25]},
+    }
+
+    rows = table(samples).splitlines()
+
+    assert [row.split(" | ")[-2] for row in rows[2:]] == ["1.50", "0.50"]
+
+
+@pytest.mark.e2e
+@pytest.mark.bench
+def test_every_row_gets_its_figures(tmp_path: Path, embedded_model: Path) -> None:
+    model = cut(embedded_model, 1, tmp_path)
+
+    samples = rounds([omlx(model)], SCENARIOS, 0.05, 1)
+
+    assert samples["omlx"].keys() >= GOALS.keys()
+    assert all(values[0] > 0 for values in samples["omlx"].values())
