@@ -32,4 +32,6 @@ def test_every_row_gets_its_figures(tmp_path: Path, embedded_model: Path) -> Non
     samples = rounds([omlx(model)], SCENARIOS, 0.05, 1)
 
     assert samples["omlx"].keys() >= GOALS.keys()
+    gap = samples["omlx"].pop("longest gap of 4 streams while 4K arrive")
+    assert gap[0] >= 0  # the short form's streams may end before the long prompt comes
     assert all(values[0] > 0 for values in samples["omlx"].values())
