@@ -17,6 +17,7 @@ from ..parsers.selection import Formats, choose_formats, make_parser
 from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
+from ..prompts.template_lint import lint
 from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, ReasoningOptions, SamplingParams
 from ..settings.values import ModelSettings
@@ -54,6 +55,7 @@ class ModelText:
         source = capabilities.tool_template or capabilities.chat_template
         if not source:
             raise UnsupportedModel(f"{entry.id} has no chat template: it is a base model, or the file is missing")
+        lint(source, capabilities.special_tokens)
         template = ChatTemplate(source, capabilities.special_tokens)
         renderer = Renderer(template, Tokenizer.from_folder(entry.path))
         return cls(

@@ -55,6 +55,8 @@ class ChatTemplate:
             raise UnsupportedModel(f"the chat template does what templates may not do: {error}") from error
         except TemplateRefusal as error:
             raise InvalidRequest(f"the model's chat template refuses this conversation: {error}", "messages") from error
+        except MemoryError as error:
+            raise UnsupportedModel("the chat template takes more memory than there is") from error
         except Exception as error:  # a template is a program: it can fail in any way a program can
             words = f"{type(error).__name__}: {error}"
             raise InvalidRequest(

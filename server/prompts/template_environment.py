@@ -1,7 +1,7 @@
 """The Jinja environment that chat templates are written for, closed against what a template can do to its host.
 
 Templates are untrusted: they come with the weights. Beside Jinja's immutable sandbox, the operations that
-make huge values out of small ones are refused. An endless nest of loops is not caught here.
+make huge values out of small ones are refused. An endless nest of loops is not caught here, but by `template_lint`.
 """
 
 from __future__ import annotations
