@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ._options import json_object, lenient_object, object_at
@@ -11,6 +12,7 @@ from .spec import KEY_VARIABLE, PROVIDER, Edit, Model, Surroundings, Target
 
 _KEY = f"{{env:{KEY_VARIABLE}}}"
 _NO_TIMEOUT = False
+_MODEL = re.compile(r"""---\r?\n(?:(?!---).*\n)*?model:[ \t]*["']?([^\s"'#]+)""")
 
 
 def inline_config(target: Target, surroundings: Surroundings, variable: str) -> str:
@@ -30,8 +32,16 @@ def file_edit(target: Target, surroundings: Surroundings, path: Path) -> Edit:
     return Edit.of(path, "jsonc", config, whole=("provider", PROVIDER))
 
 
-def foreign_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str, ...]:
-    """What in the user's own files the inline configuration, which is merged key by key, leaves as it is."""
+def foreign_settings(surroundings: Surroundings, name: str, variable: str) -> tuple[str, ...]:
+    """What of the user's own the inline configuration, which is merged key by key, leaves as it is.
+
+    In the settings files of opencode or its fork `name`, the one that `variable` names among them, and in agents
+    that are Markdown files with front matter.
+    """
+    return (*_in_settings(surroundings, _places(surroundings, name, variable)), *_in_agents(surroundings, name))
+
+
+def _in_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str, ...]:
     found: list[str] = []
     for path in paths:
         config = lenient_object(surroundings.read(path))
@@ -50,17 +60,38 @@ def foreign_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple
     return tuple(found)
 
 
-def places(surroundings: Surroundings, name: str, named: str) -> tuple[Path, ...]:
-    """The settings files of opencode or its fork: in the user's folder, the one that the variable `named` names, and
-    those of the project, from this folder up to the home."""
-    own = surroundings.folder("XDG_CONFIG_HOME", ".config") / name
-    folders = [own]
+def _in_agents(surroundings: Surroundings, name: str) -> tuple[str, ...]:
+    above = (folder / f".{name}" for folder in _up_to_home(surroundings))
+    found: list[str] = []
+    for folder in (_own_folder(surroundings, name), surroundings.home / f".{name}", *above):
+        for pattern in ("agent/**/*.md", "agents/**/*.md", "mode/*.md", "modes/*.md"):
+            for path in surroundings.glob(folder, pattern):
+                model = _MODEL.match(surroundings.read(path) or "")
+                if model is not None and not model[1].startswith(f"{PROVIDER}/"):
+                    found.append(f"{path} sets model to {model[1]}, so that agent goes there and not to omlx")
+    return tuple(found)
+
+
+def _own_folder(surroundings: Surroundings, name: str) -> Path:
+    return surroundings.folder("XDG_CONFIG_HOME", ".config") / name
+
+
+def _up_to_home(surroundings: Surroundings) -> Iterator[Path]:
     for folder in (surroundings.directory, *surroundings.directory.parents):
         if folder in (surroundings.home, *surroundings.home.parents):
-            break
+            return
+        yield folder
+
+
+def _places(surroundings: Surroundings, name: str, variable: str) -> tuple[Path, ...]:
+    """In the user's folder, the one that the variable names, and those of the project, from this folder up to the
+    home."""
+    own = _own_folder(surroundings, name)
+    folders = [own]
+    for folder in _up_to_home(surroundings):
         folders += [folder, folder / f".{name}"]
     files = [folder / f"{name}.{suffix}" for folder in folders for suffix in ("json", "jsonc")]
-    extra = surroundings.environ.get(named)
+    extra = surroundings.environ.get(variable)
     return (*files, own / "config.json", *((Path(extra),) if extra else ()))
 
 

@@ -46,18 +46,25 @@ def json_object(value: str | None, surroundings: Surroundings) -> dict[str, obje
     return parsed
 
 
-_TEXT_OR_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_TEXT_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+_TEXT = r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+_TEXT_OR_COMMENT = re.compile(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_TEXT_OR_LAST_COMMA = re.compile(rf"{_TEXT}|,(?=\s*[}}\]])")
+_TEXT_OR_NAME = re.compile(rf"{_TEXT}|([A-Za-z_$][\w$]*)(?=\s*:)")
+
+
+def _quoted(found: re.Match[str]) -> str:
+    text, name = found.groups()
+    return text if text and text[0] == '"' else json.dumps(name or text[1:-1])
 
 
 def lenient_object(text: str | None) -> dict[str, object]:
-    """The object in a settings file that may have comments and last commas; empty where it is none or does not parse.
+    """The object in a settings file that may have comments, last commas, bare names and single quotes.
 
-    For looking only: what is wrong with a file its agent says itself.
+    Empty where it is none or does not parse. For looking only: what is wrong with a file its agent says itself.
     """
     plain = _TEXT_OR_LAST_COMMA.sub(r"\1", _TEXT_OR_COMMENT.sub(r"\1", text or "{}"))
     try:
-        parsed = json.loads(plain)
+        parsed = json.loads(_TEXT_OR_NAME.sub(_quoted, plain))
     except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}

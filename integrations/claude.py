@@ -47,12 +47,12 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
 def _managed(surroundings: Surroundings, ours: set[str]) -> tuple[str, ...]:
     """An administrator's settings rank above all others: say which of their variables would override ours."""
     found: list[str] = []
-    for path in _MANAGED:
-        if surroundings.read(path) is not None:
-            managed = json_object(str(path), surroundings)
-            named = [f"env.{name}" for name in sorted(ours & object_at(managed, "env").keys())]
-            named += [name for name in ("apiKeyHelper", "model", "availableModels") if name in managed]
-            found += [f"{path} sets {name}, which overrides omlx's" for name in named]
+    more = (path for file in _MANAGED for path in surroundings.glob(file.parent / "managed-settings.d", "[!.]*.json"))
+    for path in filter(surroundings.read, (*_MANAGED, *more)):
+        managed = json_object(str(path), surroundings)
+        named = [f"env.{name}" for name in sorted(ours & object_at(managed, "env").keys())]
+        named += [name for name in ("apiKeyHelper", "model", "availableModels") if name in managed]
+        found += [f"{path} sets {name}, which overrides omlx's" for name in named]
     return tuple(found)
 
 

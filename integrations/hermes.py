@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Refusal, RunFile, Surroundings, Target, Wiring
+from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Refusal, RunFile, Shape, Surroundings, Target, Wiring
 
 _MANAGED = "HERMES_MANAGED_DIR"
 _KEY = f"${{{KEY_VARIABLE}}}"
@@ -22,6 +22,13 @@ _TASKS = (
     *("memory_query_rewrite", "moa_aggregator", "moa_reference", "monitor", "profile_describer", "skills_hub"),
     *("title_generation", "triage_specifier", "tts_audio_tags", "vision", "web_extract"),
 )
+
+_SHAPES = (
+    Shape(("custom_providers",), list, ("name", "base_url|baseUrl|url|api")),
+    Shape(("providers",), dict),
+    Shape(("model_aliases",), dict, ("model",)),
+)
+"""Hermes passes over what is written otherwise, in silence or with a line in its log."""
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
@@ -39,7 +46,8 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     path = surroundings.folder("HERMES_HOME", ".hermes") / "config.yaml"
     edit = Edit.of(path, "yaml", config, whole=("providers", PROVIDER))
     # As one value, so that whatever stands there in the place of a mapping is repaired.
-    return (replace(edit, values=(*edit.values, (("model_aliases", PROVIDER), alias))),)
+    values = (*edit.values, (("model_aliases", PROVIDER), alias))
+    return (replace(edit, values=values, shapes=_SHAPES),)
 
 
 def _config(target: Target, key: str) -> dict[str, object]:

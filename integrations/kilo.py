@@ -5,7 +5,7 @@ A fork of opencode with its configuration: `KILO_CONFIG_CONTENT` is merged over 
 
 from __future__ import annotations
 
-from ._opencode_config import foreign_settings, inline_config, places
+from ._opencode_config import foreign_settings, inline_config
 from .spec import Integration, Surroundings, Target, Wiring
 
 
@@ -15,7 +15,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "KILO_DISABLE_AUTOUPDATE": "1",
         "KILO_DISABLE_MODELS_FETCH": "1",
     }
-    warnings = foreign_settings(surroundings, places(surroundings, "kilo", "KILO_CONFIG"))
+    warnings = foreign_settings(surroundings, "kilo", "KILO_CONFIG")
     return Wiring(surroundings.arguments, environment, warnings=warnings)
 
 

@@ -12,6 +12,7 @@ import json
 import posixpath
 from pathlib import Path
 
+from ._options import lenient_object, object_at
 from ._pi_model import model_entry
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
@@ -31,7 +32,25 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         surroundings.arguments,
         {_CONFIG: str(file.path), _ROOTS: roots},
         files=(file,),
+        warnings=_elsewhere(surroundings, own),
     )
+
+
+def _elsewhere(surroundings: Surroundings, own: Path) -> tuple[str, ...]:
+    """The user's agents with a model of their own, which ranks above the default model."""
+    agents = object_at(lenient_object(surroundings.read(own)), "agents")
+    listed = agents.get("list")
+    named = {f"entries.{name}": object_at(object_at(agents, "entries"), name) for name in object_at(agents, "entries")}
+    named |= {f"list[{index}]": agent for index, agent in enumerate(listed if isinstance(listed, list) else ())}
+    named["defaults"] = {"utilityModel": object_at(agents, "defaults").get("utilityModel")}
+    found: list[str] = []
+    for place, agent in named.items():
+        for key in ("model", "utilityModel"):
+            chosen = agent.get(key) if isinstance(agent, dict) else None
+            model = chosen.get("primary") if isinstance(chosen, dict) else chosen
+            if isinstance(model, str) and model and not model.startswith(f"{PROVIDER}/"):
+                found.append(f"{own} sets agents.{place}.{key} to {model}, so that goes there and not to omlx")
+    return tuple(found)
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:

@@ -7,7 +7,7 @@ asked for beside the first turn, of `small_model`. Without `limit` it knows no w
 
 from __future__ import annotations
 
-from ._opencode_config import file_edit, foreign_settings, inline_config, places
+from ._opencode_config import file_edit, foreign_settings, inline_config
 from .spec import Edit, Integration, Surroundings, Target, Wiring
 
 
@@ -17,7 +17,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     }
-    warnings = foreign_settings(surroundings, places(surroundings, "opencode", "OPENCODE_CONFIG"))
+    warnings = foreign_settings(surroundings, "opencode", "OPENCODE_CONFIG")
     return Wiring(surroundings.arguments, environment, warnings=warnings)
 
 

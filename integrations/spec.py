@@ -71,7 +71,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that an integration may see of the machine. `read` gives a file's text, or None where there is none."""
+    """All that an integration may see of the machine.
+
+    `read` gives a file's text, or None where there is none; `glob` the files below a folder that match, in order.
+    """
 
     environ: Mapping[str, str]
     home: Path
@@ -79,6 +82,7 @@ class Surroundings:
     run_directory: Path
     arguments: tuple[str, ...]
     read: Callable[[Path], str | None]
+    glob: Callable[[Path, str], tuple[Path, ...]]
 
     def key(self, reference: str) -> str:
         """What an agent's own file holds for a key: the reference where the user has one, else a word that is none."""
@@ -120,12 +124,28 @@ class Wiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What an agent takes at `path` of its file: a list or a mapping of mappings, each with `needs`.
+
+    Of alternative names, as in `base_url|url`, one is enough.
+    """
+
+    path: tuple[str, ...]
+    kind: type[list[object]] | type[dict[str, object]]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
-    """Values for one of the agent's own files, by path, for wiring that lasts; a mapping replaces the one there."""
+    """Values for one of the agent's own files, by path, for wiring that lasts; a mapping replaces the one there.
+
+    What of the user's does not have one of the `shapes` is named and left.
+    """
 
     path: Path
     dialect: Dialect
     values: tuple[tuple[tuple[str, ...], object], ...]
+    shapes: tuple[Shape, ...] = ()
 
     @classmethod
     def of(

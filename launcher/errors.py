@@ -85,7 +85,11 @@ class DocumentError(LauncherError):
 
 
 class EditError(LauncherError):
-    pass
+    """`path` leads to what stands in the way, where it is one value."""
+
+    def __init__(self, fact: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(fact)
+        self.path = path
 
 
 class FileError(LauncherError):

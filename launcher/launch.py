@@ -19,7 +19,7 @@ from .plan import LaunchPlan, make_plan
 from .process import become, find_executable, is_installed, write_run_files
 from .reach import is_up, reached
 from .selection import Selection, Wanted, choose, fit
-from .state import read_last_models, read_text, remember_model
+from .state import glob, read_last_models, read_text, remember_model
 from .watching import watch_in_background
 
 FittingPicker = Callable[[Sequence[Model], Callable[[Model], str]], Model]
@@ -137,6 +137,7 @@ def _aim(
             run_directory=machine.omlx_home.run_directory(integration.name),
             arguments=request.arguments,
             read=read_text,
+            glob=glob,
         ),
         is_key_in_shell=bool(machine.environ.get(KEY_VARIABLE)),
         client=client,

@@ -100,6 +100,14 @@ def read_text(path: Path) -> str | None:
         return None
 
 
+def glob(folder: Path, pattern: str) -> tuple[Path, ...]:
+    """The files below the folder that match, in the order of their names; none where there is no such folder for us."""
+    try:
+        return tuple(sorted(path for path in folder.glob(pattern) if path.is_file()))
+    except OSError:
+        return ()
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file of ours at once; mode 0600, its new folders 0700."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from .journal import FileChange, FileEdit, WholeFile
 from .launch import Aim
 from .plan import check_window
 from .review import diff
+from .shapes import misshapen
 from .state import OmlxHome
 
 
@@ -44,8 +45,10 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     warnings = (*check_window(integration, aim.target, force=force), *_key_warnings(aim))
     # Files that stay, apart from those of single launches, which are swept.
     surroundings = replace(aim.surroundings, run_directory=home.wired_directory(integration.name))
-    edits = tuple(map(_journalled, integration.edits(aim.target, surroundings)))
+    wanted = integration.edits(aim.target, surroundings)
+    edits = tuple(map(_journalled, wanted))
     changes = journal.preview(home.root, integration.name, edits)
+    warnings += tuple(line for edit in wanted if isinstance(edit, Edit) and edit.shapes for line in misshapen(edit))
     return WiringPlan(integration.name, integration.title, edits, changes, warnings)
 
 

@@ -9,7 +9,7 @@ from ..errors import LauncherError
 from ..keys import lasting_keys
 from ..launch import list_agents
 from ..secrets import KEY_VARIABLE, KeyStore, find_backend, system_keychain
-from ..state import read_text
+from ..state import glob, read_text
 from .finding import Finding, Patient, fail, ok, warn
 
 _UNKNOWN_MODEL = Model("model", None, 16_384)
@@ -89,7 +89,8 @@ def _warnings(agent: Integration, patient: Patient) -> tuple[str, ...]:
     url = machine.resolve(None).url
     target = Target(url, model, model, model, model, served or (model,), api_key="key")
     run_directory = machine.omlx_home.run_directory(agent.name)
-    surroundings = Surroundings(machine.environ, machine.user_home, machine.directory, run_directory, (), read_text)
+    place = (machine.environ, machine.user_home, machine.directory, run_directory)
+    surroundings = Surroundings(*place, (), read_text, glob)
     try:
         return agent.wire(target, surroundings).warnings if agent.wire is not None else ()
     except LauncherError as error:

@@ -29,6 +29,8 @@ class Document(Protocol):
 
     def delete(self, path: Path) -> str: ...
 
+    def error_at(self, path: Path, fact: str) -> DocumentError: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -57,14 +59,15 @@ def read(dialect: Dialect, text: str) -> Value:
 def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
     """The text with the changes made, in order; the same text when everything stands there already.
 
-    Raises DocumentError when the text is not valid, EditError when a change cannot be made without harm to the rest.
+    Raises DocumentError when the text is not valid or something else stands in a change's way, EditError when a change
+    cannot be made without harm to the rest.
     """
     form = FORMATS[dialect]
     original = document = form.open(text)
     steps: list[Change] = []
     new = text
     for change in changes:
-        for step in _steps_for(document.value, change):
+        for step in _steps(document, change):
             path: Path = tuple(key for key in step.path if not isinstance(key, Where))
             new = document.set(path, step.value) if isinstance(step, Set) else document.delete(path)
             document = _reopen(form, new, step)
@@ -75,6 +78,13 @@ def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
             before, after = _reread(reread, text, new)
             _check(before, after, steps)
     return new
+
+
+def _steps(document: Document, change: Change) -> list[Change]:
+    try:
+        return _steps_for(document.value, change)
+    except EditError as error:
+        raise document.error_at(error.path, str(error)) from error
 
 
 def _reopen(form: Format, text: str, step: Change) -> Document:

@@ -9,10 +9,11 @@ import json
 import math
 import re
 
-from ..errors import EditError
+from ..errors import DocumentError, EditError
 from .json_reader import COMMENT, COMMENT_JSON5, JsonDialect, read
+from .limits import document_error
 from .model import Path, Value
-from .spans import Entry, Node, fill, indent_before, indent_of_line, insert, newline_of, remove, splice
+from .spans import Entry, Node, fill, indent_before, indent_of_line, insert, newline_of, remove, splice, start_of
 
 _NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -54,6 +55,9 @@ class JsonDocument:
 
     def delete(self, path: Path) -> str:
         return remove(self.text, self._node(path[:-1])[0], path[-1])
+
+    def error_at(self, path: Path, fact: str) -> DocumentError:
+        return document_error(fact, self.text, start_of(self._root, path))
 
     def _node(self, path: Path) -> tuple[Node, Entry | None]:
         """The value at `path`, and the entry that holds it."""

@@ -143,7 +143,8 @@ def steps_for(model: Value, change: Change) -> list[Change]:
     step = path[missing - 1]
     fits = isinstance(parent, dict) if isinstance(step, str) else isinstance(parent, list) and step <= len(parent)
     if not fits and get(model, path[:missing]) is ABSENT:
-        raise EditError(f"{show(path[: missing - 1])} holds {_kind(parent)}, so {show(path)} cannot be set")
+        blocked = path[: missing - 1]
+        raise EditError(f"{show(blocked)} holds {_kind(parent)}, so {show(path)} cannot be set", blocked)
     value = _with_key(change.path, change.value)
     for length in range(len(change.path) - 1, missing - 1, -1):
         wanted = change.path[length]

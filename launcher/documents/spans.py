@@ -50,6 +50,17 @@ class Entry:
         return self.node.end
 
 
+def start_of(root: Node | None, path: Sequence[str | int]) -> int:
+    """Where the entry at `path` begins, or the deepest one above it that stands in the text by itself."""
+    node, start = root, root.start if root else 0
+    for key in path:
+        entry = node.entry(key) if node else None
+        if entry is None:
+            break
+        node, start = entry.node, entry.start
+    return start
+
+
 def splice(text: str, replacements: Sequence[Replacement]) -> str:
     for start, end, new in sorted(replacements, reverse=True):
         text = text[:start] + new + text[end:]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import EditError
+from ..errors import DocumentError, EditError
 from . import spans
+from .limits import document_error
 from .model import ABSENT, Path, Value, first_missing, get
 from .spans import Entry, Node, Replacement, after_line_comments, line_end, line_start, newline_of, splice
 from .toml_reader import COMMENT, Pair, Section, read
@@ -33,6 +34,12 @@ class TomlDocument:
 
     def delete(self, path: Path) -> str:
         return self._bom + self._delete(path)
+
+    def error_at(self, path: Path, fact: str) -> DocumentError:
+        pair = self._pair_above(path)
+        header = next((section for section in self._sections if section.path[: len(path)] == path), None)
+        place = pair or header
+        return document_error(fact, self.text, place.start if place else 0)
 
     def _set(self, path: Path, value: Value) -> str:
         if not path:

@@ -9,8 +9,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ..errors import EditError
+from ..errors import DocumentError, EditError
 from . import spans
+from .limits import document_error
 from .model import Path, Value
 from .spans import Entry, Node, after_line_comments, indent_before, line_end, line_start, newline_of, splice
 from .yaml_reader import read
@@ -44,6 +45,9 @@ class YamlDocument:
 
     def delete(self, path: Path) -> str:
         return self._bom + self._delete(path)
+
+    def error_at(self, path: Path, fact: str) -> DocumentError:
+        return document_error(fact, self.text, spans.start_of(self._root, path))
 
     def _set(self, path: Path, value: Value) -> str:
         if self._root is None or not path:

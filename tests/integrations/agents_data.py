@@ -40,7 +40,9 @@ def _described(agent: Integration) -> Mapping[str, object]:
 def _sets(agent: Integration) -> Iterator[str]:
     """What the agent is given, as a reader of shells and settings files writes it."""
     environ = {"OMLX_API_KEY": "KEY"}
-    surroundings = Surroundings(environ, _HOME, Path("."), _HOME / ".omlx" / "launches", (), lambda _: None)
+    surroundings = Surroundings(
+        environ, _HOME, Path("."), _HOME / ".omlx" / "launches", (), lambda _: None, lambda *_: ()
+    )
     if agent.wire is not None:
         wiring = agent.wire(_TARGET, surroundings)
         yield from (f"{name}={_cut(value)}" for name, value in wiring.environment.items())

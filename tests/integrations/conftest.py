@@ -21,4 +21,6 @@ def target() -> Target:
 def surroundings() -> Surroundings:
     """A machine with no files."""
     home = Path("/home/me")
-    return Surroundings({}, home, home / "project", home / ".omlx/run/agent", ("-p", "hi"), lambda _: None)
+    return Surroundings(
+        {}, home, home / "project", home / ".omlx/run/agent", ("-p", "hi"), lambda _: None, lambda *_: ()
+    )

@@ -89,7 +89,11 @@ def test_copilot_gets_the_prompts_share_of_the_window(target: Target, surroundin
 def with_files(surroundings: Surroundings, files: dict[str, str]) -> Surroundings:
     """Paths below the home where they are relative."""
     known = {surroundings.home / path: text for path, text in files.items()}
-    return replace(surroundings, read=known.get)
+
+    def glob(folder: Path, pattern: str) -> tuple[Path, ...]:
+        return tuple(path for path in known if folder in path.parents and path.relative_to(folder).match(pattern))
+
+    return replace(surroundings, read=known.get, glob=glob)
 
 
 @pytest.mark.parametrize(("module", "name"), [(opencode, "opencode"), (kilo, "kilo")])
@@ -110,6 +114,43 @@ def test_opencode_names_the_agents_of_the_users_that_go_elsewhere(
     )
     assert "disabled_providers" in warnings[2]
     assert len(warnings) == 3
+
+
+@pytest.mark.parametrize(("module", "name"), [(opencode, "opencode"), (kilo, "kilo")])
+def test_opencode_names_the_markdown_agents_of_the_users_that_go_elsewhere(
+    target: Target, surroundings: Surroundings, module: ModuleType, name: str
+):
+    files = {
+        f".config/{name}/agent/x/review.md": "---\ndescription: reads\nmodel: 'foreign/x' # paid\n---\nRead it.\n",
+        f"project/.{name}/agents/x/here.md": "---\r\nmodel: foreign/y\r\n---\r\n",
+        f".{name}/mode/ours.md": "---\nmodel: omlx/m\n---\n",
+        f".{name}/mode/none.md": "---\ndescription: x\n---\nmodel: foreign/z\n",
+        "project/agent/x/other.md": "---\nmodel: foreign/z\n---\n",
+    }
+    warnings = module.wire(target, with_files(surroundings, files)).warnings
+    assert warnings == (
+        f"{surroundings.home}/.config/{name}/agent/x/review.md sets model to foreign/x, "
+        "so that agent goes there and not to omlx",
+        f"{surroundings.home}/project/.{name}/agents/x/here.md sets model to foreign/y, "
+        "so that agent goes there and not to omlx",
+    )
+
+
+def test_openclaw_names_the_agents_of_the_users_that_go_elsewhere(target: Target, surroundings: Surroundings):
+    own = """{ // mine
+      agents: {
+        "defaults": {model: 'foreign/is-overridden', "utilityModel": "foreign/small"},
+        "entries": {"work": {"model": {primary: 'foreign/x', url: 'http://x'}}, "home": {"model": "omlx/m"}, no: {}},
+        "list": [{"id": "a"}, {"id": "b", "model": "foreign/y"}, 5],
+      },
+    }"""
+    warnings = openclaw.wire(target, with_files(surroundings, {".openclaw/openclaw.json": own})).warnings
+    path = surroundings.home / ".openclaw/openclaw.json"
+    assert warnings == (
+        f"{path} sets agents.entries.work.model to foreign/x, so that goes there and not to omlx",
+        f"{path} sets agents.list[1].model to foreign/y, so that goes there and not to omlx",
+        f"{path} sets agents.defaults.utilityModel to foreign/small, so that goes there and not to omlx",
+    )
 
 
 def test_a_file_of_the_users_that_does_not_parse_is_the_agents_to_complain_of(
@@ -136,6 +177,12 @@ def test_claude_code_names_what_an_administrator_overrides(target: Target, surro
     warnings = claude.wire(target, with_files(surroundings, {path: json.dumps(managed)})).warnings
     named = ("env.ANTHROPIC_BASE_URL", "apiKeyHelper", "model")
     assert warnings == tuple(f"{path} sets {name}, which overrides omlx's" for name in named)
+
+
+def test_claude_code_names_what_a_file_beside_an_administrators_overrides(target: Target, surroundings: Surroundings):
+    path = "/etc/claude-code/managed-settings.d/10-gateway.json"
+    warnings = claude.wire(target, with_files(surroundings, {path: '{"env": {"ANTHROPIC_MODEL": "x"}}'})).warnings
+    assert warnings == (f"{path} sets env.ANTHROPIC_MODEL, which overrides omlx's",)
 
 
 def test_claude_desktop_keeps_the_other_configurations_of_its_library(target: Target, surroundings: Surroundings):

@@ -38,7 +38,9 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def surroundings(machine: Machine) -> Surroundings:
-    return Surroundings(machine.environ, machine.user_home, machine.directory, Path("/run"), (), lambda _: None)
+    return Surroundings(
+        machine.environ, machine.user_home, machine.directory, Path("/run"), (), lambda _: None, lambda *_: ()
+    )
 
 
 @pytest.fixture

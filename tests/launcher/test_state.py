@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from omlx.launcher.errors import StateError
-from omlx.launcher.state import OmlxHome, read_last_models, read_server_state, remember_model, write_private
+from omlx.launcher.state import OmlxHome, glob, read_last_models, read_server_state, remember_model, write_private
 
 
 @pytest.fixture
@@ -72,3 +72,11 @@ def test_our_files_are_private_and_leave_nothing_beside_them(home: OmlxHome):
     assert home.last_models.stat().st_mode & 0o777 == 0o600
     assert home.root.stat().st_mode & 0o777 == 0o700
     assert os.listdir(home.root) == ["last_models.json"]
+
+
+def test_files_below_a_folder_are_found_by_pattern_and_no_folder_has_none(tmp_path: Path):
+    (tmp_path / "agent/x").mkdir(parents=True)
+    for name in ("agent/b.md", "agent/x/a.md", "agent/c.txt"):
+        (tmp_path / name).touch()
+    assert glob(tmp_path, "agent/**/*.md") == (tmp_path / "agent/b.md", tmp_path / "agent/x/a.md")
+    assert glob(tmp_path / "none", "*") == ()

@@ -163,6 +163,49 @@ def test_an_alias_of_ours_that_is_no_mapping_is_repaired_and_others_are_left(oml
     assert aliases["omlx"]["model"] == "m"
 
 
+def test_entries_of_the_users_that_hermes_passes_over_are_named_with_their_line_and_left(omlx: Run, home: Path):
+    path = home / ".hermes/config.yaml"
+    path.parent.mkdir()
+    own = """\
+custom_providers:
+  - name: fine
+    base_url: http://a
+  - name: nowhere
+  - just-a-name
+providers:
+  fine: {request_timeout_seconds: 5}
+  odd: http://b
+model_aliases:
+  # mine
+  fine: {model: x}
+  odd: 5
+"""
+    path.write_text(own)
+    done = omlx("wire", "hermes", "--yes")
+    assert done.exit_code == 0, done.stderr
+    said = [line.partition("config.yaml, ")[2] for line in done.stderr.splitlines() if "is left as it is" in line]
+    assert [line.partition(", so")[0] for line in said] == [
+        "line 4, column 3: custom_providers[1] has no base_url",
+        "line 5, column 3: custom_providers[2] is no mapping",
+        "line 8, column 3: providers.odd is no mapping",
+        "line 12, column 3: model_aliases.odd is no mapping",
+    ]
+    assert set(own.splitlines()) <= set(path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["delegation", "providers", "model_aliases"])
+def test_what_stands_where_a_mapping_of_hermes_must_be_is_refused_with_its_line_and_left(
+    omlx: Run, home: Path, name: str
+):
+    path = home / ".hermes/config.yaml"
+    path.parent.mkdir()
+    path.write_text(f"# mine\n\n{name}: a-word\n")
+    refused = omlx("wire", "hermes", "--yes")
+    assert refused.exit_code == 1
+    assert f"config.yaml, line 3, column 1: {name} holds 'a-word'" in refused.stderr
+    assert path.read_text() == f"# mine\n\n{name}: a-word\n"
+
+
 def test_an_agent_without_a_file_of_settings_is_refused(omlx: Run):
     refused = omlx("wire", "copilot", "--yes")
     assert (refused.exit_code, "omlx launch copilot" in refused.stderr) == (1, True)

@@ -110,12 +110,12 @@ def test_what_the_dialect_does_not_allow_is_refused_with_its_line(dialect, text,
 
 
 def test_a_path_through_a_text_is_refused():
-    with pytest.raises(EditError, match=r"a holds 'text', so a\.b cannot be set"):
+    with pytest.raises(DocumentError, match=r"line 1, column 2: a holds 'text', so a\.b cannot be set"):
         edit("json", '{"a": "text"}', [Set(("a", "b"), 1)])
 
 
 def test_an_index_past_the_end_is_refused():
-    with pytest.raises(EditError, match="a list of 1"):
+    with pytest.raises(DocumentError, match="a list of 1"):
         edit("json", '{"a": [1]}', [Set(("a", 3), 1)])
 
 
