@@ -267,4 +267,5 @@ def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar
         without_drafters=list(text.without_drafters),
         logprobs=request.logprobs,
         prompt_logprobs=request.prompt_logprobs,
+        thinking=text.thinking(request, prompt),
     )

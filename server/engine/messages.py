@@ -12,6 +12,16 @@ from ..events import FinishReason
 from ..requests import SamplingParams
 
 
+class ThinkingBudget(msgspec.Struct, frozen=True, array_like=True):
+    """After `num_tokens` tokens between the two marks the closing one is written for the model. `is_open`: the prompt
+    ends inside its thinking. Neither mark is empty."""
+
+    num_tokens: int
+    start_ids: list[int]
+    end_ids: list[int]
+    is_open: bool = False
+
+
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Generate from `token_ids`, at most `max_tokens` (both at least 1).
 
@@ -35,6 +45,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     logprobs: int | None = None
     prompt_logprobs: bool = False
     without_drafters: list[str] = []
+    thinking: ThinkingBudget | None = None
 
 
 class EncoderInput(msgspec.Struct, frozen=True, array_like=True):

@@ -25,6 +25,7 @@ from .recorder import Recorder
 from .sampling import RowSampler, choose
 from .sequence import checkpoints
 from .speculation import Draft, Drafter, Speculation
+from .thinking import RowThinking
 
 _SCORED_TOKENS = 256
 """Of a prompt whose tokens are scored, computed at once: the logits of all of them are held."""
@@ -144,6 +145,7 @@ class MlxBatch:
         caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
         sampler.grammar = grammar
+        sampler.thinking = RowThinking(request.thinking) if request.thinking else None
         row = _Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
         row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value)
         if request.prompt_logprobs:
@@ -317,7 +319,7 @@ class MlxBatch:
         for index, row in enumerate(self._decoding):
             left = len(row.request.token_ids) + row.request.max_tokens - len(row.token_ids) - 1
             if self._layout.takes_drafts and row.sampler.penalties is None and self._layout.may_draft(index):
-                limits[row.key] = min(room, left)
+                limits[row.key] = min(room, left, row.sampler.num_free)
         drafts = self._speculation.draft(limits) if limits else {}
         for row in self._decoding:
             if row.sampler.grammar is not None and row.key in drafts:
@@ -391,4 +393,6 @@ class MlxBatch:
 def _is_free(row: _Row) -> bool:
     """Whether the row's next token can be chosen without having seen the one before, or its own logits."""
     sampler = row.sampler
-    return sampler.grammar is None and sampler.penalties is None and row.request.logprobs is None
+    return (
+        sampler.num_free > 0 and sampler.grammar is None and sampler.penalties is None and row.request.logprobs is None
+    )

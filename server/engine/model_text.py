@@ -13,6 +13,7 @@ from ..errors import InvalidRequest, UnsupportedModel
 from ..events import Delta, TokenScore
 from ..models.capabilities import read_capabilities
 from ..models.catalog import ModelEntry
+from ..parsers.call_syntax import thinking_syntax
 from ..parsers.selection import Formats, choose_formats, make_parser
 from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
@@ -22,7 +23,8 @@ from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, ReasoningOptions, SamplingParams
 from ..settings.values import ModelSettings
 from .constraints import ModelMarks, build_grammar
-from .messages import TokenLogprob
+from .messages import ThinkingBudget, TokenLogprob
+from .thinking_budget import budget_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +105,17 @@ class ModelText:
         added = self.renderer.tokenizer.backend.get_added_tokens_decoder()
         special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
         return build_grammar(request, ModelMarks(self.formats, special_ids), prompt.opens_reasoning)
+
+    def thinking(self, request: GenerationRequest, prompt: Prompt) -> ThinkingBudget | None:
+        """The budget of the answer's thinking in the model's own marks; None where it may think as it likes."""
+        syntax = thinking_syntax(self.formats)
+        if request.prompt is not None or syntax is None:
+            return None
+        num_tokens = budget_of(request, self.reasoning_defaults, self.renderer.template.variables)
+        if num_tokens is None:
+            return None
+        encode = self.renderer.tokenizer.encode
+        return ThinkingBudget(num_tokens, encode(syntax.start), encode(syntax.end), prompt.opens_reasoning)
 
     def scores(self, logprobs: Sequence[TokenLogprob]) -> tuple[TokenScore, ...]:
         """The engine's log probabilities in the words of events."""

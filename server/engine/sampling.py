@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..requests import SamplingParams
 from .grammar import RowGrammar
+from .thinking import RowThinking
 
 _SORTED_TOKENS = 256
 """Most nuclei fit in so many of the likeliest tokens; sorting more is left to the rows that need it."""
@@ -33,6 +35,7 @@ class RowSampler:
     num_drawn: int = 0
     penalties: _Penalties | None = None
     grammar: RowGrammar | None = None
+    thinking: RowThinking | None = None
 
     @classmethod
     def create(cls, params: SamplingParams, prompt: Sequence[int], entropy: int) -> RowSampler:
@@ -54,6 +57,20 @@ class RowSampler:
     def truncates(self) -> bool:
         return self.top_p < 1 or self.top_k > 0
 
+    @property
+    def forced(self) -> int | None:
+        """The one token that may come next, where there is one. A grammar that has no place for it now, as inside a
+        character, puts it off."""
+        token_id = self.thinking.forced if self.thinking is not None else None
+        if token_id is not None and self.grammar is not None and not self.grammar.allowed()[token_id]:
+            return None
+        return token_id
+
+    @property
+    def num_free(self) -> int:
+        """See `RowThinking.num_free`."""
+        return self.thinking.num_free if self.thinking is not None else sys.maxsize
+
     def draw(self) -> float:
         """The next random number in [0, 1)."""
         key = f"{self.seed}:{self.num_drawn}".encode()
@@ -70,6 +87,8 @@ class RowSampler:
             self.penalties.observe(token_id)
         if self.grammar is not None:
             self.grammar.consume(token_id)
+        if self.thinking is not None:
+            self.thinking.observe(token_id)
 
 
 @dataclass(slots=True)
@@ -130,6 +149,9 @@ def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False)
         )
     if any(row.grammar for row in rows):
         logits = _constrain(logits, rows)
+    forced = [row.forced for row in rows]
+    if any(token_id is not None for token_id in forced):
+        logits = _force(logits, forced)
     tokens = mx.argmax(logits, axis=-1)
     if not all(row.is_greedy for row in rows):
         greedy = mx.array([row.is_greedy for row in rows])
@@ -148,6 +170,14 @@ def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     for masks in places.values():
         next(masks, None)
     return mx.where(mx.array(allowed), logits, mx.array(-mx.inf, logits.dtype))
+
+
+def _force(logits: mx.array, forced: Sequence[int | None]) -> mx.array:
+    """The logits with nothing but its forced token left to a row that has one."""
+    free = mx.array([[token_id is None] for token_id in forced])
+    wanted = mx.array([[-1 if token_id is None else token_id] for token_id in forced])
+    only = mx.where(mx.arange(logits.shape[-1]) == wanted, 0.0, -mx.inf).astype(logits.dtype)
+    return mx.where(free, logits, only)
 
 
 def _draw(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool) -> mx.array:

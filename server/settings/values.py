@@ -115,7 +115,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     ] = None
     thinking: Annotated[bool | None, Meta(description="Whether the model thinks where the request does not say")] = None
     thinking_budget: Annotated[
-        Tokens | None, Meta(description="Tokens of thinking the template is told of where the request does not say")
+        Tokens | None, Meta(description="Tokens of thinking where the request does not say; then it is closed")
     ] = None
     mtp: Annotated[
         bool, Meta(description="Whether its MTP layer drafts, where it has one; answers are the same either way")

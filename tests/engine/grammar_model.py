@@ -40,8 +40,9 @@ def grammar_of(output_format: OutputFormat) -> str:
 class Writer:
     """Runs requests on the model, all of them in one batch."""
 
-    def __init__(self, folder: Path, layout: type[DecodeLayout] = SlotLayout) -> None:
+    def __init__(self, folder: Path, layout: type[DecodeLayout] = SlotLayout, special: Sequence[str] = ()) -> None:
         self.tokenizer: tokenizers.Tokenizer = byte_tokenizer()
+        self.tokenizer.add_special_tokens(list(special))
         self.stops = [self.token(END_OF_TURN)]
         self.tokenizer.save(str(folder / "tokenizer.json"))
         self.vocabulary = self.tokenizer.get_vocab_size() + 30  # padded, as real models' logits are
