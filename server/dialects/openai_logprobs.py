@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from ..events import TokenScore
 from .wire import Object
@@ -10,8 +11,52 @@ from .wire import Object
 
 def chat_logprobs(tokens: Sequence[TokenScore]) -> Object:
     """`choices[].logprobs` of a chat completion."""
-    content = [_chat_token(token) | {"top_logprobs": [_chat_token(top) for top in token.top]} for token in tokens]
-    return {"content": content, "refusal": None}
+    return {"content": token_logprobs(tokens), "refusal": None}
+
+
+def token_logprobs(tokens: Sequence[TokenScore]) -> list[Object]:
+    """The tokens one by one, as chat completions and responses list them."""
+    return [_chat_token(token) | {"top_logprobs": [_chat_token(top) for top in token.top]} for token in tokens]
+
+
+class TokensOfText:
+    """Tells which tokens of an answer made a piece of its text; those of marks and calls between belong to none.
+
+    A token that two pieces share is told with the first of them.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: list[TokenScore] = []
+        self._num_used = 0
+        """Bytes of the first token that a piece has had already."""
+
+    def add(self, tokens: Sequence[TokenScore]) -> None:
+        self._tokens += tokens
+
+    def take(self, text: str) -> list[TokenScore]:
+        """The tokens of the next piece; none where the bytes are no text."""
+        piece = text.encode()
+        start = b"".join(token.data for token in self._tokens).find(piece, self._num_used)
+        if not piece or start < 0:
+            return []
+        stop, begin, taken = start + len(piece), 0, list[TokenScore]()
+        for index, token in enumerate(self._tokens):
+            end = begin + len(token.data)
+            if begin >= stop:
+                break
+            if end > start and not (index == 0 and self._num_used):
+                taken.append(token)
+            if end > stop:
+                self._tokens, self._num_used = self._tokens[index:], stop - begin
+                return taken
+            begin = end
+        count = next((i for i, end in enumerate(_ends(self._tokens), 1) if end >= stop), 0)
+        self._tokens, self._num_used = self._tokens[count:], 0
+        return taken
+
+
+def _ends(tokens: Sequence[TokenScore]) -> Iterator[int]:
+    return accumulate(len(token.data) for token in tokens)
 
 
 def _chat_token(token: TokenScore) -> Object:

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from ..errors import InvalidRequest, OmlxError
-from ..events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from ..events import Finished, Logprobs, ReasoningDelta, TextDelta, ToolCallDelta
 from ..requests import (
     GenerationRequest,
     JsonObject,
@@ -62,6 +62,7 @@ class Body(msgspec.Struct, kw_only=True):
     top_p: wire.Probability | None = None
     top_k: wire.TopK | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    include: list[str] | None = None
     prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
     background: bool | None = None
@@ -90,6 +91,7 @@ class Call:
             finished.append(response)
 
         encoder = ResponsesEncoder(self.head, self.toolbox, self.has_summary, keep)
+        encoder.feed(Logprobs(answer.logprobs))
         for index, segment in enumerate(answer.segments):
             if isinstance(segment, TextDelta | ReasoningDelta):
                 encoder.feed(segment)
@@ -134,6 +136,7 @@ class ResponsesDialect:
             ),
             max_tokens=fields.max_output_tokens,
             reasoning=_reasoning(fields.reasoning),
+            logprobs=_num_logprobs(fields),
             session=fields.prompt_cache_key or "",
             output_format=_output_format(fields.text),
         )
@@ -216,8 +219,11 @@ def _refuse_unserved(fields: Body) -> None:
         raise InvalidRequest("this server keeps no conversations; use previous_response_id or input", "conversation")
     if fields.prompt is not None:
         raise InvalidRequest("this server keeps no prompt templates; send the prompt as input", "prompt")
-    if fields.top_logprobs:
-        raise InvalidRequest("this server returns no log probabilities; leave it out", "top_logprobs")
+
+
+def _num_logprobs(fields: Body) -> int | None:
+    wanted = "message.output_text.logprobs" in (fields.include or ())
+    return fields.top_logprobs or 0 if wanted or fields.top_logprobs else None
 
 
 def _reasoning(fields: ReasoningFields | None) -> ReasoningOptions:
@@ -264,6 +270,7 @@ def _head(fields: Body, identity: str) -> Object:
         "text": {"format": msgspec.to_builtins(fields.text.format) if fields.text and fields.text.format else _TEXT},
         "tool_choice": fields.tool_choice or "auto",
         "tools": fields.tools or [],
+        "top_logprobs": fields.top_logprobs or 0,
         "top_p": fields.top_p,
         "truncation": "disabled",
         "usage": None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..events import TokenScore
 from .openai_freeform import FreeformInput
+from .openai_logprobs import token_logprobs
 from .openai_responses_input import encode_reasoning
 from .openai_responses_tools import ToolAddress
 from .wire import Object
@@ -32,6 +34,13 @@ class MessageItem:
     def __init__(self, item_id: str) -> None:
         self.item_id = item_id
         self._text: list[str] = []
+        self._new_logprobs: list[Object] = []
+        self._logprobs: list[Object] = []
+
+    def score(self, tokens: list[TokenScore]) -> None:
+        """Of the next piece."""
+        self._new_logprobs = token_logprobs(tokens)
+        self._logprobs += self._new_logprobs
 
     def render(self, status: str) -> Object:
         content = [] if status == "in_progress" else [self._part()]
@@ -42,15 +51,16 @@ class MessageItem:
 
     def feed(self, piece: str, emit: Emit) -> None:
         self._text.append(piece)
-        emit("response.output_text.delta", {"content_index": 0, "delta": piece, "logprobs": []})
+        emit("response.output_text.delta", {"content_index": 0, "delta": piece, "logprobs": self._new_logprobs})
 
     def close(self, emit: Emit) -> None:
         part = self._part()
-        emit("response.output_text.done", {"content_index": 0, "text": part["text"], "logprobs": []})
+        done = {"content_index": 0, "text": part["text"], "logprobs": self._logprobs}
+        emit("response.output_text.done", done)
         emit("response.content_part.done", {"content_index": 0, "part": part})
 
     def _part(self) -> Object:
-        return {"type": "output_text", "text": "".join(self._text), "annotations": [], "logprobs": []}
+        return {"type": "output_text", "text": "".join(self._text), "annotations": [], "logprobs": self._logprobs}
 
 
 class ReasoningItem:

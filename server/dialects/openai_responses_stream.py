@@ -11,12 +11,14 @@ from ..events import (
     Delta,
     Finished,
     FinishReason,
+    Logprobs,
     PrefillProgress,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     Usage,
 )
+from .openai_logprobs import TokensOfText
 from .openai_responses_items import CustomCallItem, FunctionCallItem, MessageItem, OutputItem, ReasoningItem
 from .openai_responses_tools import Toolbox
 from .sse import named_record
@@ -40,6 +42,7 @@ class ResponsesEncoder:
         self._item: OutputItem | None = None
         self._call_index = -1
         self._progress: PrefillProgress | None = None
+        self._tokens = TokensOfText()
 
     def start(self, usage: Usage) -> bytes:
         del usage
@@ -53,9 +56,14 @@ class ResponsesEncoder:
             case PrefillProgress():
                 self._progress = event
                 return b""
+            case Logprobs(tokens):
+                self._tokens.add(tokens)
             case TextDelta(text) | ReasoningDelta(text):
                 if not isinstance(self._item, MessageItem if isinstance(event, TextDelta) else ReasoningItem):
                     self._begin(self._text_item(event))
+                tokens = self._tokens.take(text)
+                if isinstance(self._item, MessageItem):
+                    self._item.score(tokens)
                 self._grow(text)
             case ToolCallDelta():
                 if self._call_index != event.index:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from omlx.server.dialects import openai_chat, openai_completions
+from omlx.server.dialects import openai_chat, openai_completions, openai_responses
 from omlx.server.dialects.base import collect
+from omlx.server.dialects.openai_response_store import ResponseStore
 from omlx.server.events import (
     ChoiceFinished,
     Delta,
@@ -15,6 +17,7 @@ from omlx.server.events import (
     FinishReason,
     Logprobs,
     PromptLogprobs,
+    ReasoningDelta,
     TextDelta,
     TokenScore,
     ToolCallDelta,
@@ -133,3 +136,40 @@ def test_best_of_tells_the_likeliest_and_counts_all() -> None:
     assert found.choices[0].logprobs is None
     assert found.usage is not None
     assert found.usage.completion_tokens == 7
+
+
+def response(**fields: object) -> openai_responses.Call:
+    fields = {"model": "m", "input": "x", **fields}
+    return openai_responses.ResponsesDialect(ResponseStore()).decode(body(fields), "req_1")
+
+
+def test_a_responses_text_has_the_log_probabilities_of_its_own_tokens_streamed_and_whole() -> None:
+    call = response(top_logprobs=2, include=["message.output_text.logprobs"])
+    assert call.request.logprobs == 2
+    deltas: list[Delta] = [
+        Logprobs((score("Hi", -9.0), score("</think>", -8.0), score("Hi", -0.5, score("Hi", -0.5), HALF))),
+        ReasoningDelta("Hi"),
+        TextDelta("H"),
+        TextDelta("i"),
+        Logprobs((score(" you", -0.25), score("!", -1.0))),
+        TextDelta(" you!"),
+        Logprobs((score("<tool_call>", -7.0),)),
+        ToolCallDelta(0, "call_1", "look", "{}"),
+    ]
+    whole = json.loads(call.encode_answer(collect(deltas, FINISHED)))
+    streamed_body = next(
+        data["response"]
+        for name, data in records(play(call.encoder(), deltas, FINISHED))
+        if name == "response.completed"
+    )
+    for found in (whole, streamed_body):
+        (message,) = (item for item in found["output"] if item["type"] == "message")
+        logprobs = message["content"][0]["logprobs"]
+        assert [(each["token"], each["logprob"]) for each in logprobs] == [("Hi", -0.5), (" you", -0.25), ("!", -1.0)]
+        assert [top["bytes"] for top in logprobs[0]["top_logprobs"]] == [[72, 105], [0xE2, 0x82]]
+
+
+def test_a_response_has_log_probabilities_only_where_they_are_asked_for() -> None:
+    assert response().request.logprobs is None
+    assert response(include=["message.output_text.logprobs"]).request.logprobs == 0
+    assert response(include=["reasoning.encrypted_content"]).request.logprobs is None
