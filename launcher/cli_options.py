@@ -59,6 +59,12 @@ def picker(yes: bool) -> FittingPicker | None:
     return None if yes or not is_terminal() else pick_model
 
 
+def check_json(as_json: bool, *, yes: bool, dry_run: bool) -> None:
+    """A question among JSON would be read by a program."""
+    if as_json and not yes and not dry_run:
+        raise click.UsageError("--json goes with --yes or --dry-run")
+
+
 def agree(question: str, yes: bool) -> None:
     """Raises LauncherError where the user declines, or nobody is there to ask."""
     from .errors import LauncherError

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..integrations.spec import KEY_VARIABLE
 from .plan import LaunchPlan
-from .review import MASK, is_secret_name, mask, secret_values
+from .review import MASK, Change, diff, is_secret_name, mask, secret_values
 from .showing import as_json_text
 
 _SHORTEST_MASKED_KEY = 8  # A key like `omlx` is no secret, and would blot out words.
@@ -49,6 +49,12 @@ def plan_json(plan: LaunchPlan) -> str:
             "warnings": [masked(warning) for warning in plan.warnings],
         }
     )
+
+
+def changes_json(agent: str, changes: Sequence[Change], *, made: bool, **lines: Sequence[str]) -> str:
+    """What `omlx wire --json` and `omlx restore --json` print; the diffs as they are shown, secrets masked."""
+    shown = [{"path": str(change.path), "diff": diff((change,))} for change in changes]
+    return as_json_text({"agent": agent, "changes": shown, "made": made, **lines})
 
 
 def plan_shell(plan: LaunchPlan, has_key: bool) -> str:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import click
 
-from ..cli_options import agree, this_machine, yes_option
+from ..cli_options import agree, check_json, json_option, this_machine, yes_option
 
 
 @click.command("restore", short_help="Undo what `omlx wire` did.")
 @click.argument("agent")
 @click.option("--dry-run", is_flag=True, help="Print the changes and end.")
 @yes_option
-def command(agent: str, dry_run: bool, yes: bool) -> None:
+@json_option
+def command(agent: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Put AGENT's settings back.
 
     A file that nobody changed since gets its old bytes; in others only the values that are still ours are put back.
     """
+    check_json(as_json, yes=yes, dry_run=dry_run)
     from ..restore import plan_restore, restore, summary
     from ..review import diff
+    from ..showing_plan import changes_json
 
     home = this_machine().omlx_home.root
     restores = plan_restore(home, agent)
+    if as_json:
+        if not dry_run:
+            restore(home, agent)
+        click.echo(changes_json(agent, restores, made=not dry_run, kept=summary(restores)))
+        return
     if not restores:
         click.echo(f"{agent} is not wired.", err=True)
         return

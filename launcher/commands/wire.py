@@ -8,7 +8,9 @@ import click
 
 from ..cli_options import (
     agree,
+    check_json,
     force_option,
+    json_option,
     model_options,
     picker,
     this_machine,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the changes and end.")
 @yes_option
 @force_option
+@json_option
 def command(
     agent: str,
     wanted: Wanted,
@@ -36,11 +39,13 @@ def command(
     dry_run: bool,
     yes: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Edit AGENT's own settings so that it uses the server whenever it is started.
 
     The changes are shown first, with keys masked; `omlx restore AGENT` undoes them.
     """
+    check_json(as_json, yes=yes, dry_run=dry_run)
     from ..launch import LaunchRequest, taken_aim
     from ..terminal import Progress
     from ..wire import plan_wiring
@@ -49,15 +54,21 @@ def command(
     request = LaunchRequest(agent, wanted, url)
     with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=not dry_run) as aim:
         plan = plan_wiring(aim, machine.omlx_home, force=force)
-    wire(plan, machine.omlx_home, yes=yes, dry_run=dry_run)
+    wire(plan, machine.omlx_home, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
-def wire(plan: WiringPlan, home: OmlxHome, *, yes: bool, dry_run: bool = False) -> None:
+def wire(plan: WiringPlan, home: OmlxHome, *, yes: bool, dry_run: bool = False, as_json: bool = False) -> None:
     """Show the changes, ask, make them. Raises LauncherError where the user declines or nobody is there to ask."""
     from datetime import UTC, datetime
 
+    from ..showing_plan import changes_json
     from ..wire import apply_wiring
 
+    if as_json:
+        if not dry_run:
+            apply_wiring(plan, home, datetime.now(UTC))
+        click.echo(changes_json(plan.agent, plan.changes, made=not dry_run, warnings=plan.warnings))
+        return
     for warning in plan.warnings:
         click.echo(f"omlx: {warning}", err=True)
     if not plan.changes:

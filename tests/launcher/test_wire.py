@@ -211,6 +211,29 @@ def test_an_agent_without_a_file_of_settings_is_refused(omlx: Run):
     assert (refused.exit_code, "omlx launch copilot" in refused.stderr) == (1, True)
 
 
+def test_wiring_and_restoring_tell_programs_what_they_change(omlx: Run, home: Path):
+    before = put(home, "hermes")
+    path = str(home / ".hermes/config.yaml")
+    for arguments, made in (("--dry-run",), False), (("--yes",), True):
+        told = json.loads(omlx("wire", "hermes", "--json", *arguments).stdout)
+        assert (told["agent"], told["made"], told["warnings"]) == ("hermes", made, [])
+        assert [change["path"] for change in told["changes"]] == [path]
+        assert "+  provider: omlx" in told["changes"][0]["diff"]
+        assert (files_of_the_user(home) == before) is not made
+    for arguments, made in (("--dry-run",), False), (("--yes",), True):
+        told = json.loads(omlx("restore", "hermes", "--json", *arguments).stdout)
+        assert (told["agent"], told["made"], told["kept"]) == ("hermes", made, [])
+        assert "-  provider: omlx" in told["changes"][0]["diff"]
+        assert (files_of_the_user(home) == before) is made
+    assert json.loads(omlx("restore", "hermes", "--json", "--yes").stdout)["changes"] == []
+
+
+@pytest.mark.parametrize("command", ["wire", "restore"])
+def test_json_does_not_ask(omlx: Run, command: str):
+    refused = omlx(command, "hermes", "--json")
+    assert (refused.exit_code, "--yes or --dry-run" in refused.stderr) == (2, True)
+
+
 def test_restoring_what_is_not_wired_says_so(omlx: Run):
     done = omlx("restore", "pi")
     assert (done.exit_code, done.stderr) == (0, "pi is not wired.\n")
