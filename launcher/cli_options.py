@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from .launch import FittingPicker
     from .machine import Machine
+    from .review import Change
 
 _URL_HELP = "The server's address.  [default: OMLX_URL, the running server, http://127.0.0.1:8000]"
 
@@ -63,6 +64,13 @@ def check_json(as_json: bool, *, yes: bool, dry_run: bool) -> None:
     """A question among JSON would be read by a program."""
     if as_json and not yes and not dry_run:
         raise click.UsageError("--json goes with --yes or --dry-run")
+
+
+def show_changes(changes: Iterable[Change]) -> None:
+    """As a diff, secrets masked; in colour where somebody looks."""
+    from .review import diff
+
+    click.echo(diff(changes, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ), nl=False)
 
 
 def agree(question: str, yes: bool) -> None:

@@ -14,7 +14,6 @@ from .errors import LauncherError
 from .journal import FileChange, FileEdit, WholeFile
 from .launch import Aim
 from .plan import check_window
-from .review import diff
 from .shapes import misshapen
 from .state import OmlxHome
 
@@ -28,11 +27,6 @@ class WiringPlan:
     edits: tuple[FileEdit | WholeFile, ...]
     changes: tuple[FileChange, ...]
     warnings: tuple[str, ...]
-
-    @property
-    def diff(self) -> str:
-        """As text, secrets masked; empty where everything stands already."""
-        return diff(self.changes)
 
 
 def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..cli_options import agree, check_json, json_option, this_machine, yes_option
+from ..cli_options import agree, check_json, json_option, show_changes, this_machine, yes_option
 
 
 @click.command("restore", short_help="Undo what `omlx wire` did.")
@@ -19,7 +19,6 @@ def command(agent: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """
     check_json(as_json, yes=yes, dry_run=dry_run)
     from ..restore import plan_restore, restore, summary
-    from ..review import diff
     from ..showing_plan import changes_json
 
     home = this_machine().omlx_home.root
@@ -32,7 +31,7 @@ def command(agent: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     if not restores:
         click.echo(f"{agent} is not wired.", err=True)
         return
-    click.echo(diff(restores), nl=False)
+    show_changes(restores)
     for line in summary(restores):
         click.echo(line, err=True)
     if dry_run:

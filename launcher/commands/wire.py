@@ -13,6 +13,7 @@ from ..cli_options import (
     json_option,
     model_options,
     picker,
+    show_changes,
     this_machine,
     url_option,
     yes_option,
@@ -69,13 +70,12 @@ def wire(plan: WiringPlan, home: OmlxHome, *, yes: bool, dry_run: bool = False, 
             apply_wiring(plan, home, datetime.now(UTC))
         click.echo(changes_json(plan.agent, plan.changes, made=not dry_run, warnings=plan.warnings))
         return
-    for warning in plan.warnings:
+    show_changes(plan.changes)
+    for warning in plan.warnings:  # below the changes, which may be long
         click.echo(f"omlx: {warning}", err=True)
     if not plan.changes:
         click.echo(f"{plan.title} is wired so already.", err=True)
-        return
-    click.echo(plan.diff, nl=False)
-    if dry_run:
+    if dry_run or not plan.changes:
         return
     agree("Make these changes?", yes)
     for path in apply_wiring(plan, home, datetime.now(UTC)):
