@@ -14,7 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+import tokenizers
+
 from omlx.server.app import create_app
+from omlx.server.engine import model_text
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.worker import run, set_signals
@@ -44,7 +47,7 @@ class WordyBatch(ScriptedBatch):
     """Answers by `answer_to`, and takes its time for prompts and steps as a device does."""
 
     def __init__(self, freed: Path) -> None:
-        self._tokenizer = byte_tokenizer()
+        self._tokenizer = with_few_words(byte_tokenizer())
         self._freed = freed.open("a", buffering=1)
         self._words: dict[str, str] = {}
         super().__init__([self._tokenizer.encode(END_OF_TURN).ids])
@@ -83,12 +86,26 @@ class WordyBatch(ScriptedBatch):
         self._latest.pop(request_id, None)
 
 
+def with_few_words(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """With room for a hundred words in its cache, not ten thousand: full at once, so that what grows is no cache."""
+    model = backend.model
+    model._resize_cache(100)
+    backend.model = model
+    return backend
+
+
+class FewWords(tokenizer.Tokenizer):
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        super().__init__(with_few_words(backend))
+
+
 def main() -> int:
     if sys.argv[1] == "--engine":
         set_signals()
         freed = Path(sys.argv[2])
         return run(socket.socket(fileno=int(sys.argv[4])), lambda: WordyBatch(freed))
-    tokenizer._CACHED_CHARACTERS = 50_000  # full at once, so that what grows afterwards is no cache
+    tokenizer._CACHED_CHARACTERS = 50_000  # as `with_few_words`
+    model_text.Tokenizer = FewWords
     home = Path(sys.argv[1])
     model = Path(sys.argv[2]) if len(sys.argv) > 2 else home / "models" / MODEL
     if len(sys.argv) == 2:
