@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import msgspec
 
 from ..errors import InvalidRequest, OmlxError
 from ..events import (
     ChoiceFinished,
     Delta,
     Finished,
+    FinishReason,
     Logprobs,
     PrefillProgress,
     PromptLogprobs,
@@ -33,6 +36,7 @@ encode_error = openai_errors.encode_error
 
 class Body(openai_options.SamplingFields, kw_only=True):
     prompt: str | list[Any]
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     best_of: wire.NumAnswers | None = None
     echo: bool | None = None
     logprobs: wire.NumLogprobs | None = None
@@ -51,12 +55,16 @@ class Call:
     echo: str = ""
     has_logprobs: bool = False
     num_told: int = 1
+    tells_prompt_only: bool = False
+    """The engine writes a token even then; it is not told."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def encoder(self) -> Encoder:
         return CompletionsEncoder(self._head(), self)
 
     def encode_answer(self, answer: Answer) -> bytes:
+        if self.tells_prompt_only:
+            answer = _untold(answer)
         told = answer.choices
         if len(told) > self.num_told:
             told = sorted(told, key=_likelihood, reverse=True)[: self.num_told]
@@ -74,6 +82,18 @@ class Call:
 
     def _head(self) -> Head:
         return Head(response_id("cmpl-", self.request.request_id), self.request.model, self.created)
+
+
+def _untold(answer: Answer) -> Answer:
+    """The answer without its one token."""
+    others = tuple(_untold(other) for other in answer.others)
+    return replace(
+        answer, segments=(), logprobs=(), reason=FinishReason.LENGTH, usage=_unwritten(answer.usage), others=others
+    )
+
+
+def _unwritten(usage: Usage) -> Usage:
+    return replace(usage, num_output_tokens=0, num_reasoning_tokens=0)
 
 
 def _likelihood(answer: Answer) -> float:
@@ -102,7 +122,7 @@ def decode(body: bytes, request_id: str) -> Call:
         messages=(),
         prompt=prompt,
         sampling=openai_options.read_sampling(fields),
-        max_tokens=16 if fields.max_tokens is None else fields.max_tokens,
+        max_tokens=16 if fields.max_tokens is None else max(fields.max_tokens, 1),
         stop=openai_options.read_stop(fields.stop),
         output_format=openai_options.read_output_format(None, fields.structured_outputs),
         num_answers=num_answers,
@@ -111,7 +131,7 @@ def decode(body: bytes, request_id: str) -> Call:
     )
     include_usage = bool(fields.stream_options and fields.stream_options.include_usage)
     echo = prompt if fields.echo and isinstance(prompt, str) else ""
-    return Call(request, bool(fields.stream), include_usage, echo, has_logprobs, num_told)
+    return Call(request, bool(fields.stream), include_usage, echo, has_logprobs, num_told, fields.max_tokens == 0)
 
 
 def _num_answers(fields: Body, num_told: int) -> int:
@@ -127,6 +147,8 @@ def _num_answers(fields: Body, num_told: int) -> int:
 
 def _refuse_unserved(fields: Body) -> None:
     """Refuse what would change the answer were it ignored."""
+    if fields.max_tokens == 0 and not fields.echo:
+        raise InvalidRequest("0 leaves nothing to answer; set echo too, or ask for at least 1", "max_tokens")
     if fields.suffix:
         raise InvalidRequest("this server only continues a prompt; leave it out", "suffix")
 
@@ -167,6 +189,8 @@ class CompletionsEncoder:
     def feed(self, event: Delta | PrefillProgress) -> bytes:
         """Nothing but text is told: a bare prompt has no thinking and no tools."""
         match event:
+            case TextDelta() | ReasoningDelta() | Logprobs() if self._call.tells_prompt_only:
+                pass
             case TextDelta(text, choice) | ReasoningDelta(text, choice):
                 return self._chunk([_choice(text, choice, self._take_scores(choice))])
             case Logprobs(tokens, choice):
@@ -175,6 +199,8 @@ class CompletionsEncoder:
                 self._scores = {choice: list(tokens) for choice in self._choices}
                 chunks = (_choice(_text_of(tokens), choice, self._take_scores(choice)) for choice in self._choices)
                 return b"".join(self._chunk([chunk]) for chunk in chunks)
+            case ChoiceFinished() if self._call.tells_prompt_only:
+                return self._finish_choice(ChoiceFinished(event.choice, FinishReason.LENGTH))
             case ChoiceFinished():
                 return self._finish_choice(event)
             case _:
@@ -186,6 +212,8 @@ class CompletionsEncoder:
 
     def finish(self, finished: Finished) -> bytes:
         records = b""
+        if self._call.tells_prompt_only:
+            finished = Finished(FinishReason.LENGTH, _unwritten(finished.usage))
         if len(self._choices) == 1:
             records = self._finish_choice(ChoiceFinished(0, finished.reason, finished.stop_sequence))
         if self._call.include_usage:

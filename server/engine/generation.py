@@ -121,7 +121,7 @@ class Generation:
     def _decode(self, update: SequenceUpdate) -> list[Event]:
         if update.token_ids:
             self._record.generated(len(update.token_ids))
-        events: list[Event] = self._scores(update) if update.logprobs else []
+        events: list[Event] = self._scores(update) if update.logprobs or update.prompt_logprobs else []
         deltas = self._decoder.feed(update.token_ids)
         stop_sequence = self._decoder.stop_sequence
         is_last = update.finish_reason is not None or bool(stop_sequence)

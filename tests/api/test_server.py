@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..text_model import build_text_model
 from .serving import MODEL, Serving, serving
 
 CHAT = "/v1/chat/completions"
@@ -183,6 +184,16 @@ async def test_the_models_are_listed_with_their_window(tmp_path: Path):
     assert [(model["id"], model["max_model_len"]) for model in listed] == [(MODEL, 4096)]
     assert one == listed[0]
     assert "'org/name' not found" in missing.json()["error"]["message"]
+
+
+async def test_a_model_whose_name_has_a_slash_is_found_and_answers(tmp_path: Path):
+    build_text_model(tmp_path / "models" / "org" / "name")
+    body = {"model": "org/name", "messages": [{"role": "user", "content": "x"}]}
+    async with serving(tmp_path, "Hi.") as server:
+        found = [(await server.client.get(f"/v1/models/{name}")).json() for name in ("org/name", "org%2Fname")]
+        answer = (await server.client.post("/v1/chat/completions", json=body)).raise_for_status().json()
+    assert [model["id"] for model in found] == ["org/name", "org/name"]
+    assert (answer["model"], answer["choices"][0]["message"]["content"]) == ("org/name", "Hi.")
 
 
 async def test_a_model_says_what_it_can_do(tmp_path: Path):

@@ -65,6 +65,24 @@ async def test_a_prompt_can_be_scored(tmp_path: Path):
     assert again == choice
 
 
+@pytest.mark.parametrize("answer", [" upon", ""])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_can_be_scored_without_an_answer(tmp_path: Path, stream: bool, answer: str):
+    body = {"model": MODEL, "prompt": "Once", "echo": True, "logprobs": 1, "max_tokens": 0}
+    body |= {"stream": stream, "stream_options": {"include_usage": True}}
+    async with serving(tmp_path, answer) as server:
+        response = (await server.client.post("/v1/completions", json=body)).raise_for_status()
+        refused = await server.client.post("/v1/completions", json=body | {"echo": False})
+    lines = response.text.splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")] if stream else [response.json()]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(choice["text"] for choice in choices) == "Once"
+    assert [t for choice in choices for t in (choice["logprobs"] or {"tokens": []})["tokens"]] == ["O", "n", "c", "e"]
+    assert choices[-1]["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["completion_tokens"] == 0
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_tokens")
+
+
 async def test_a_client_that_leaves_ends_all_answers(tmp_path: Path):
     body = {"model": MODEL, "messages": LONG, "n": 2, "stream": True}
     async with serving(tmp_path, "x" * 4000, step_seconds=0.05) as server:
