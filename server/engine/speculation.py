@@ -50,18 +50,19 @@ class Draft:
 
 @dataclass(slots=True)
 class DraftCount:
-    """What one drafter has brought: steps of rows, tokens guessed, tokens of those that were right, and the time
-    its steps took in steps without a draft."""
+    """What one drafter has brought: steps of rows, tokens guessed, tokens of those that were right; and of the steps
+    whose price was measured, the tokens that they brought and their time in steps without a draft."""
 
     num_drafts: int = 0
     num_tokens: int = 0
     num_accepted: int = 0
+    num_priced: int = 0
     price: float = 0.0
 
     @property
     def speedup(self) -> float:
-        """Tokens a step with drafts brought in the time that one without brings one; 0 before the first."""
-        return (self.num_drafts + self.num_accepted) / self.price if self.price else 0.0
+        """Tokens a step with drafts brought in the time that one without brings one; 0 until measured."""
+        return self.num_priced / self.price if self.price else 0.0
 
 
 class DraftControl:
@@ -90,14 +91,25 @@ class DraftControl:
 
 
 class StepPrices:
-    """How long steps take, by the number of rows and by who drafted, "" where nobody did."""
+    """How long steps take, by the number of rows and by who drafted, "" where nobody did.
+
+    The first step of each kind is left out: it compiles kernels, which no later one does.
+    """
 
     def __init__(self) -> None:
+        self._begun: set[tuple[int, str]] = set()
         self._seconds: dict[tuple[int, str], float] = {}
 
     def observe(self, num_rows: int, drafters: str, seconds: float) -> None:
+        if (num_rows, drafters) not in self._begun:
+            self._begun.add((num_rows, drafters))
+            return
         known = self._seconds.get((num_rows, drafters), seconds)
         self._seconds[num_rows, drafters] = known + _SMOOTHING * (seconds - known)
+
+    def has_measured(self, num_rows: int, drafters: str) -> bool:
+        """Whether `price` is more than a guess."""
+        return bool(self._seconds.get((num_rows, "")) and self._seconds.get((num_rows, drafters)))
 
     def price(self, num_rows: int, drafters: str) -> float:
         """A drafted step's time in steps without; a guess until both have been seen."""
@@ -151,7 +163,9 @@ class Speculation:
             count.num_drafts += 1
             count.num_tokens += len(draft.token_ids)
             count.num_accepted += brought[key] - 1
-            count.price += price
+            if self._prices.has_measured(num_rows, drafters):
+                count.num_priced += brought[key]
+                count.price += price
 
     def leave(self, key: str) -> None:
         self._controls.pop(key, None)

@@ -89,12 +89,26 @@ def test_a_row_whose_drafts_pay_goes_on():
 def test_prices_are_measured_by_the_number_of_rows_and_by_who_drafted():
     prices = StepPrices()
     guess = prices.price(1, "ngram")
-    prices.observe(1, "", seconds=0.1)
+    for _ in range(2):
+        prices.observe(1, "", seconds=0.1)
     assert prices.price(1, "ngram") == guess
-    prices.observe(1, "ngram", seconds=0.15)
+    for _ in range(2):
+        prices.observe(1, "ngram", seconds=0.15)
     assert prices.price(1, "ngram") == pytest.approx(1.5)
     assert prices.price(4, "ngram") == guess
     assert prices.price(1, "mtp") == guess
+
+
+def test_a_first_step_that_compiles_kernels_does_not_make_drafts_look_fast():
+    speculation = Speculation([FixedDrafter("lucky", [5])])
+    speculation.join("a", [1])
+    count, drafts = speculation.counts["lucky"], {"a": Draft([5], "lucky")}
+    speculation.measure(1, 9.0, {}, {})
+    speculation.measure(1, 9.0, drafts, {"a": 2})
+    assert count.speedup == 0
+    speculation.measure(1, 0.1, {}, {})
+    speculation.measure(1, 0.16, drafts, {"a": 2})
+    assert count.speedup == pytest.approx(2 / 1.6)
 
 
 class FixedDrafter:
