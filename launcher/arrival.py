@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..integrations.spec import Integration, Target
 from .client import ServerClient
 from .errors import StartFailed
-from .selection import gigabytes
+from .selection import size_text
 from .starting import wait_until_loaded
 
 _POLL_SECONDS = 0.1
@@ -42,7 +42,7 @@ def announce(
     if launch is None:
         wait_until_loaded(client, [model.name], report)
         return None
-    size = "" if model.size_bytes is None else f" ({gigabytes(model.size_bytes)})"
+    size = "" if model.size_bytes is None else f" ({size_text(model.size_bytes)})"
     began = time.monotonic()
     while launch.state == "loading":
         waited = time.monotonic() - began

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .client import Pulse
 from .probing import Status
+from .selection import size_text
 from .terminal import columns
 
 
@@ -46,7 +47,7 @@ def running_text(models: tuple[RunningModel, ...], status: Status) -> str:
         (
             model.name,
             model.state,
-            "-" if model.size_bytes is None else f"{model.size_bytes / 1e9:.1f} GB",
+            "-" if model.size_bytes is None else size_text(model.size_bytes),
             "never" if model.pulse.seconds_since_decode is None else f"{ago(model.pulse.seconds_since_decode)} ago",
             model.reason,
         )

@@ -63,8 +63,12 @@ def named(models: Sequence[Model], name: str) -> Model:
     raise ModelError(f"the server has no model {name!r}.{hint} It has: {', '.join(names)}")
 
 
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def size_text(num_bytes: float) -> str:
+    """Bytes as a person reads them, and as the server's own commands print them: 1.2 GB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{int(num_bytes)} B"
 
 
 def fit(model: Model, integration: Integration, memory_bytes: int | None) -> str:
@@ -72,13 +76,13 @@ def fit(model: Model, integration: Integration, memory_bytes: int | None) -> str
     if model.context_window is not None and model.context_window < integration.minimum_context:
         return f"window too small for {integration.title} ({integration.minimum_context:,})"
     if memory_bytes is not None and (model.size_bytes or 0) > memory_bytes * _MEMORY_SHARE:
-        return f"larger than this machine's memory allows ({gigabytes(memory_bytes)})"
+        return f"larger than this machine's memory allows ({size_text(memory_bytes)})"
     return ""
 
 
 def described(model: Model) -> str:
     """One line for a list: name, size, window."""
-    size = "" if model.size_bytes is None else gigabytes(model.size_bytes)
+    size = "" if model.size_bytes is None else size_text(model.size_bytes)
     window = "window unknown" if model.context_window is None else f"{model.context_window:,} tokens"
     return "  ".join(part for part in (model.name, size, window, "loaded" if model.loaded else "") if part)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..integrations.spec import Integration, Model
 from .probe import exit_code
 from .probing import Probed, Status
+from .selection import size_text
 from .terminal import columns
 
 _OUTCOMES = {0: "ok", 3: "wrong", 4: "broken"}
@@ -41,7 +42,7 @@ def models_text(models: Sequence[Model]) -> str:
     rows = [
         (
             model.name,
-            "-" if model.size_bytes is None else f"{model.size_bytes / 1e9:.1f} GB",
+            "-" if model.size_bytes is None else size_text(model.size_bytes),
             "-" if model.context_window is None else f"{model.context_window:,}",
             "yes" if model.loaded else "-",
         )

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TextIO
 
 from ..integrations.spec import Integration, Model
-from .selection import gigabytes
+from .selection import size_text
 
 
 class Progress:
@@ -49,7 +49,7 @@ def pick_model(models: Sequence[Model], fit: Callable[[Model], str] = lambda _: 
         (
             f"  {number}",
             model.name,
-            "-" if model.size_bytes is None else gigabytes(model.size_bytes),
+            "-" if model.size_bytes is None else size_text(model.size_bytes),
             "-" if model.context_window is None else f"{model.context_window:,}",
             fit(model) or ("loaded" if model.loaded else ""),
         )

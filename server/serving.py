@@ -13,7 +13,7 @@ from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
 from .errors import InsufficientMemory, SettingsError, ShuttingDown
 from .following import follow, num_ranks, rank_of, the_model
-from .models.catalog import ENCODERS, ModelEntry, ModelKind, discover
+from .models.catalog import SERVED, ModelEntry, discover
 from .models.device_memory import DeviceMemory, device_memory
 from .models.pool import ModelPool, Residency
 from .models.split import Split
@@ -27,7 +27,6 @@ from .state_file import ServerState, published, reachable_url
 logger = logging.getLogger(__name__)
 
 _GB = 10**9
-_SERVED = ENCODERS | {ModelKind.LLM}
 _LISTEN_BACKLOG = 1024
 _CUDA_GRAPHS = {"MLX_CUDA_GRAPH_CACHE_SIZE": "4000", "MLX_ENABLE_CACHE_THRASHING_CHECK": "0"}
 """MLX replays a CUDA graph it has met before, remembers 400, and ends the process once it has met 800 new ones, as a
@@ -89,7 +88,7 @@ def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> 
         if not folder.is_dir() and folder != settings.home / "models":
             raise SettingsError(f"model folder {folder} does not exist; create it, or correct --model-dir")
     memory = memory or device_memory(has_own_gpu())
-    found = [entry for entry in discover(settings.model_dirs) if entry.kind in _SERVED]
+    found = [entry for entry in discover(settings.model_dirs) if entry.kind in SERVED]
     entries = tuple(entry.within(memory) for entry in found)
     for entry in entries:
         size = entry.size_bytes / _GB

@@ -61,7 +61,8 @@ def get_command(key: str, as_json: bool) -> None:
 @command.command("set")
 @click.argument("key")
 @click.argument("value")
-def set_command(key: str, value: str) -> None:
+@_json_option
+def set_command(key: str, value: str, as_json: bool) -> None:
     """Write one setting. VALUE is plain text or JSON: 8000, true, 50GB, '["/models"]'."""
     found = find_key(key)
     parsed = found.parse(value)
@@ -70,36 +71,39 @@ def set_command(key: str, value: str) -> None:
         document = load_for_writing(path)[0].changed(found.path, parsed)
         read_values(document)
         write_document(document)
-    click.echo(f"{found.name} is {json.dumps(parsed, ensure_ascii=False)}, {_when(found)}")
-    _warn_of_variable(found)
+    _tell(found, parsed, f"{found.name} is {json.dumps(parsed, ensure_ascii=False)}, {_when(found)}", as_json=as_json)
 
 
 @command.command("unset")
 @click.argument("key")
-def unset_command(key: str) -> None:
+@_json_option
+def unset_command(key: str, as_json: bool) -> None:
     """Take one setting out of the file."""
     found = find_key(key)
     path = settings_file(omlx_home(os.environ))
     with locked(path):
         before = load_for_writing(path)[0]
         document = before.without(found.path)
-        if document.content == before.content:
-            click.echo(f"{found.name} is not set in {path}")
-            return
-        read_values(document)
-        write_document(document)
-    click.echo(f"{found.name} is {json.dumps(found.default)} again, {_when(found)}")
-    _warn_of_variable(found)
+        was_set = document.content != before.content
+        if was_set:
+            read_values(document)
+            write_document(document)
+    again = f"{found.name} is {json.dumps(found.default)} again, {_when(found)}"
+    _tell(found, found.default, again if was_set else f"{found.name} is not set in {path}", as_json=as_json)
 
 
 @command.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def validate(file: Path | None) -> None:
+@_json_option
+def validate(file: Path | None, as_json: bool) -> None:
     """Check FILE, or the settings file there is; exit code 1 where the server would not start with it."""
     path = file or settings_file(omlx_home(os.environ))
     document, warnings = load_document(path)
-    _, more = read_values(document)
-    for warning in (*warnings, *more):
+    warnings = (*warnings, *read_values(document)[1])
+    if as_json:
+        _print_json({"file": str(path), "exists": path.exists(), "warnings": [str(warning) for warning in warnings]})
+        return
+    for warning in warnings:
         click.echo(f"omlx: {warning}", err=True)
     click.echo(f"{path}: {'valid' if path.exists() else 'there is none, so all is at its default'}")
 
@@ -168,7 +172,12 @@ def _when(key: Key) -> str:
     return "from the next request on" if key.path[0] == MODELS else "when the server starts the next time"
 
 
-def _warn_of_variable(key: Key) -> None:
+def _tell(key: Key, value: object, text: str, *, as_json: bool) -> None:
+    """Say what a setting of the file is now, and on stderr where a variable wins over it."""
+    if as_json:
+        _print_json({"key": key.name, "value": value})
+    else:
+        click.echo(text)
     if key.variable and os.environ.get(key.variable):
         click.echo(f"omlx: {key.variable} is set here, and wins over the file", err=True)
 

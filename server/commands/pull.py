@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from ..engine.blas import has_own_gpu
-from ..errors import ModelError
 from ..models.device_memory import device_memory
 from ..models.downloading import DownloadProgress
-from ..models.hub import Hub, Pulled, PullRequest, pull
+from ..models.hub import Hub, Pulled, PullRequest, check_weights_fit, pull
 from ..settings.now import settings_now
 from ..terminal import Bar, duration_text, json_option, print_json, size_text
 
@@ -70,11 +69,5 @@ def _tell(pulled: Pulled) -> None:
 
 
 def _check_fit(folder: Path, weight_bytes: int) -> None:
-    """Raises `ModelError` where the weights alone are more than the server loads on this machine."""
     del folder
-    memory = device_memory(has_own_gpu())
-    if weight_bytes > memory.usable:
-        raise ModelError(
-            f"its weights take {size_text(weight_bytes)}, and the server loads at most {size_text(memory.usable)} of "
-            f"this machine's {size_text(memory.total)}; choose a smaller one or stronger quantization, or give --force"
-        )
+    check_weights_fit(weight_bytes, device_memory(has_own_gpu()), "--force")

@@ -36,6 +36,7 @@ class ModelKind(StrEnum):
 
 
 ENCODERS = frozenset({ModelKind.EMBEDDING, ModelKind.RERANKER})
+SERVED = ENCODERS | {ModelKind.LLM}
 _ENCODER_NAME = re.compile(r"(?:^|[-_.])(?:(embed(?:ding)?s?)|rerank(?:er)?s?)(?:[-_.]|$)", re.IGNORECASE)
 """What a language model is called that was trained to encode: conversions keep nothing else that says so."""
 

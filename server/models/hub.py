@@ -17,7 +17,9 @@ from pathlib import Path
 import msgspec
 
 from ..errors import CorruptModel, DownloadFailed, ModelError, UnsupportedModel
+from ..terminal import size_text
 from .catalog import read_entry
+from .device_memory import DeviceMemory
 from .downloading import Download, Report, fetch_all
 from .folder import read_config, read_json_object
 from .hub_client import Hub, Listing
@@ -89,6 +91,15 @@ def pull(
         _finish(download, (*texts, *weights))
         put_in_place(work, target)
     return Pulled(target, repo, listing.commit, sum(file.size for file in weights), is_new=True)
+
+
+def check_weights_fit(weight_bytes: int, memory: DeviceMemory, force: str) -> None:
+    """Raises `ModelError` where the weights alone are more than models may take; `force` says how to have it anyway."""
+    if weight_bytes > memory.usable:
+        raise ModelError(
+            f"its weights take {size_text(weight_bytes)}, and the server loads at most {size_text(memory.usable)} of "
+            f"this machine's {size_text(memory.total)}; choose a smaller one or stronger quantization, or give {force}"
+        )
 
 
 def discard(request: PullRequest, models_folder: Path) -> bool:

@@ -207,7 +207,7 @@ def test_the_list_names_every_agent(omlx: Run, fake_agent: Callable[[str], Path]
 
 def test_status_says_what_is_served(omlx: Run, server: FakeServer):
     server.serve_models({"id": "m", "max_model_len": 8192, "omlx": {"size_bytes": 250_000_000, "is_loaded": True}})
-    assert "m      0.2 GB  8,192   yes" in omlx("status").stdout
+    assert "m      250.0 MB  8,192   yes" in omlx("status").stdout
     status = json.loads(omlx("status", "--json").stdout)
     assert (status["url"], status["status"], status["models"][0]["name"]) == (server.url, "ok", "m")
     assert omlx("status", "--url", "http://127.0.0.1:9").returncode == 4
@@ -221,8 +221,8 @@ def test_ps_says_what_is_in_memory(omlx: Run, server: FakeServer):
     health["engines"] = {"m": {"seconds_since_decode": 130.0}}
     server.answers["/health"] = lambda _: Reply(health)
     shown = omlx("ps").stdout
-    assert "m      loaded  0.2 GB   2 min ago" in shown
-    assert "n      failed  -        never       it is corrupt" in shown
+    assert "m      loaded  250.0 MB  2 min ago" in shown
+    assert "n      failed  -         never       it is corrupt" in shown
     assert "idle" not in shown
     assert "2 running, 0 waiting" in shown
     found = json.loads(omlx("ps", "--json").stdout)

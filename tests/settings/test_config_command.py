@@ -77,3 +77,12 @@ def test_an_option_of_serve_never_persists(home: Path):
         CliRunner().invoke(commands, ["serve", "--host", "0.0.0.0"], catch_exceptions=False)
     CliRunner().invoke(commands, ["serve", "--port", "9000", "--help"], catch_exceptions=False)
     assert list(home.iterdir()) == []
+
+
+def test_changes_and_checks_are_printed_as_json_too(home: Path):
+    assert json.loads(run("set", "server.port", "8001", "--json").output) == {"key": "server.port", "value": 8001}
+    checked = json.loads(run("validate", "--json").output)
+    assert checked == {"file": str(home / "settings.json"), "exists": True, "warnings": []}
+    assert json.loads(run("unset", "server.port", "--json").output) == {"key": "server.port", "value": 8000}
+    (home / "settings.json").write_text('{"server": {"prot": 1}}')
+    assert "did you mean port?" in json.loads(run("validate", "--json").stdout)["warnings"][0]

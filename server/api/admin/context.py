@@ -43,7 +43,9 @@ class AdminContext:
             access=AdminAccess(keys),
             logs=LogRing(),
             history=History(server.pool, server.ledger),
-            downloads=Downloads(settings.model_dirs[0], lambda: rescan(server.pool, settings.model_dirs)),
+            downloads=Downloads(
+                settings.model_dirs[0], server.pool.memory, lambda: rescan(server.pool, settings.model_dirs)
+            ),
             checks=Checks(settings.home),
         )
 

@@ -11,10 +11,12 @@ from .context import AdminContext, answer_with, decoded
 
 
 class StartDownload(msgspec.Struct, frozen=True):
-    """`repo` is `organization/name`, `revision` a branch, tag or commit, the newest without one."""
+    """`repo` is `organization/name`, `revision` a branch, tag or commit, the newest without one. `force`
+    has it though this machine's memory cannot hold it."""
 
     repo: str
     revision: str | None = None
+    force: bool = False
 
 
 def routes(context: AdminContext) -> list[HTTPRouteHandler]:
@@ -27,7 +29,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
     @post("/api/downloads", status_code=202)
     async def start_download(request: Request) -> Response[bytes]:
         wanted = await decoded(request, StartDownload)
-        return answer_with(downloads.start(wanted.repo.strip(), wanted.revision), 202)
+        return answer_with(downloads.start(wanted.repo.strip(), wanted.revision, force=wanted.force), 202)
 
     @delete("/api/downloads/{repo:path}", status_code=200)
     async def stop_download(repo: FromPath[str]) -> Response[bytes]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from threading import Event
 
 from ...errors import Conflict, DownloadCancelled, NotFound, OmlxError
+from ...models.device_memory import DeviceMemory
 from ...models.downloading import DownloadProgress
-from ...models.hub import Hub, PullRequest, discard, pull
+from ...models.hub import Hub, PullRequest, check_weights_fit, discard, pull
 
 _MAX_KEPT = 20
 _CLOSE_SECONDS = 5.0
@@ -42,6 +43,7 @@ class DownloadView:
 @dataclass(slots=True)
 class _Download:
     request: PullRequest
+    is_forced: bool = False
     state: DownloadState = DownloadState.RUNNING
     progress: DownloadProgress = field(default_factory=lambda: DownloadProgress(0, 0, 0, 0))
     error: str = ""
@@ -62,24 +64,30 @@ class _Download:
 
 
 class Downloads:
-    """`folder` is where the models go; `arrived` is awaited when a new one is there."""
+    """`folder` is where the models go, and `memory` what they have to fit; `arrived` is awaited when one is there."""
 
-    def __init__(self, folder: Path, arrived: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, folder: Path, memory: DeviceMemory, arrived: Callable[[], Awaitable[None]]) -> None:
         self._folder = folder
+        self._memory = memory
         self._arrived = arrived
         self._downloads: dict[str, _Download] = {}
 
     def views(self) -> tuple[DownloadView, ...]:
         return tuple(download.view() for download in self._downloads.values())
 
-    def start(self, repo: str, revision: str | None) -> DownloadView:
-        """Start it, or go on with one that was stopped. Raises `Conflict` while it runs, or with so many."""
+    def start(self, repo: str, revision: str | None, *, force: bool = False) -> DownloadView:
+        """Start it, or go on with one that was stopped, however large if that one was forced.
+
+        Raises `Conflict` while it runs, or with so many.
+        """
         before = self._downloads.get(repo)
         if before is not None and before.state is DownloadState.RUNNING:
             raise Conflict(f"{repo} is being downloaded already")
         if before is None and len(self._downloads) >= _MAX_KEPT:
             raise Conflict(f"there are {_MAX_KEPT} downloads; discard one first")
-        download = self._downloads[repo] = _Download(PullRequest(repo, revision))
+        download = self._downloads[repo] = _Download(
+            PullRequest(repo, revision), force or (before is not None and before.is_forced)
+        )
         download.task = asyncio.create_task(self._run(download))
         return download.view()
 
@@ -117,5 +125,15 @@ class Downloads:
         def report(progress: DownloadProgress) -> None:
             download.progress = progress
 
-        hub = Hub.of(os.environ)
-        pull(download.request, self._folder, hub, report=report, is_cancelled=download.stop.is_set)
+        def check_fit(_: Path, weight_bytes: int) -> None:
+            if not download.is_forced:
+                check_weights_fit(weight_bytes, self._memory, '"force": true')
+
+        pull(
+            download.request,
+            self._folder,
+            Hub.of(os.environ),
+            report=report,
+            is_cancelled=download.stop.is_set,
+            check_fit=check_fit,
+        )
