@@ -59,6 +59,39 @@ def test_the_layer_is_loaded_with_its_weights(tmp_path: Path, config: dict[str, 
     assert float(mx.abs(drafts[0] - drafts[1]).max()) < 1e-5
 
 
+_SHIFTED = ("layernorm.weight", "q_norm.weight", "k_norm.weight", "model.norm.weight")
+
+
+def _as_published(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Hugging Face's form: norms lack their one, convolutions lie the other way, experts' gate and up are one array."""
+    raw: dict[str, Any] = {}
+    for name, array in arrays.items():
+        base, is_expert, kind = name.partition(".switch_mlp.")
+        if is_expert and kind == "gate_proj.weight":
+            up = arrays[f"{base}.switch_mlp.up_proj.weight"]
+            raw[f"{base}.experts.gate_up_proj"] = mx.concatenate([array, up], axis=-2)
+        elif is_expert and kind == "down_proj.weight":
+            raw[f"{base}.experts.down_proj"] = array
+        elif not is_expert:
+            own_norm = name.startswith("mtp.") and array.ndim == 1 and "norm" in name
+            shifted = array - 1.0 if own_norm or name.endswith(_SHIFTED) else array
+            raw[name] = mx.contiguous(shifted.moveaxis(1, 2)) if "conv1d.weight" in name else shifted
+    return raw
+
+
+@pytest.mark.parametrize(("config", "kind"), [(QWEN3_5, qwen3_5), (MOE, qwen3_5_moe)], ids=["dense", "experts"])
+def test_the_published_form_of_the_layer_is_the_same_layer(tmp_path: Path, config: dict[str, Any], kind: Any) -> None:
+    expected = _write(tmp_path, config, kind)
+    file = str(tmp_path / "model.safetensors")
+    raw: Any = _as_published(dict(tree_flatten(expected.parameters())))
+    mx.save_safetensors(file, raw)
+    loaded: Any = load_model(tmp_path).mtp
+    assert loaded is not None
+    found = dict(tree_flatten(loaded.parameters()))
+    for name, array in tree_flatten(expected.parameters()):
+        assert float(mx.abs(found[name] - array).max()) < 1e-5, name
+
+
 def test_without_the_whole_layer_the_model_loads_without_it(tmp_path: Path) -> None:
     _write(tmp_path, QWEN3_5, qwen3_5, left_out="pre_fc_norm_hidden")
     assert load_model(tmp_path).mtp is None
