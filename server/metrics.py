@@ -109,8 +109,22 @@ class _EngineCollector(Collector):
             for model, stats in self._stats().items():
                 family.add_metric((model,), read(stats))
             yield family
+        yield from self._cache()
         yield from self._ranks()
         yield from self._drafts()
+
+    def _cache(self) -> Iterator[Metric]:
+        """How full the prefix cache is, and what has left it."""
+        usage = GaugeMetricFamily("omlx:kv_cache_usage_perc", "Used share of the prefix cache", labels=(_LABEL,))
+        evictions = CounterMetricFamily(
+            "omlx:prefix_cache_evictions", "Blocks that had to leave the memory", labels=(_LABEL,)
+        )
+        written = CounterMetricFamily("omlx:prefix_cache_written_bytes", "Bytes written to the disk", labels=(_LABEL,))
+        for model, stats in self._stats().items():
+            usage.add_metric((model,), stats.cache_bytes / stats.max_cache_bytes if stats.max_cache_bytes else 0.0)
+            evictions.add_metric((model,), stats.num_evicted_blocks)
+            written.add_metric((model,), stats.disk_written_bytes)
+        yield from (usage, evictions, written)
 
     def _ranks(self) -> Iterator[Metric]:
         """What each rank of a model on several machines holds."""

@@ -120,6 +120,7 @@ class DiskTier(Generic[P]):
         self._trouble = ""
         self._retry_at = 0.0
         self._num_damaged = 0
+        self._written_bytes = 0
         try:
             self._make_folder()
             self._scan()
@@ -143,6 +144,12 @@ class DiskTier(Generic[P]):
     def num_damaged(self) -> int:
         """Files that were found damaged, and removed, since the start."""
         return self._num_damaged
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of blocks that reached the disk since the start."""
+        self._collect()
+        return self._written_bytes
 
     def holds(self, name: BlockHash) -> bool:
         self._collect()
@@ -314,6 +321,7 @@ class DiskTier(Generic[P]):
                 self._fail(f"{file.path} cannot be written: {error.strerror or error}")
                 continue
             self._add(file)
+            self._written_bytes += file.nbytes
             if self._trouble:
                 logger.warning("prompt prefixes are kept on disk again")
                 self._trouble = ""

@@ -93,10 +93,25 @@ class PrefixCache(Generic[P]):
         """What more than one request has used and the lower tier lacks, the first use first."""
         self._evicted: dict[BlockHash, None] = {}
         """The names of the last blocks that had to leave, to tell a prompt that misses one."""
+        self._num_evicted = 0
 
     @property
     def nbytes(self) -> int:
         return self._nbytes
+
+    @property
+    def max_bytes(self) -> int:
+        return self._max_bytes
+
+    @property
+    def num_evicted(self) -> int:
+        """Blocks that had to leave the memory for others."""
+        return self._num_evicted
+
+    @property
+    def lower_written_bytes(self) -> int:
+        """What the lower tier has written since the start."""
+        return self._lower.written_bytes if self._lower else 0
 
     @property
     def trouble(self) -> str:
@@ -334,6 +349,7 @@ class PrefixCache(Generic[P]):
             oldest = next(iter(self._recent))
             self._save(oldest)
             self._remove(oldest)
+            self._num_evicted += 1
             self._evicted[oldest.name] = None
             if len(self._evicted) > _MAX_EVICTED:
                 del self._evicted[next(iter(self._evicted))]

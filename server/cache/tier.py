@@ -23,6 +23,11 @@ class LowerTier(Protocol[P]):
         """Blocks that were found damaged, and thrown away, since the start."""
         ...
 
+    @property
+    def written_bytes(self) -> int:
+        """What was written since the start."""
+        ...
+
     def holds(self, name: BlockHash) -> bool:
         """Whether the block could be read."""
         ...

@@ -31,13 +31,17 @@ class BatchInfo:
 class MemoryUse:
     """Bytes: the prefix cache's share, and everything the process holds for the model. `cache_trouble` says why no
     prefix is kept on disk for now, where one should be; so many blocks there were found damaged. `ranks` has what every
-    rank of a group holds."""
+    rank of a group holds. `max_cache_bytes` bounds `cache_bytes`; so many blocks had to leave the memory for others,
+    and so many bytes were written to the disk."""
 
     cache_bytes: int = 0
     memory_bytes: int = 0
     cache_trouble: str = ""
     num_damaged_blocks: int = 0
     ranks: list[RankMemory] = field(default_factory=list)
+    max_cache_bytes: int = 0
+    num_evicted_blocks: int = 0
+    disk_written_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,9 @@ class Engine:
             memory.num_damaged_blocks,
             self._batch.drafts,
             memory.ranks,
+            memory.max_cache_bytes,
+            memory.num_evicted_blocks,
+            memory.disk_written_bytes,
         )
 
 

@@ -238,7 +238,8 @@ class MlxBatch:
 
     def memory(self) -> MemoryUse:
         cache = self._prefix_cache
-        return MemoryUse(cache.nbytes, mx.get_active_memory(), cache.trouble, cache.num_damaged)
+        counts = cache.max_bytes, cache.num_evicted, cache.lower_written_bytes
+        return MemoryUse(cache.nbytes, mx.get_active_memory(), cache.trouble, cache.num_damaged, [], *counts)
 
     @property
     def drafts(self) -> list[DraftStats]:

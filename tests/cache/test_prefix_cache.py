@@ -160,3 +160,4 @@ def test_a_match_that_misses_what_was_pushed_out_says_so():
     remember(cache, list(range(5000, 5256)))
     assert found(cache, list(range(600))) == 256
     assert why(cache, list(range(600))) is Miss.EVICTED
+    assert cache.num_evicted > 0

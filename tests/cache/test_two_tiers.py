@@ -25,6 +25,7 @@ class Shelf:
     closed: bool = False
     trouble: str = ""
     num_damaged: int = 0
+    written_bytes: int = 0
 
     def holds(self, name: BlockHash) -> bool:
         return name in self.blocks

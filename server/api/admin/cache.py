@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
+from ...cache.clearing import clear_disk
+from ...engine.messages import EngineStats
 from ...settings.values import size_in_bytes
 from .context import AdminContext, answer_with
 
@@ -17,11 +19,14 @@ from .context import AdminContext, answer_with
 class ModelCache(msgspec.Struct, frozen=True):
     model: str
     ram_bytes: int
+    max_ram_bytes: int
+    num_evicted_blocks: int
+    disk_written_bytes: int
 
 
 class CacheView(msgspec.Struct, frozen=True):
-    """Sizes in bytes. `ram` is what the loaded models hold, `disk_bytes` what lies in `folder`, of at most
-    `max_disk_bytes`."""
+    """Sizes in bytes. `ram` is what the loaded models hold, and what they pushed out and wrote since they are loaded;
+    `disk_bytes` is what lies in `folder`, of at most `max_disk_bytes`."""
 
     is_enabled: bool
     ram: list[ModelCache]
@@ -38,7 +43,13 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
     async def get_cache() -> Response[bytes]:
         return answer_with(await view(context))
 
-    return [get_cache]
+    @delete("/api/cache", status_code=200)
+    async def clear_cache() -> Response[bytes]:
+        settings = context.settings
+        await asyncio.to_thread(clear_disk, settings.cache_folder, settings.home / "openings")
+        return answer_with(await view(context))
+
+    return [get_cache, clear_cache]
 
 
 async def view(context: AdminContext) -> CacheView:
@@ -48,13 +59,19 @@ async def view(context: AdminContext) -> CacheView:
     engines = context.server.pool.engines.items()
     return CacheView(
         is_enabled=cache.enabled,
-        ram=[ModelCache(model_id, engine.stats.cache_bytes) for model_id, engine in engines],
+        ram=[_of_model(model_id, engine.stats) for model_id, engine in engines],
         folder=str(folder),
         disk_bytes=disk_bytes,
         num_files=num_files,
         max_disk_bytes=size_in_bytes(cache.ssd_bytes) if cache.enabled else 0,
         num_queried_tokens=totals.num_cached_tokens + totals.num_computed_tokens,
         num_cached_tokens=totals.num_cached_tokens,
+    )
+
+
+def _of_model(model_id: str, stats: EngineStats) -> ModelCache:
+    return ModelCache(
+        model_id, stats.cache_bytes, stats.max_cache_bytes, stats.num_evicted_blocks, stats.disk_written_bytes
     )
 
 

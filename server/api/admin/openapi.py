@@ -58,6 +58,7 @@ _OPERATIONS = (
     _Operation("post", "downloads", "Start or resume one", DownloadView, StartDownload, status=202),
     _Operation("delete", "downloads/{repo}", "Stop it, or forget a stopped one", list[DownloadView]),
     _Operation("get", "cache", "What each tier of the prefix cache holds", CacheView),
+    _Operation("delete", "cache", "Remove the prefixes on the disk", CacheView),
     _Operation("get", "settings", "The server's settings, with their origins", list[SettingView]),
     _Operation("put", "settings", "Write settings.json", list[SettingView], SettingChanges),
     _Operation("get", "keys", "The keys, by name and last characters", list[DescribedKey]),

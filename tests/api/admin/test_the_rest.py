@@ -107,6 +107,18 @@ async def test_the_cache_says_what_it_holds(tmp_path: Path):
     assert 0 < cache["num_cached_tokens"] < cache["num_queried_tokens"]
 
 
+async def test_clearing_the_cache_leaves_what_is_not_its_own(tmp_path: Path):
+    folder = tmp_path / "cache" / ("ab" * 16)
+    folder.mkdir(parents=True)
+    (folder / "block.safetensors").write_bytes(b"x" * 1000)
+    (folder / "notes.txt").write_bytes(b"mine")
+    async with admin_serving(tmp_path) as admin:
+        assert (await admin.get("cache"))["num_files"] == 2
+        cleared = (await admin.delete("cache")).raise_for_status().json()
+    assert (cleared["num_files"], cleared["disk_bytes"]) == (1, 4)
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+
+
 async def test_the_seven_probes_run_from_the_page(tmp_path: Path):
     async with admin_serving(tmp_path, "391") as admin:
         with published(tmp_path / "run" / "server.json", state(admin)):
