@@ -26,7 +26,7 @@ class ServeSettings:
     shutdown_grace_seconds: float = 1.0
     cache: CacheSettings = field(default_factory=CacheSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
-    configuration: Configuration | None = field(default=None, repr=False)
+    configuration: Configuration | None = field(default=None, repr=False, compare=False)
     """Every value with its origin; None where the settings were made by hand."""
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import mlx.core as mx
 import pytest
 
 from omlx.server.dialects import anthropic_messages, openai_chat
@@ -94,7 +95,7 @@ def cached_shares(steps: list[Step], kind: str, monkeypatch: pytest.MonkeyPatch)
     """Play the steps on a fresh engine; what part of each prompt it found in its cache."""
     engine = make_engine(batch_of(MODELS[kind]()))
     for number, step in enumerate(steps):
-        monkeypatch.setattr(mlx_batch, "sample", told(step.answer))
+        monkeypatch.setattr(mlx_batch, "choose", told(step.answer))
         name = f"turn{number}"
         engine.submit(
             Submit(
@@ -110,7 +111,7 @@ def cached_shares(steps: list[Step], kind: str, monkeypatch: pytest.MonkeyPatch)
         yield answer.last.num_cached_tokens / len(step.prompt)
 
 
-def told(token_ids: list[int]) -> Callable[[object, list[object]], list[int]]:
+def told(token_ids: list[int]) -> Callable[[object, list[object]], mx.array]:
     """In place of the sampler: the next of the tokens, whatever the model would have liked."""
     rest = iter(token_ids)
-    return lambda _, samplers: [next(rest) for _ in samplers]
+    return lambda _, samplers: mx.array([next(rest) for _ in samplers])
