@@ -58,13 +58,14 @@ class Renderer:
         self.token_bytes = TokenBytes(tokenizer)
         self.traits = traits or probe(template)
 
-    def render(self, request: GenerationRequest) -> Prompt:
-        """Raises `InvalidRequest` when there is nothing to answer or the template refuses."""
+    def render(self, request: GenerationRequest, window: int | None = None) -> Prompt:
+        """Raises `InvalidRequest` when there is nothing to answer or the template refuses, and `ContextOverflow` where
+        the text is so long that it cannot fit `window` tokens; then it is not encoded."""
         if not request.messages:
             raise InvalidRequest(
                 "messages holds nothing to answer; send a message with content of a kind this server knows", "messages"
             )
-        return _Rendering(self, request).prompt()
+        return _Rendering(self, request).prompt(window)
 
     def count_tokens(self, request: GenerationRequest) -> int:
         return len(self.render(request).token_ids)
@@ -89,9 +90,10 @@ class _Rendering:
     def _messages(self) -> list[TemplateMessage]:
         return self._conversation.messages
 
-    def prompt(self) -> Prompt:
+    def prompt(self, window: int | None) -> Prompt:
         opening = self._answer_opening()
         text = self._continued() if self._continues else self._text(self._messages, True)
+        self._tokenizer.check_length(text, window)
         ends = self._boundary_positions(text, opening)
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
         encoded = self._tokenizer.encode_with_starts(marked)

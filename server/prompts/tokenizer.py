@@ -12,16 +12,19 @@ import threading
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
 
-from ..errors import CorruptModel
+from ..errors import ContextOverflow, CorruptModel
 
 MARK = "\ue0f7"
 """A private-use character; taken out of whatever clients send, so that it always means a cut."""
 
 _CACHED_CHARACTERS = 4_000_000
+_SURELY_ENCODED = 1_000_000
+"""Characters that are no trouble whatever the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,19 @@ class Tokenizer:
         if self._defusable is None:
             return text
         return self._defusable.sub(lambda found: found[0][0] + MARK + found[0][1:], text)
+
+    def check_length(self, text: str, window: int | None) -> None:
+        """Raise `ContextOverflow` where the text takes more than `window` tokens even if all are the longest there is.
+
+        The library ends the process when it finds no memory for a text, so none is encoded in vain.
+        """
+        if window is not None and len(text) > _SURELY_ENCODED and len(text) // self._longest_token >= window:
+            raise ContextOverflow(len(text) // self._longest_token, window)
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """In characters, or in bytes where tokens are spelled in bytes, of which there are no fewer."""
+        return max(map(len, self.backend.get_vocab()), default=1)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; no BOS is added, control tokens named in it are parsed, marks are cuts."""

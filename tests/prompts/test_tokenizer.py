@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omlx.server.errors import CorruptModel
+from omlx.server.errors import ContextOverflow, CorruptModel
 from omlx.server.prompts.tokenizer import MARK, Tokenizer
 
 from .models import CONTROL, byte_backend, sentencepiece_backend, tokenizer
@@ -61,3 +61,9 @@ def test_a_bad_folder_is_named(tmp_path: Path, tokenizer_json: str | None, words
         (tmp_path / "tokenizer.json").write_text(tokenizer_json)
     with pytest.raises(CorruptModel, match=words):
         Tokenizer.from_folder(tmp_path)
+
+
+def test_a_text_that_the_window_cannot_hold_is_told_by_its_length() -> None:
+    with pytest.raises(ContextOverflow, match="prompt is too long"):
+        tokenizer().check_length("x " * 1_000_000, 4096)
+    tokenizer().check_length("x " * 1_000, 4096)
