@@ -31,9 +31,12 @@ class _Found:
 @json_option
 def command(as_json: bool) -> None:
     """List the models in the model folders, those that cannot be used with the reason, and stopped downloads."""
-    logging.disable()
     settings = settings_now(os.environ)
-    found = list(_found(settings.model_dirs))
+    logging.disable()  # what a server would log of a folder stands in the table
+    try:
+        found = list(_found(settings.model_dirs))
+    finally:
+        logging.disable(logging.NOTSET)
     if as_json:
         print_json([_described(each) for each in found])
     elif found:

@@ -16,12 +16,13 @@ from omlx.server.engine.worker import run, set_signals
 from omlx.server.serving import serve
 from omlx.server.settings import ServeSettings
 
-from ..engine.scripted_batch import ScriptedBatch
+from ..scripted_engine import PacedBatch
 from ..text_model import END_OF_TURN, build_text_model, byte_tokenizer
 from .script import answer_to
 
 MODEL = "tiny"
 CONTEXT_WINDOW = 16_384
+_STEP_SECONDS = 0.005
 
 _THINKING = """\
 {%- if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}
@@ -29,12 +30,12 @@ _THINKING = """\
 """In place of the bare content: by this the server knows how the model marks its thinking."""
 
 
-class AnsweringBatch(ScriptedBatch):
-    """Chooses each answer by the prompt."""
+class AnsweringBatch(PacedBatch):
+    """Chooses each answer by the prompt. It takes its time: what comes all at once is sent in one piece."""
 
     def __init__(self) -> None:
         self._tokenizer = byte_tokenizer()
-        super().__init__([self._tokenizer.encode(END_OF_TURN).ids])
+        super().__init__([self._tokenizer.encode(END_OF_TURN).ids], _STEP_SECONDS)
 
     def open(self, request: Submit) -> int:
         position = super().open(request)
