@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -16,7 +17,7 @@ _ATTENTION = "scaled_dot_product_attention"
 """What mlx-lm's model files call for attention, imported by that name from mlx_lm.models.base."""
 
 
-class OwnAttention:
+class OwnAttention(ABC):
     """What a model gets as the cache of one layer whose rows stand at different lengths.
 
     `offset` holds each row's length. The new keys and values come with `update_and_fetch`, the queries with `attend`.
@@ -32,11 +33,11 @@ class OwnAttention:
         if return_array or window_size is not None:
             raise UnsupportedModel("the model asks for a mask of its own")
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        raise NotImplementedError
+    @abstractmethod
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]: ...
 
-    def attend(self, queries: mx.array, scale: float, sinks: mx.array | None) -> mx.array:
-        raise NotImplementedError
+    @abstractmethod
+    def attend(self, queries: mx.array, scale: float, sinks: mx.array | None) -> mx.array: ...
 
 
 def attention_modules(model: Any) -> list[ModuleType]:

@@ -30,7 +30,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     `background` requests (titles) yield to the others. `grammar`, where there is one, is what the answer is held
     to, in llguidance's own form. `logprobs` asks for the log probabilities of the answer's tokens, with so many of
     the likeliest beside each; `prompt_logprobs` for the prompt's too, which is then computed from its beginning.
-    `without_drafters` names the drafters ("ngram", "mtp", "model") not to be asked.
+    `without_drafters` names the drafters ("ngram", "mtp") not to be asked.
     """
 
     request_id: str
