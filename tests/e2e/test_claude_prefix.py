@@ -38,7 +38,7 @@ def test_the_second_turn_of_claude_code_reuses_the_first_ones_prefix(tmp_path: P
     assert whole > 8000, "Claude Code's own prompt is long"
     assert after["cache_read_input_tokens"] > 0.98 * whole
     assert after["input_tokens"] < 0.05 * whole
-    assert f"({after['cache_read_input_tokens']} cached)" in outcome.server_log
+    assert f"cached_tokens={after['cache_read_input_tokens']} " in outcome.server_log
     assert "Say something." in second.request
     assert outcome.runs[0].output.split()[0] in second.request
     assert outcome.server_exit_code == 0, outcome.server_log
