@@ -34,8 +34,8 @@ def plan_text(plan: LaunchPlan) -> str:
     return "\n".join(sections)
 
 
-def plan_json(plan: LaunchPlan) -> str:
-    """What `--dry-run --json` prints."""
+def plan_json(plan: LaunchPlan, changes: Sequence[Change] = ()) -> str:
+    """What `--dry-run --json` prints; `changes` are what `--persist` would make, secrets masked."""
     masked = _Masker.of(plan)
     return as_json_text(
         {
@@ -47,14 +47,18 @@ def plan_json(plan: LaunchPlan) -> str:
             "unset": plan.unset,
             "files": [{"path": str(file.path), "text": masked(file.text)} for file in plan.files],
             "warnings": [masked(warning) for warning in plan.warnings],
+            "changes": _shown(changes),
         }
     )
 
 
 def changes_json(agent: str, changes: Sequence[Change], *, made: bool, **lines: Sequence[str]) -> str:
     """What `omlx wire --json` and `omlx restore --json` print; the diffs as they are shown, secrets masked."""
-    shown = [{"path": str(change.path), "diff": diff((change,))} for change in changes]
-    return as_json_text({"agent": agent, "changes": shown, "made": made, **lines})
+    return as_json_text({"agent": agent, "changes": _shown(changes), "made": made, **lines})
+
+
+def _shown(changes: Sequence[Change]) -> list[dict[str, str]]:
+    return [{"path": str(change.path), "diff": diff((change,))} for change in changes]
 
 
 def plan_shell(plan: LaunchPlan, has_key: bool) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..machine import Machine
     from ..plan import LaunchPlan
     from ..selection import Wanted
+    from ..wire import WiringPlan
 
 
 @click.command("launch", short_help="Start a coding agent, wired to the server.")
@@ -76,8 +77,8 @@ def command(
         wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
         report.clear()
         if not runs:
-            _show(plan, aim.has_key, as_lines=print_env, as_json=as_json)
-        if wiring is not None:
+            _show(plan, aim.has_key, wiring, as_lines=print_env, as_json=as_json)
+        if wiring is not None and not as_json:
             wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
         arrival = aim.announce(report) if runs else None
     if runs:
@@ -118,10 +119,11 @@ def _start(plan: LaunchPlan, executable: str, machine: Machine, arrival: Arrival
     launch(plan, executable, machine, arrival)
 
 
-def _show(plan: LaunchPlan, has_key: bool, *, as_lines: bool, as_json: bool) -> None:
+def _show(plan: LaunchPlan, has_key: bool, wiring: WiringPlan | None, *, as_lines: bool, as_json: bool) -> None:
     from ..showing_plan import plan_json, plan_shell, plan_text
 
     if as_lines:
         click.echo(plan_shell(plan, has_key))
     else:
-        click.echo(plan_json(plan) if as_json else plan_text(plan))
+        changes = wiring.changes if wiring is not None else ()
+        click.echo(plan_json(plan, changes) if as_json else plan_text(plan))

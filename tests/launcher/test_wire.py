@@ -239,6 +239,14 @@ def test_restoring_what_is_not_wired_says_so(omlx: Run):
     assert (done.exit_code, done.stderr) == (0, "pi is not wired.\n")
 
 
+@pytest.mark.usefixtures("server")
+def test_a_plan_to_persist_is_one_json_document(omlx: Run, home: Path):
+    before = files_of_the_user(home)
+    told = json.loads(omlx("launch", "pi", "--persist", "--dry-run", "--json").stdout)
+    assert [Path(change["path"]).name for change in told["changes"]] == ["models.json", "settings.json"]
+    assert files_of_the_user(home) == before
+
+
 def test_persist_wires_and_then_launches(omlx: Run, home: Path, server: FakeServer, fake_agent: Callable[[str], Path]):
     path = str(fake_agent("pi").parent)
     assert omlx("launch", "pi", "--persist", PATH=path).exit_code == 1
