@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from .engine.ranks import CHECK_MARK
 from .errors import SettingsError
 from .models.hosts import Host, HostFile
 
 _REACH_SECONDS = 10
 _CHECK_SECONDS = 90
-_MARK = "omlx cluster check: "
 _CHECK = [sys.executable, "-m", "omlx.server.engine.ranks.checking"]
 _LAUNCH = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
 _MUST_MATCH = ("omlx", "mlx", "mlx-lm")
@@ -61,12 +61,12 @@ def check_group(file: HostFile, backend: str) -> Report:
             said = _read(process)
         finally:
             process.kill()
-    line = next((line for line in said.splitlines() if line.startswith(_MARK)), None)
+    line = next((line for line in said.splitlines() if line.startswith(CHECK_MARK)), None)
     if line is None:
         raise SettingsError(
             f"the group did not come together over {backend}: {said.strip()[-2000:] or 'it said nothing'}"
         )
-    return msgspec.convert(json.loads(line.removeprefix(_MARK)), Report)
+    return msgspec.convert(json.loads(line.removeprefix(CHECK_MARK)), Report)
 
 
 def _read(process: subprocess.Popen[str]) -> str:

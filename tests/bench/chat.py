@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .gpu_client import Stream
+from .gpu_client import Stream, events
 
 _TIMEOUT_SECONDS = 400
 _WORDS = (
@@ -83,26 +82,12 @@ class ChatClient:
         await asyncio.sleep(chat.delay)
         sampling = {"temperature": chat.temperature, **({"top_p": 0.9} if chat.temperature else {})}
         body = {"model": self.model, "messages": chat.messages, "max_tokens": chat.max_tokens, **sampling}
-        content = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
-        head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
-        )
+        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
         stream = Stream(time.perf_counter())
         started(stream)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
-        try:
-            writer.write(head.encode() + content)
-            async for line in reader:
-                if line.startswith(b"data: {"):
-                    _take(stream, json.loads(line[6:]))
-                    arrived()
-                elif line.startswith(b"HTTP/1.1 ") and b" 200 " not in line:
-                    raise RuntimeError((line + await reader.read(2000)).decode(errors="replace"))
-                elif line.startswith(b"data: [DONE]"):
-                    break
-        finally:
-            writer.close()
+        async for chunk in events(self.port, "/v1/chat/completions", asked):
+            _take(stream, chunk)
+            arrived()
         if not stream.times:  # an answer whose only token has no text
             stream.times.append(time.perf_counter())
         return stream

@@ -7,8 +7,9 @@ import json
 import random
 import string
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 _TIMEOUT_SECONDS = 90
 
@@ -90,25 +91,10 @@ class Client:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        content = json.dumps(body).encode()
-        head = (
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
-        )
         stream = Stream(time.perf_counter())
         started(stream)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
-        try:
-            writer.write(head.encode() + content)
-            async for line in reader:
-                if line.startswith(b"data: {"):
-                    self._take(stream, json.loads(line[6:]), arrived)
-                elif line.startswith(b"HTTP/1.1 ") and b" 200 " not in line:
-                    raise RuntimeError((line + await reader.read(2000)).decode(errors="replace"))
-                elif line.startswith(b"data: [DONE]"):
-                    break
-        finally:
-            writer.close()
+        async for chunk in events(self.port, "/v1/completions", body):
+            self._take(stream, chunk, arrived)
         if not stream.times:
             raise RuntimeError("an answer without a piece of text")
         return stream
@@ -128,6 +114,30 @@ class Client:
                 stream.tokens = tokens
             case _:
                 pass
+
+
+async def events(port: int, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Post the body to the server on this machine, and give what it streams, piece by piece.
+
+    By hand, since a library's own work would be timed too. Raises `RuntimeError` for an answer other than 200.
+    """
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    try:
+        writer.write(head.encode() + content)
+        async for line in reader:
+            if line.startswith(b"data: {"):
+                yield json.loads(line[6:])
+            elif line.startswith(b"HTTP/1.1 ") and b" 200 " not in line:
+                raise RuntimeError((line + await reader.read(2000)).decode(errors="replace"))
+            elif line.startswith(b"data: [DONE]"):
+                break
+    finally:
+        writer.close()
 
 
 def letters(count: int, seed: int) -> str:

@@ -8,3 +8,6 @@ plan       what rank 0 tells the others
 leader     rank 0's batch                    follower   the others' loop
 control    who is alive, and who is to wake   joining    how a group comes together
 """
+
+CHECK_MARK = "omlx cluster check: "
+"""Stands before what rank 0 of a check prints, among the lines of other programs."""

@@ -14,11 +14,10 @@ import mlx.core as mx
 import msgspec
 
 from ...errors import OmlxError
+from . import CHECK_MARK
 from .group import MlxRanks
 from .joining import join
 
-MARK = "omlx cluster check: "
-"""Stands before what rank 0 prints, among the lines of other programs."""
 _SMALL_BYTES, _LARGE_BYTES = 1 << 10, 32 << 20
 _SMALL_ROUNDS, _LARGE_ROUNDS = 50, 3
 
@@ -36,7 +35,7 @@ def main() -> int:
     large = _seconds(ranks, _LARGE_BYTES, _LARGE_ROUNDS)
     if ranks.rank == 0:
         told = {"ranks": everyone, "latency_seconds": small, "bytes_per_second": _LARGE_BYTES / large}
-        print(MARK + json.dumps(told), flush=True)
+        print(CHECK_MARK + json.dumps(told), flush=True)
     return 0
 
 
