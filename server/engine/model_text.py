@@ -72,7 +72,9 @@ class ModelText:
         """With the user's settings over the model's own. Raises `SettingsError` for a parser that is none."""
         window = settings.window(self.context_window)
         if window > self.context_window:
-            logger.warning("A window of %d is set, and the model declares %d", window, self.context_window)
+            logger.warning(
+                "A window of %d is set; the model declares, or memory holds, %d", window, self.context_window
+            )
         parsers = {
             "tool_format": settings.tool_parser or self.formats.tools,
             "reasoning_format": settings.reasoning_parser or self.formats.reasoning,

@@ -24,7 +24,7 @@ from .rescan import rescan
 
 class ModelView(msgspec.Struct, frozen=True):
     """`state` is unloaded, loading, loaded or failed, and `failure` why; `context_window` is the one in force, in
-    tokens. `is_ours` says that the model lies in omlx's own folder, where it may be deleted."""
+    tokens: what is set, else what the model declares, cut to what memory holds. `is_ours` says that the model lies in omlx's own folder, where it may be deleted."""
 
     id: str
     kind: str
@@ -111,7 +111,7 @@ def view(context: AdminContext, entry: ModelEntry) -> ModelView:
         architecture=entry.architecture,
         quantization=entry.quantization,
         size_bytes=entry.size_bytes,
-        declared_context_window=entry.context_window,
+        declared_context_window=entry.declared_window or entry.context_window,
         context_window=settings.window(entry.context_window),
         state=state,
         failure=failure or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -33,6 +34,16 @@ async def test_a_model_says_what_it_is_and_why_it_cannot_draft(tmp_path: Path):
     assert model["declared_context_window"] == model["context_window"] == 4096
     assert model["mtp_compatible"] is False
     assert model["mtp_compatibility_reason"]
+
+
+async def test_the_window_in_force_stands_beside_the_one_declared(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        (entry,) = admin.server.pool.entries
+        admin.server.pool.replace_entries([replace(entry, context_window=2048, declared_window=4096)])
+        cut = await admin.get(f"models/{MODEL}")
+        chosen = (await admin.put(f"models/{MODEL}", {"max_context_window": 3000})).json()
+    windows = [(model["context_window"], model["declared_context_window"]) for model in (cut, chosen)]
+    assert windows == [(2048, 4096), (3000, 4096)]
 
 
 async def test_a_model_is_loaded_and_unloaded_when_asked(tmp_path: Path):
