@@ -24,7 +24,8 @@ from .rescan import rescan
 
 class ModelView(msgspec.Struct, frozen=True):
     """`state` is unloaded, loading, loaded or failed, and `failure` why; `context_window` is the one in force, in
-    tokens: what is set, else what the model declares, cut to what memory holds. `is_ours` says that the model lies in omlx's own folder, where it may be deleted."""
+    tokens: what is set, else what the model declares, cut to what memory holds. `is_ours` says that the model lies in
+    omlx's own folder, where it may be deleted."""
 
     id: str
     kind: str
