@@ -95,6 +95,7 @@ class PromptLogprobs:
     """Of the prompt's own tokens, before the first delta, where the request asked for them."""
 
     tokens: tuple[TokenScore, ...]
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,13 +198,15 @@ class GenerationRequest:
     output_format: OutputFormat | None = None
     """What the answer's text must look like; `None` is free text."""
     num_answers: int = 1
-    """So many answers to the one prompt; each draws its own random numbers."""
+    """So many answers to each prompt; each draws its own random numbers."""
     logprobs: int | None = None
     """The log probabilities of the answer's tokens, with so many of the likeliest beside each; `None` for none."""
     prompt_logprobs: bool = False
     """Those of the prompt's tokens too, where there are any."""
     prompt: str | tuple[int, ...] | None = None
     """A text or token ids to continue as they stand, with no template; `messages` is empty then."""
+    more_prompts: tuple[str | tuple[int, ...], ...] = ()
+    """Others of the kind, continued likewise: the answers to each come after those to the one before."""
     caller: str = ""
     cache_salt: str = ""
     """Requests with another one share no cached prefix with this one."""

@@ -93,7 +93,7 @@ def collect(deltas: Sequence[Delta], finished: Finished) -> Answer:
         return _collect(deltas, finished)
     first, *others = (
         _collect(
-            [delta for delta in deltas if isinstance(delta, PromptLogprobs) or delta.choice == end.choice],
+            [delta for delta in deltas if delta.choice == end.choice],
             Finished(end.reason, finished.usage, end.stop_sequence),
         )
         for end in sorted(ends, key=lambda end: end.choice)

@@ -33,9 +33,14 @@ from .wire import Ignored, Object
 
 encode_error = openai_errors.encode_error
 
+MAX_CHOICES = 128
+"""Answers to all prompts of one request: half of what the engine's queue holds."""
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+TokenIds = Annotated[tuple[wire.TokenId, ...], msgspec.Meta(min_length=1)]
+
 
 class Body(openai_options.SamplingFields, kw_only=True):
-    prompt: str | list[Any]
+    prompt: Text | Annotated[list[Any], msgspec.Meta(min_length=1)]
     max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     best_of: wire.NumAnswers | None = None
     echo: bool | None = None
@@ -46,13 +51,14 @@ class Body(openai_options.SamplingFields, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`num_told` of the request's answers are told, the likeliest. `echo` stands before each; where the prompt's log
-    probabilities are asked for, they bring it."""
+    """`num_told` of the answers to each prompt are told, the likeliest. The prompt's `echo` stands before them; where
+    its log probabilities are asked for, they bring it."""
 
     request: GenerationRequest
     stream: bool
     include_usage: bool
-    echo: str = ""
+    echo: tuple[str, ...] = ("",)
+    """Of each prompt; empty for one of token ids, whose log probabilities bring it."""
     has_logprobs: bool = False
     num_told: int = 1
     tells_prompt_only: bool = False
@@ -65,15 +71,18 @@ class Call:
     def encode_answer(self, answer: Answer) -> bytes:
         if self.tells_prompt_only:
             answer = _untold(answer)
-        told = answer.choices
-        if len(told) > self.num_told:
-            told = sorted(told, key=_likelihood, reverse=True)[: self.num_told]
-        choices = [self._choice(index, choice) for index, choice in enumerate(told)]
+        choices: list[Object] = []
+        num_answers = self.request.num_answers
+        for number, echo in enumerate(self.echo):
+            told = answer.choices[number * num_answers : (number + 1) * num_answers]
+            if num_answers > self.num_told:
+                told = sorted(told, key=_likelihood, reverse=True)[: self.num_told]
+            choices += [self._choice(index, echo, choice) for index, choice in enumerate(told, len(choices))]
         return encode({**_body(self._head(), choices), "usage": usage_object(answer.usage)})
 
-    def _choice(self, index: int, answer: Answer) -> Object:
+    def _choice(self, index: int, echo: str, answer: Answer) -> Object:
         text = "".join(part.text for part in answer.segments if isinstance(part, TextDelta | ReasoningDelta))
-        echo = _text_of(answer.prompt_logprobs) or self.echo
+        echo = _text_of(answer.prompt_logprobs) or echo
         choice = _choice(echo + text, index) | finish_fields(answer.reason, answer.stop_sequence)
         if self.has_logprobs:
             offset = 0 if answer.prompt_logprobs else len(echo)
@@ -113,24 +122,26 @@ def decode(body: bytes, request_id: str) -> Call:
     ignored.add_unknown_fields(body, Body)
     ignored.log(request_id)
     _refuse_unserved(fields)
-    prompt = _prompt(fields.prompt)
+    prompts = _prompts(fields.prompt)
     has_logprobs, num_told = fields.logprobs is not None, fields.n or 1
     num_answers = _num_answers(fields, num_told)
+    _check_choices(len(prompts), num_answers)
     request = GenerationRequest(
         request_id=request_id,
         model=fields.model,
         messages=(),
-        prompt=prompt,
+        prompt=prompts[0],
+        more_prompts=tuple(prompts[1:]),
         sampling=openai_options.read_sampling(fields),
         max_tokens=16 if fields.max_tokens is None else max(fields.max_tokens, 1),
         stop=openai_options.read_stop(fields.stop),
         output_format=openai_options.read_output_format(None, fields.structured_outputs),
         num_answers=num_answers,
         logprobs=0 if fields.logprobs is None and num_answers > num_told else fields.logprobs,
-        prompt_logprobs=bool(fields.echo) and (has_logprobs or not isinstance(prompt, str)),
+        prompt_logprobs=bool(fields.echo) and (has_logprobs or not isinstance(prompts[0], str)),
     )
     include_usage = bool(fields.stream_options and fields.stream_options.include_usage)
-    echo = prompt if fields.echo and isinstance(prompt, str) else ""
+    echo = tuple(prompt if fields.echo and isinstance(prompt, str) else "" for prompt in prompts)
     return Call(request, bool(fields.stream), include_usage, echo, has_logprobs, num_told, fields.max_tokens == 0)
 
 
@@ -153,19 +164,19 @@ def _refuse_unserved(fields: Body) -> None:
         raise InvalidRequest("this server only continues a prompt; leave it out", "suffix")
 
 
-def _prompt(prompt: Any) -> str | tuple[int, ...]:
-    """The one prompt: a text, a list of token ids, or a list of one of either."""
-    path = "prompt"
-    while isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        if len(prompt) > 1:
-            raise InvalidRequest("this server takes one prompt a request; send several requests", path)
-        path += ".0"
-        prompt = prompt[0]
-        if not isinstance(prompt, str | list):
-            raise InvalidRequest("must be a text or a list of token ids", path)
-    if not prompt:
-        raise InvalidRequest("must not be empty", path)
-    return prompt if isinstance(prompt, str) else tuple(wire.convert(prompt, list[wire.TokenId], path))
+def _prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
+    """The prompts: a text, a list of token ids, or a list of texts or of lists of token ids."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt[0], int):
+        return [tuple(wire.convert(prompt, list[wire.TokenId], "prompt"))]
+    return wire.convert(prompt, list[Text if isinstance(prompt[0], str) else TokenIds], "prompt")
+
+
+def _check_choices(num_prompts: int, num_answers: int) -> None:
+    if num_prompts * num_answers > MAX_CHOICES:
+        asked = f"{num_prompts} prompts" + (f" with {num_answers} answers each" if num_answers > 1 else "")
+        raise InvalidRequest(f"{asked}, a request has at most {MAX_CHOICES} answers; send several", "prompt")
 
 
 class CompletionsEncoder:
@@ -174,7 +185,8 @@ class CompletionsEncoder:
     def __init__(self, head: Head, call: Call) -> None:
         self._head = head
         self._call = call
-        self._choices = range(call.request.num_answers)
+        self._echo = [echo for echo in call.echo for _ in range(call.request.num_answers)]
+        self._choices = range(len(self._echo))
         self._offsets = dict.fromkeys(self._choices, 0)
         """By choice: how many characters of text have had their log probabilities."""
         self._scores: dict[int, list[TokenScore]] = {}
@@ -183,8 +195,8 @@ class CompletionsEncoder:
         del usage
         if self._call.request.prompt_logprobs:
             return self._chunk([])
-        self._offsets = dict.fromkeys(self._choices, len(self._call.echo))
-        return b"".join(self._chunk([_choice(self._call.echo, choice)]) for choice in self._choices)
+        self._offsets = {choice: len(echo) for choice, echo in enumerate(self._echo)}
+        return b"".join(self._chunk([_choice(echo, choice)]) for choice, echo in enumerate(self._echo))
 
     def feed(self, event: Delta | PrefillProgress) -> bytes:
         """Nothing but text is told: a bare prompt has no thinking and no tools."""
@@ -195,10 +207,9 @@ class CompletionsEncoder:
                 return self._chunk([_choice(text, choice, self._take_scores(choice))])
             case Logprobs(tokens, choice):
                 self._scores.setdefault(choice, []).extend(tokens)
-            case PromptLogprobs(tokens):
-                self._scores = {choice: list(tokens) for choice in self._choices}
-                chunks = (_choice(_text_of(tokens), choice, self._take_scores(choice)) for choice in self._choices)
-                return b"".join(self._chunk([chunk]) for chunk in chunks)
+            case PromptLogprobs(tokens, choice):
+                self._scores[choice] = list(tokens)
+                return self._chunk([_choice(_text_of(tokens), choice, self._take_scores(choice))])
             case ChoiceFinished() if self._call.tells_prompt_only:
                 return self._finish_choice(ChoiceFinished(event.choice, FinishReason.LENGTH))
             case ChoiceFinished():

@@ -6,8 +6,9 @@ This is the one pipeline that every dialect shares, streaming or not. It runs in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 from ..errors import ContextOverflow, InvalidRequest, OmlxError
 from ..events import (
@@ -179,17 +180,19 @@ class Generator:
         Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
         promised to the client by then.
         """
-        if request.num_answers == 1:
+        if request.num_answers == 1 and not request.more_prompts:
             return await self._start(request, agent)
-        generations: list[Generation] = []
+        starts = [asyncio.ensure_future(self._start(single, agent)) for single in _singles(request)]
         try:
-            for choice in range(request.num_answers):  # the first computes the prompt, the others wait for it
-                generations.append(await self._start(_one_of(request, choice), agent))
+            generations = await asyncio.gather(*starts)
         except BaseException:
-            for generation in generations:
-                generation.close()
+            for start in starts:
+                start.cancel()
+            for started in await asyncio.gather(*starts, return_exceptions=True):
+                if isinstance(started, Generation):
+                    started.close()
             raise
-        return GenerationGroup(generations)
+        return GenerationGroup(generations, request.num_answers)
 
     async def _start(self, request: GenerationRequest, agent: str) -> Generation:
         entry = self._pool.entry(request.model)
@@ -245,12 +248,21 @@ class Generator:
         return text, text.render(recalled.request), recalled.place
 
 
-def _one_of(request: GenerationRequest, choice: int) -> GenerationRequest:
-    """The request for one of its answers. A seed gives each other draws, and the first those it would have alone."""
+def _singles(request: GenerationRequest) -> Iterator[GenerationRequest]:
+    """A request for each of its answers. A seed gives the answers to a prompt each other draws, and the first of them
+    those it would have alone."""
     sampling = request.sampling
-    if sampling.seed is not None:
-        sampling = replace(sampling, seed=sampling.seed + choice)
-    return replace(request, request_id=f"{request.request_id}.{choice}", num_answers=1, sampling=sampling)
+    for index, (prompt, answer) in enumerate(
+        product((request.prompt, *request.more_prompts), range(request.num_answers))
+    ):
+        yield replace(
+            request,
+            request_id=f"{request.request_id}.{index}",
+            prompt=prompt,
+            more_prompts=(),
+            num_answers=1,
+            sampling=sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + answer),
+        )
 
 
 def _submit(request: GenerationRequest, text: ModelText, prompt: Prompt, grammar: str) -> Submit:

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..events import ChoiceFinished, Event, Finished, PrefillProgress, PromptLogprobs, Usage
+from ..events import ChoiceFinished, Event, Finished, PrefillProgress, Usage
 
 if TYPE_CHECKING:
     from .generation import Generation
 
 
 class GenerationGroup:
-    """The admitted answers of one request, held and read as a single `Generation` is."""
+    """The admitted answers of one request, held and read as a single `Generation` is.
 
-    def __init__(self, generations: Sequence[Generation]) -> None:
+    They come prompt by prompt, `num_answers` to each.
+    """
+
+    def __init__(self, generations: Sequence[Generation], num_answers: int) -> None:
         self._generations = generations
+        self._num_answers = num_answers
         self._news: asyncio.Queue[list[Event] | Exception] = asyncio.Queue()
         self._pumps = [asyncio.create_task(self._pump(choice)) for choice in range(len(generations))]
         self._num_open = len(generations)
@@ -25,11 +29,14 @@ class GenerationGroup:
 
     @property
     def usage(self) -> Usage:
-        """The tokens so far: the one prompt, and what all answers came to."""
+        """The tokens so far: each prompt once, and what all answers came to."""
         usages = [generation.usage for generation in self._generations]
-        return replace(
-            usages[0],
+        prompts = [usages[first : first + self._num_answers] for first in range(0, len(usages), self._num_answers)]
+        return Usage(
+            num_prompt_tokens=sum(answers[0].num_prompt_tokens for answers in prompts),
             num_output_tokens=sum(usage.num_output_tokens for usage in usages),
+            # whichever answer came first computed the prompt for the others
+            num_cached_tokens=sum(min(usage.num_cached_tokens for usage in answers) for answers in prompts),
             num_reasoning_tokens=sum(usage.num_reasoning_tokens for usage in usages),
         )
 
@@ -60,7 +67,7 @@ class GenerationGroup:
             self._news.put_nowait(error)
 
     def _told(self, choice: int, event: Event) -> list[Event]:
-        if isinstance(event, PrefillProgress | PromptLogprobs):  # of the prompt, which they share
+        if isinstance(event, PrefillProgress):  # one bar is enough
             return [] if choice else [event]
         if not isinstance(event, Finished):
             return [replace(event, choice=choice)]

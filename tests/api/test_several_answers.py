@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ..text_model import byte_tokenizer
 from .serving import MODEL, serving
 
 CHAT = "/v1/chat/completions"
@@ -63,6 +64,42 @@ async def test_a_prompt_can_be_scored(tmp_path: Path):
     assert choice["logprobs"]["token_logprobs"][0] is None
     assert choice["logprobs"]["text_offset"] == [0, 1, 2, 3, 4]
     assert again == choice
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("as_tokens", [False, True])
+async def test_several_prompts_are_answered_in_their_order(tmp_path: Path, as_tokens: bool, stream: bool):
+    prompts = [byte_tokenizer().encode(text).ids if as_tokens else text for text in ("Once", "Twice")]
+    body = {"model": MODEL, "prompt": prompts, "n": 2, "echo": True, "logprobs": 0, "seed": 1}
+    body |= {"stream": stream, "stream_options": {"include_usage": True}}
+    async with serving(tmp_path, *["!"] * 4) as server:
+        response = (await server.client.post("/v1/completions", json=body)).raise_for_status()
+    lines = response.text.splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")] if stream else [response.json()]
+    texts, tokens, ends = [""] * 4, [list[str]() for _ in range(4)], [None] * 4
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        texts[choice["index"]] += choice["text"]
+        tokens[choice["index"]] += (choice["logprobs"] or {"tokens": []})["tokens"]
+        ends[choice["index"]] = choice["finish_reason"]
+    assert texts == ["Once!", "Once!", "Twice!", "Twice!"]
+    assert ["".join(each) for each in tokens] == texts
+    assert ends == ["stop"] * 4
+    assert chunks[-1]["usage"]["prompt_tokens"] == len("OnceTwice")
+    assert chunks[-1]["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_prompt_that_cannot_be_answered_refuses_the_request(tmp_path: Path, stream: bool):
+    body = {"model": MODEL, "prompt": ["Once", "x" * 5000], "stream": stream}
+    async with serving(tmp_path, "x" * 4000, step_seconds=0.05) as server:
+        refused = await server.client.post("/v1/completions", json=body)
+        one = {"model": MODEL, "prompt": "Once", "max_tokens": 1}
+        again = (await server.client.post("/v1/completions", json=one)).json()
+        stats = server.pool.engines[MODEL].stats
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
+    assert again["choices"][0]["text"] == "x"
+    assert stats.num_running == 0
 
 
 @pytest.mark.parametrize("answer", [" upon", ""])

@@ -21,11 +21,18 @@ def call(prompt: object = "Once", **fields: object) -> openai_completions.Call:
 
 @pytest.mark.parametrize(
     ("prompt", "expected"),
-    [("Once", "Once"), (["Once"], "Once"), ([1, 2], (1, 2)), ([[1, 2]], (1, 2))],
+    [
+        ("Once", ("Once",)),
+        (["Once"], ("Once",)),
+        (["Once", "Twice"], ("Once", "Twice")),
+        ([1, 2], ((1, 2),)),
+        ([[1, 2]], ((1, 2),)),
+        ([[1, 2], [3]], ((1, 2), (3,))),
+    ],
 )
-def test_a_prompt_is_a_text_or_token_ids(prompt: object, expected: str | tuple[int, ...]) -> None:
+def test_prompts_are_texts_or_token_ids(prompt: object, expected: tuple[str | tuple[int, ...], ...]) -> None:
     request = call(prompt).request
-    assert (request.prompt, request.messages) == (expected, ())
+    assert ((request.prompt, *request.more_prompts), request.messages) == (expected, ())
 
 
 def test_the_options_are_read() -> None:
@@ -40,7 +47,11 @@ def test_the_options_are_read() -> None:
     [
         ({"prompt": ""}, "prompt"),
         ({"prompt": []}, "prompt"),
-        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt.1"),
+        ({"prompt": ["a", [1]]}, "prompt.1"),
+        ({"prompt": [[1], []]}, "prompt.1"),
+        ({"prompt": ["a"] * 129}, "prompt"),
+        ({"prompt": ["a"] * 33, "n": 4}, "prompt"),
         ({"prompt": [None]}, "prompt.0"),
         ({"prompt": [1, "a"]}, "prompt.1"),
         ({"prompt": [[-1]]}, "prompt.0.0"),

@@ -123,6 +123,33 @@ def test_a_prompt_of_token_ids_is_echoed_by_its_tokens() -> None:
     assert (found.text, found.logprobs) == ("Once!", None)
 
 
+def test_each_prompt_has_its_echo_and_its_answers() -> None:
+    call = openai_completions.decode(body({"model": "m", "prompt": ["On", "Off"], "n": 2, "echo": True}), "req_1")
+    deltas: list[Delta] = [TextDelta(f" {choice}", choice) for choice in (3, 1, 0, 2)]
+    deltas += [ChoiceFinished(choice, FinishReason.STOP) for choice in (2, 0, 3, 1)]
+    whole = openai_client(call.encode_answer(collect(deltas, FINISHED))).completions.create(model="m", prompt="")
+    chunks = openai_client(play(call.encoder(), deltas, FINISHED), is_stream=True).completions.create(
+        model="m", prompt="", stream=True
+    )
+    streamed_texts = dict.fromkeys(range(4), "")
+    for choice in (choice for chunk in chunks for choice in chunk.choices):
+        streamed_texts[choice.index] += choice.text
+
+    assert {choice.index: choice.text for choice in whole.choices} == streamed_texts
+    assert streamed_texts == {0: "On 0", 1: "On 1", 2: "Off 2", 3: "Off 3"}
+
+
+def test_best_of_chooses_among_the_answers_to_each_prompt() -> None:
+    call = openai_completions.decode(body({"model": "m", "prompt": ["a", "b"], "best_of": 2}), "req_1")
+    deltas: list[Delta] = []
+    for choice, value in enumerate((-2.0, -0.1, -0.05, -1.0)):
+        deltas += [Logprobs((score("x", value),), choice), TextDelta(f"answer {choice}", choice)]
+        deltas.append(ChoiceFinished(choice, FinishReason.STOP))
+    found = openai_client(call.encode_answer(collect(deltas, FINISHED))).completions.create(model="m", prompt="")
+
+    assert [(choice.index, choice.text) for choice in found.choices] == [(0, "answer 1"), (1, "answer 2")]
+
+
 def test_best_of_tells_the_likeliest_and_counts_all() -> None:
     call = completion(n=1, best_of=3)
     deltas: list[Delta] = []
