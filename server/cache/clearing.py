@@ -21,7 +21,7 @@ class Cleared:
 def clear_disk(cache_folder: Path, openings_folder: Path) -> Cleared:
     """Remove every cached prefix, and what agents opened with. A running server may go on. Raises `SettingsError`."""
     count = size = 0
-    for file in [*_cache_files(cache_folder), *_opening_files(openings_folder)]:
+    for file in [*cache_files(cache_folder), *_opening_files(openings_folder)]:
         try:
             num_bytes = file.stat().st_size
             file.unlink()
@@ -33,7 +33,7 @@ def clear_disk(cache_folder: Path, openings_folder: Path) -> Cleared:
     return Cleared(count, size)
 
 
-def _cache_files(root: Path) -> Iterator[Path]:
+def cache_files(root: Path) -> Iterator[Path]:
     """The tiers' own files alone: the folder may be one that holds other things."""
     for folder in root.iterdir() if root.is_dir() else ():
         if _MODEL_FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():

@@ -27,6 +27,7 @@ from typing import Generic, Protocol, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash
 from .tensor_file import DamagedFile
+from .write_ledger import spend
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,9 @@ class DiskTier(Generic[P]):
         if self._queue.full() or (self._trouble and self._clock() < self._retry_at):
             return False
         nbytes = self._codec.size(payload)
-        if nbytes is None or not self._has_place(nbytes) or not self._spend(nbytes):
+        if nbytes is None or not self._has_place(nbytes):
+            return False
+        if not spend(self._root, nbytes, self._today(), self._limits.max_bytes_per_day):
             return False
         use = _DIVISIBLE if payload.divisible else _RESUMABLE if payload.resumable else _PASSABLE
         self._queued[name.hex()] = nbytes
@@ -295,21 +298,6 @@ class DiskTier(Generic[P]):
                 break
             held -= file.nbytes
             self._delete(file)
-        return True
-
-    def _spend(self, nbytes: int) -> bool:
-        """Count against today's budget, which outlives the process; whether it allows so much."""
-        ledger = self._root / "written"
-        today = self._today().isoformat()
-        try:
-            day, _, spent = ledger.read_text().partition(" ")
-            total = nbytes + (int(spent) if day == today else 0)
-        except (OSError, ValueError):
-            total = nbytes
-        if total > self._limits.max_bytes_per_day:
-            return False
-        with contextlib.suppress(OSError):
-            ledger.write_text(f"{today} {total}")
         return True
 
     def _collect(self) -> None:

@@ -61,11 +61,13 @@ class RequestView:
 
 @dataclass(slots=True)
 class Totals:
-    """Since the server's start. `num_computed_tokens` are of prompts, without the cached ones."""
+    """Since the server's start. `num_computed_tokens` are of prompts, without the cached ones, of which
+    `num_disk_tokens` came from the disk."""
 
     num_requests: int = 0
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
+    num_disk_tokens: int = 0
     num_output_tokens: int = 0
 
     def copy(self) -> Totals:
@@ -131,6 +133,7 @@ class RequestRecord:
             self._started = (self._submitted or self._arrived) + update.queue_seconds
             self._num_disk_tokens, self._miss = update.num_disk_tokens, update.miss
             self._totals.num_cached_tokens += usage.num_cached_tokens
+            self._totals.num_disk_tokens += update.num_disk_tokens
             self._metrics.admitted(self._model, usage, update.num_disk_tokens, self._started - self._arrived)
             before = usage.num_cached_tokens
         self._totals.num_computed_tokens += update.num_computed_tokens - before

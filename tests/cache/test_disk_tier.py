@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +14,7 @@ import pytest
 from omlx.server.cache.blocks import BlockHash, block_hash, root_hash
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 from omlx.server.cache.tensor_file import DamagedFile, Tensor, pack, unpack
+from omlx.server.cache.write_ledger import Written, read_written, spend
 
 ROOT = root_hash("model")
 WIDE = DiskLimits(free_share=1.0)
@@ -172,6 +174,31 @@ def test_the_days_budget_outlives_the_process_and_ends_with_the_day(tmp_path: Pa
         assert not tier.write(name(2), ROOT, 256, Text(bytes(40)))
     with disk(tmp_path, limits, day=2) as tier:
         assert tier.write(name(2), ROOT, 256, Text(bytes(40)))
+
+
+def test_what_was_written_in_all_is_counted_over_restarts_days_and_models(tmp_path: Path):
+    assert read_written(tmp_path) == Written()
+    keep(tmp_path, 1, bytes(40))
+    keep(tmp_path, 2, bytes(30), identity="another")
+    assert read_written(tmp_path) == Written("2026-01-01", 70, 70)
+    keep(tmp_path, 3, bytes(20), day=2)
+    assert read_written(tmp_path) == Written("2026-01-02", 20, 90)
+
+
+def test_a_count_of_an_earlier_make_goes_on_and_a_broken_one_begins_anew(tmp_path: Path):
+    ledger = tmp_path / "written"
+    ledger.write_text("2026-01-01 100")
+    keep(tmp_path, 1, bytes(40))
+    assert read_written(tmp_path) == Written("2026-01-01", 140, 140)
+    ledger.write_text("\xff" * 60)
+    keep(tmp_path, 2, bytes(40))
+    assert read_written(tmp_path) == Written("2026-01-01", 40, 40)
+
+
+def test_engines_that_write_at_once_are_all_counted(tmp_path: Path):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: spend(tmp_path, 3, date(2026, 1, 1), 10**9), range(400)))
+    assert read_written(tmp_path) == Written("2026-01-01", 1200, 1200)
 
 
 def test_a_payload_no_file_can_hold_is_refused(tmp_path: Path):

@@ -58,6 +58,8 @@ def test_a_request_under_way_tells_how_far_it_is_and_how_long_it_will_take(ledge
     assert (view.phase, view.num_computed_tokens, view.prefill_rate, view.eta_seconds) == (Phase.PREFILL, 600, 200, 2)
     assert view.queue_seconds == 2
     assert (view.num_disk_tokens, view.miss, view.miss_token) == (50, "the prompt differs", 200)
+    totals = ledger.totals
+    assert (totals.num_computed_tokens, totals.num_cached_tokens, totals.num_disk_tokens) == (400, 200, 50)
 
 
 def test_before_it_is_admitted_nobody_knows_how_long_it_takes(ledger: RequestLedger):

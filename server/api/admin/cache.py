@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+from datetime import date
 from pathlib import Path
 
 import msgspec
 from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
-from ...cache.clearing import clear_disk
+from ...cache.clearing import cache_files, clear_disk
+from ...cache.write_ledger import read_written
 from ...engine.messages import EngineStats
 from ...settings.values import size_in_bytes
 from .context import AdminContext, answer_with
@@ -26,7 +28,8 @@ class ModelCache(msgspec.Struct, frozen=True):
 
 class CacheView(msgspec.Struct, frozen=True):
     """Sizes in bytes. `ram` is what the loaded models hold, and what they pushed out and wrote since they are loaded;
-    `disk_bytes` is what lies in `folder`, of at most `max_disk_bytes`."""
+    `disk_bytes` is what lies in `folder`, of at most `max_disk_bytes`. `written_today_bytes` and `written_bytes` were
+    written there today and in all, restarts and clearing notwithstanding."""
 
     is_enabled: bool
     ram: list[ModelCache]
@@ -34,6 +37,8 @@ class CacheView(msgspec.Struct, frozen=True):
     disk_bytes: int
     num_files: int
     max_disk_bytes: int
+    written_today_bytes: int
+    written_bytes: int
     num_queried_tokens: int
     num_cached_tokens: int
 
@@ -55,6 +60,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
 async def view(context: AdminContext) -> CacheView:
     cache, folder = context.settings.cache, context.settings.cache_folder
     num_files, disk_bytes = await asyncio.to_thread(_size, folder)
+    written = await asyncio.to_thread(read_written, folder)
     totals = context.server.ledger.totals
     engines = context.server.pool.engines.items()
     return CacheView(
@@ -64,6 +70,8 @@ async def view(context: AdminContext) -> CacheView:
         disk_bytes=disk_bytes,
         num_files=num_files,
         max_disk_bytes=size_in_bytes(cache.ssd_bytes) if cache.enabled else 0,
+        written_today_bytes=written.on_day if written.day == date.today().isoformat() else 0,
+        written_bytes=written.in_all,
         num_queried_tokens=totals.num_cached_tokens + totals.num_computed_tokens,
         num_cached_tokens=totals.num_cached_tokens,
     )
@@ -76,13 +84,9 @@ def _of_model(model_id: str, stats: EngineStats) -> ModelCache:
 
 
 def _size(folder: Path) -> tuple[int, int]:
-    """Files below the folder, and their bytes; those that go meanwhile are not counted."""
-    count = total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(place, name)).st_size
-            except OSError:
-                continue
-            count += 1
-    return count, total
+    """The tier's files in the folder, and their bytes; those that go meanwhile are not counted."""
+    sizes: list[int] = []
+    for file in cache_files(folder):
+        with contextlib.suppress(OSError):
+            sizes.append(file.stat().st_size)
+    return len(sizes), sum(sizes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from typing import Literal
 
@@ -19,8 +18,8 @@ Level = Literal["INFO", "WARNING", "ERROR"]
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Sizes in bytes. `memory_bytes` is what the engines hold, of `machine_bytes` in all; models' weights stay below
-    `weights_limit_bytes`."""
+    """Sizes in bytes. `memory_bytes` is what the engines hold, of `usable_bytes` that models may take of the device's
+    `device_bytes`."""
 
     version: str
     instance_id: str
@@ -28,8 +27,8 @@ class Status(msgspec.Struct, frozen=True):
     num_waiting: int
     memory_bytes: int
     cache_bytes: int
-    machine_bytes: int
-    weights_limit_bytes: int
+    usable_bytes: int
+    device_bytes: int
     totals: Totals
     history: tuple[Sample, ...]
 
@@ -69,6 +68,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
 
 
 def status(context: AdminContext) -> Status:
+    memory = context.server.pool.memory
     stats = [engine.stats for engine in context.server.pool.engines.values()]
     return Status(
         version=version("omlx"),
@@ -77,8 +77,8 @@ def status(context: AdminContext) -> Status:
         num_waiting=sum(each.num_waiting for each in stats),
         memory_bytes=sum(each.memory_bytes for each in stats),
         cache_bytes=sum(each.cache_bytes for each in stats),
-        machine_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        weights_limit_bytes=context.server.pool.memory.usable,
+        usable_bytes=memory.usable,
+        device_bytes=memory.total,
         totals=context.server.ledger.totals.copy(),
         history=context.history.samples,
     )

@@ -64,3 +64,10 @@ async def admin_serving(folder: Path, *answers: str, **options: Any) -> AsyncIte
         base_url = str(server.client.base_url)
         async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=30) as http:
             yield Admin(server, http)
+
+
+async def log_in(admin: Admin) -> httpx.AsyncClient:
+    """A browser's client: no key, and the cookie of a session."""
+    client = admin.server.client
+    (await client.post("/admin/api/login", json={"key": ADMIN_KEY})).raise_for_status()
+    return client

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-import httpx
 import pytest
 
 from omlx.server.api.admin.checks import CheckState
@@ -19,7 +18,7 @@ from omlx.server.engine.record import Phase
 from omlx.server.settings.layers import Layer
 
 from ..serving import MODEL
-from .admin_serving import ADMIN_KEY, Admin, admin_serving
+from .admin_serving import ADMIN_KEY, admin_serving, log_in
 
 TEMPLATES = Path(str(files("omlx.templates").joinpath("admin")))
 PAGES = ["", *(f"/{name}" for name in MENU if name), f"/models/{MODEL}"]
@@ -71,12 +70,6 @@ def test_russian_tells_three_forms_apart():
 )
 def test_the_language_is_the_one_chosen_else_the_browsers(chosen: str, accepted: str, language: str):
     assert language_for(chosen, accepted) == language
-
-
-async def log_in(admin: Admin) -> httpx.AsyncClient:
-    client = admin.server.client
-    (await client.post("/admin/api/login", json={"key": ADMIN_KEY})).raise_for_status()
-    return client
 
 
 async def test_a_stranger_is_sent_to_the_log_in_from_every_page(tmp_path: Path):

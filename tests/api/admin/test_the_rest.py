@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from omlx.server.cache.write_ledger import spend
 from omlx.server.log_ring import LogRing
 from omlx.server.state_file import ServerState, published
 
 from ..serving import MODEL
-from .admin_serving import ADMIN_KEY, INFERENCE_KEY, Admin, admin_serving, write_keys
+from .admin_serving import ADMIN_KEY, INFERENCE_KEY, Admin, admin_serving, log_in, write_keys
 
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -97,13 +99,18 @@ async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path
 
 
 async def test_the_cache_says_what_it_holds(tmp_path: Path):
-    (tmp_path / "cache" / "m").mkdir(parents=True)
-    (tmp_path / "cache" / "m" / "block").write_bytes(b"x" * 1000)
+    folder = tmp_path / "cache" / ("ab" * 16)
+    folder.mkdir(parents=True)
+    (folder / "block.safetensors").write_bytes(b"x" * 1000)
+    spend(tmp_path / "cache", 3 * 10**12, date(2026, 1, 1), 10**13)
     async with admin_serving(tmp_path) as admin:
         await admin.post("chat", BODY)
         await admin.post("chat", BODY)
         cache = await admin.get("cache")
+        page = (await (await log_in(admin)).get("/admin/cache")).text
     assert (cache["disk_bytes"], cache["num_files"]) == (1000, 1)
+    assert (cache["written_bytes"], cache["written_today_bytes"]) == (3 * 10**12, 0)
+    assert "3.0\u00a0TB" in page
     assert 0 < cache["num_cached_tokens"] < cache["num_queried_tokens"]
 
 
@@ -113,9 +120,9 @@ async def test_clearing_the_cache_leaves_what_is_not_its_own(tmp_path: Path):
     (folder / "block.safetensors").write_bytes(b"x" * 1000)
     (folder / "notes.txt").write_bytes(b"mine")
     async with admin_serving(tmp_path) as admin:
-        assert (await admin.get("cache"))["num_files"] == 2
+        assert (await admin.get("cache"))["num_files"] == 1
         cleared = (await admin.delete("cache")).raise_for_status().json()
-    assert (cleared["num_files"], cleared["disk_bytes"]) == (1, 4)
+    assert (cleared["num_files"], cleared["disk_bytes"]) == (0, 0)
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
 
 
@@ -155,9 +162,7 @@ async def test_the_benchmark_runs_from_the_page_and_shows_its_rows(tmp_path: Pat
             (check,) = await admin.get("checks")
             while check["state"] == "running":
                 (check,) = await admin.get("checks")
-            client = admin.server.client
-            await client.post("/admin/api/login", json={"key": ADMIN_KEY})
-            page = (await client.get("/admin/checks")).text
+            page = (await (await log_in(admin)).get("/admin/checks")).text
     assert check["state"] == "done", check
     (rows,) = check["result"].values()
     assert {row["kind"] for row in rows} == {"throughput", "context"}

@@ -1,0 +1,60 @@
+"""How many bytes were written to a cache folder: in a day, for the budget, and in all, since disks wear out.
+
+One line in the file `written`, always of one length, so that a process that dies while it writes leaves a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+_FILE = "written"
+_MAX_BYTES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Bytes: `on_day` those of the ISO date `day`, `in_all` since the folder's first block."""
+
+    day: str = ""
+    on_day: int = 0
+    in_all: int = 0
+
+
+def read_written(root: Path) -> Written:
+    """What the engines that use the folder `root` have written to it; nothing where that cannot be read."""
+    try:
+        return _parsed((root / _FILE).read_bytes())
+    except OSError:
+        return Written()
+
+
+def spend(root: Path, nbytes: int, today: date, max_bytes_per_day: int) -> bool:
+    """Count `nbytes` where the day's budget allows them; whether it does. A count that cannot be kept allows them."""
+    if nbytes > max_bytes_per_day:
+        return False
+    with contextlib.suppress(OSError):
+        descriptor = os.open(root / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # each loaded model's engine writes here
+            before, day = _parsed(os.pread(descriptor, _MAX_BYTES, 0)), today.isoformat()
+            on_day = nbytes + (before.on_day if before.day == day else 0)
+            if on_day > max_bytes_per_day:
+                return False
+            os.pwrite(descriptor, f"{day} {on_day:020} {before.in_all + nbytes:020}\n".encode(), 0)
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def _parsed(content: bytes) -> Written:
+    """The first line, nothing where it is of another make. Earlier ones had the day alone."""
+    try:
+        day, on_day, *in_all = content.partition(b"\n")[0].decode().split()
+        return Written(day, int(on_day), int(in_all[0] if in_all else on_day))
+    except ValueError:
+        return Written()
