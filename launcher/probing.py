@@ -1,11 +1,12 @@
-"""`omlx probe` and `omlx status`: put the questions to a server that already runs; neither starts one."""
+"""`omlx probe`, `omlx bench` and `omlx status`: put the questions to servers that already run; none starts one."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
@@ -13,6 +14,7 @@ from ..integrations.spec import Model
 from .address import ServerAddress, is_loopback
 from .benchmark import Plan, Row, measure
 from .client import Health, ServerClient
+from .errors import LauncherError
 from .keys import access_key
 from .machine import Machine
 from .probe import ProbeResult, make_probes, run_probes
@@ -29,6 +31,21 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to measure: the server's own address without a `url`, its only model without a `model`."""
+
+    url: str | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    url: str
+    model: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     address: ServerAddress
     health: Health
@@ -41,18 +58,29 @@ def probe_server(machine: Machine, url: str | None, model: str | None, report: C
         return Probed(address, chosen.name, run_probes(http, chosen, make_probes(secrets.token_hex(8)), report))
 
 
-def measure_server(
+def measure_endpoints(
     machine: Machine,
-    url: str | None,
-    model: str | None,
+    endpoints: Sequence[Endpoint],
     concurrency: tuple[int, ...],
     lengths: tuple[int, ...],
     report: Callable[[str], None],
-) -> tuple[str, tuple[Row, ...]]:
-    """The address and what was measured there. Raises as `probe_server`."""
-    with chosen_model(machine, url, model, "bench") as (http, address, chosen):
-        plan = Plan(concurrency, lengths, chosen.context_window)
-        return address, tuple(measure(http, chosen.name, plan, report))
+) -> tuple[Measured, ...]:
+    """Each endpoint's rows, once all of them have answered. Raises as `probe_server`, and where two are the same."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(chosen_model(machine, one.url, one.model, "bench")) for one in endpoints]
+        names = [(_place(address), chosen.name) for _, address, chosen in opened]
+        if len(set(names)) < len(names):
+            raise LauncherError(
+                f"{opened[0][1]} would be compared with itself; give --compare another address, "
+                "or name another of its models with --compare-model"
+            )
+        measured: list[Measured] = []
+        for http, address, chosen in opened:
+            plan = Plan(concurrency, lengths, chosen.context_window)
+            words = f"{address}: " if len(opened) > 1 else ""
+            rows = tuple(measure(http, chosen.name, plan, lambda text, words=words: report(words + text)))
+            measured.append(Measured(address, chosen.name, rows))
+        return tuple(measured)
 
 
 @contextmanager
@@ -78,3 +106,9 @@ def ask_status(machine: Machine, url: str | None, key: str | None = None) -> Sta
         return Status(address, client.health(), client.models())
     finally:
         client.close()
+
+
+def _place(url: str) -> SplitResult:
+    """The address, with one name for this machine."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"localhost:{parts.port}") if is_loopback(url) else parts

@@ -18,6 +18,7 @@ _LONGEST = click.IntRange(0, 1_000_000)
 @url_option
 @click.option("--model", help="The model to measure.  [default: the only one]")
 @click.option("--compare", metavar="URL", help="Measure this endpoint too, of whatever make, and show both.")
+@click.option("--compare-model", metavar="MODEL", help="Its model to measure.  [default: --model, or its only one]")
 @click.option("--concurrency", multiple=True, type=click.IntRange(1, 256), help="Streams at once.  [default: 1 4 8]")
 @click.option(
     "--max-context", type=_LONGEST, default=100_000, show_default=True, help="Where the ramp of prompts ends."
@@ -27,6 +28,7 @@ def command(
     url: str | None,
     model: str | None,
     compare: str | None,
+    compare_model: str | None,
     concurrency: tuple[int, ...],
     max_context: int,
     as_json: bool,
@@ -39,20 +41,20 @@ def command(
     from dataclasses import asdict
 
     from ..benchmark import RAMP
-    from ..probing import measure_server
+    from ..probing import Endpoint, measure_endpoints
     from ..terminal import Progress
 
+    if compare_model and not compare:
+        raise click.UsageError("--compare-model goes with --compare")
     lengths = tuple(length for length in RAMP if length <= max_context)
-    measured: dict[str, tuple[Row, ...]] = {}
+    endpoints = [Endpoint(url, model), *([Endpoint(compare, compare_model or model)] if compare else [])]
     with Progress() as report:
-        for each in (url, compare) if compare else (url,):
-            address, rows = measure_server(this_machine(), each, model, concurrency or (1, 4, 8), lengths, report)
-            measured[address] = rows
+        measured = measure_endpoints(this_machine(), endpoints, concurrency or (1, 4, 8), lengths, report)
     if as_json:
-        click.echo(json.dumps({name: [asdict(row) for row in rows] for name, rows in measured.items()}, indent=2))
+        click.echo(json.dumps([asdict(one) for one in measured], indent=2, ensure_ascii=False))
         return
-    for name, rows in measured.items():
-        click.echo(f"{name}\n{_table(rows)}\n")
+    for one in measured:
+        click.echo(f"{one.model} at {one.url}\n{_table(one.rows)}\n")
 
 
 def _table(rows: tuple[Row, ...]) -> str:

@@ -99,6 +99,21 @@ const scenarios = {
     seen.complaints = seen.complaints.filter((text) => !text.includes("400 (Bad Request)"));
   },
 
+  async checks() {
+    const page = await newPage({});
+    await logIn(page);
+    await page.goto(url + "/admin/checks");
+    await page.click("form button");
+    await page.locator("#checks .tag.done").first().waitFor({ timeout: 120000 });
+    seen.probes = await page.locator("#checks tbody tr").count();
+    await page.click("#bench");
+    await page.locator("#ramp canvas").nth(1).waitFor({ timeout: 120000 });
+    seen.rows = await page.locator("[data-ramp] tbody tr").count();
+    await page.reload();
+    await page.locator("#ramp canvas").nth(1).waitFor();
+    await look(page, "checks");
+  },
+
   async chat() {
     const page = await newPage({});
     await logIn(page);

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from omlx.server.api.admin.pages import MENU
+from omlx.server.state_file import published
 
-from ..api.admin.admin_serving import ADMIN_KEY, Admin, admin_serving
+from ..api.admin.admin_serving import ADMIN_KEY, Admin, admin_serving, state_of
 from ..api.serving import MODEL
 from ..e2e.install_agents import find_node
 from .install import CACHE, browser, missing
@@ -76,6 +77,14 @@ async def test_somebody_logs_in_changes_a_models_settings_and_logs_out(tmp_path:
     assert "coder" in seen["listed"]
     assert "2,048" in seen["listed"]
     assert seen["afterwards"].endswith("/admin/login")
+
+
+async def test_the_probes_and_the_ramp_run_from_the_page_as_table_and_plot(tmp_path: Path):
+    async with admin_serving(tmp_path, "391", context_window=65536) as admin:
+        with published(tmp_path / "run" / "server.json", state_of(admin)):
+            seen = await drive(admin, "checks")
+    assert (seen["probes"], seen["rows"]) == (7, 8)
+    assert seen["violations"] == []
 
 
 async def test_somebody_talks_to_a_model_and_sees_it_on_the_status_page(tmp_path: Path):

@@ -13,17 +13,21 @@ from click.testing import CliRunner, Result
 from omlx.launcher.cli import commands
 from omlx.launcher.talking import Screen
 
-from .fake_server import FakeServer, text_reply
+from .fake_server import FakeServer, running, text_reply
 
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def run(server: FakeServer, tmp_path: Path) -> Run:
+def set_to_talk(server: FakeServer) -> None:
     server.serve_models({"id": "m", "max_model_len": 12_000})
     server.answers["/v1/chat/completions"] = lambda _: text_reply(
         "Hel\x1b[2Jlo", prompt_tokens=5000, completion_tokens=3
     )
+
+
+@pytest.fixture
+def run(server: FakeServer, tmp_path: Path) -> Run:
+    set_to_talk(server)
 
     def run_command(*arguments: str, **variables: str) -> Result:
         environ = {
@@ -58,8 +62,10 @@ def test_thinking_is_set_apart():
 
 
 def test_bench_measures_streams_and_prompts_that_fit(run: Run, server: FakeServer):
-    done = run("bench", "--concurrency", "2", "--max-context", "20000", "--json", "--compare", server.url)
-    (rows,) = json.loads(done.stdout).values()  # both are one address
+    done = run("bench", "--concurrency", "2", "--max-context", "20000", "--json")
+    (measured,) = json.loads(done.stdout)
+    assert (measured["url"], measured["model"]) == (server.url, "m")
+    rows = measured["rows"]
     assert [(row["kind"], row["error"]) for row in rows] == [
         ("throughput", ""),
         ("context", ""),
@@ -69,6 +75,28 @@ def test_bench_measures_streams_and_prompts_that_fit(run: Run, server: FakeServe
     assert rows[1]["prefill_rate"] > 0
     table = run("bench", "--max-context", "0").stdout.splitlines()
     assert [line.split()[0] for line in table[2:5]] == ["1", "4", "8"]
+
+
+def test_bench_compares_two_endpoints_once_both_have_answered(run: Run, server: FakeServer):
+    with running() as other:
+        set_to_talk(other)
+        both = json.loads(run("bench", "--max-context", "0", "--compare", other.url, "--json").stdout)
+        table = run("bench", "--max-context", "0", "--compare", other.url).stdout
+    assert [each["url"] for each in both] == [server.url, other.url]
+    assert [len(each["rows"]) for each in both] == [3, 3]
+    assert f"m at {other.url}\n" in table
+    asked = len(server.requests)
+    gone = run("bench", "--max-context", "0", "--compare", other.url)
+    assert (gone.exit_code, gone.stdout) == (4, "")
+    assert not any(request.body for request in server.requests[asked:]), "nothing is measured in vain"
+
+
+def test_bench_compares_nothing_with_itself(run: Run, server: FakeServer):
+    for same in (server.url, server.url.replace("127.0.0.1", "localhost"), f"{server.url}/v1/"):
+        refused = run("bench", "--compare", same)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "would be compared with itself" in refused.stderr
+    assert run("bench", "--compare-model", "m").exit_code == 2
 
 
 def test_completion_is_installed_with_one_command(run: Run, tmp_path: Path):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+
+from omlx.server.state_file import ServerState
 
 from ..serving import Serving, serving
 
@@ -71,3 +75,11 @@ async def log_in(admin: Admin) -> httpx.AsyncClient:
     client = admin.server.client
     (await client.post("/admin/api/login", json={"key": ADMIN_KEY})).raise_for_status()
     return client
+
+
+def state_of(admin: Admin) -> ServerState:
+    """What a state file says of the server, for commands that look for it there."""
+    url = str(admin.http.base_url).rstrip("/")
+    port = urlsplit(url).port
+    assert port is not None
+    return ServerState(os.getpid(), "127.0.0.1", port, url, "an-instance")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
-import os
+import re
 from datetime import date
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from omlx.server.cache.write_ledger import spend
 from omlx.server.log_ring import LogRing
-from omlx.server.state_file import ServerState, published
+from omlx.server.state_file import published
 
 from ..serving import MODEL
-from .admin_serving import ADMIN_KEY, INFERENCE_KEY, Admin, admin_serving, log_in, write_keys
+from .admin_serving import ADMIN_KEY, INFERENCE_KEY, admin_serving, log_in, state_of, write_keys
 
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -128,7 +128,7 @@ async def test_clearing_the_cache_leaves_what_is_not_its_own(tmp_path: Path):
 
 async def test_the_seven_probes_run_from_the_page(tmp_path: Path):
     async with admin_serving(tmp_path, "391") as admin:
-        with published(tmp_path / "run" / "server.json", state(admin)):
+        with published(tmp_path / "run" / "server.json", state_of(admin)):
             assert (await admin.post("checks", {"kind": "probe", "model": "nothing"})).status_code == 404
             started = await admin.post("checks", {"kind": "probe", "model": MODEL})
             assert started.status_code == 202
@@ -142,28 +142,25 @@ async def test_the_seven_probes_run_from_the_page(tmp_path: Path):
 
 async def test_a_check_that_is_cancelled_says_so(tmp_path: Path):
     async with admin_serving(tmp_path) as admin:
-        with published(tmp_path / "run" / "server.json", state(admin)):
+        with published(tmp_path / "run" / "server.json", state_of(admin)):
             await admin.post("checks", {"kind": "probe", "model": MODEL})
             (check,) = (await admin.delete("checks")).json()
     assert check["state"] == "cancelled"
 
 
-def state(admin: Admin) -> ServerState:
-    url = str(admin.http.base_url).rstrip("/")
-    port = urlsplit(url).port
-    assert port is not None
-    return ServerState(os.getpid(), "127.0.0.1", port, url, "an-instance")
-
-
 async def test_the_benchmark_runs_from_the_page_and_shows_its_rows(tmp_path: Path):
     async with admin_serving(tmp_path, "391", context_window=16384) as admin:
-        with published(tmp_path / "run" / "server.json", state(admin)):
+        with published(tmp_path / "run" / "server.json", state_of(admin)):
             await admin.post("checks", {"kind": "bench", "model": MODEL})
             (check,) = await admin.get("checks")
             while check["state"] == "running":
                 (check,) = await admin.get("checks")
             page = (await (await log_in(admin)).get("/admin/checks")).text
     assert check["state"] == "done", check
-    (rows,) = check["result"].values()
-    assert {row["kind"] for row in rows} == {"throughput", "context"}
+    (measured,) = check["result"]
+    assert {row["kind"] for row in measured["rows"]} == {"throughput", "context"}
     assert "8 streams" in page
+    drawn = [row["amount"] for row in measured["rows"] if row["kind"] == "context" and not row["error"]]
+    plotted = re.search(r'data-ramp="([^"]*)"', page)
+    assert plotted is not None
+    assert [row["amount"] for row in json.loads(html.unescape(plotted[1]))] == drawn != []
