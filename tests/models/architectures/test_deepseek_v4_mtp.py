@@ -92,10 +92,10 @@ def test_the_layer_joins_the_token_and_the_streams_before_it_as_the_definition_s
     h = layer.h_proj(mx.fast.rms_norm(hidden[:, :-1], layer.hnorm.weight, 1e-6))
     streams = mx.stack([e + h[:, :, index] for index in range(TINY["hc_mult"])], axis=2)
     (cache,) = model.make_draft_cache()
-    x, write, mix = layer.attn_hc(streams)
-    streams = rejoin(layer.attn(layer.attn_norm(x), cache), streams, write, mix)
-    x, write, mix = layer.ffn_hc(streams)
-    streams = rejoin(layer.ffn(layer.ffn_norm(x), ids), streams, write, mix)
+    x, weights = layer.attn_hc(streams)
+    streams = rejoin(layer.attn(layer.attn_norm(x), cache), streams, weights)
+    x, weights = layer.ffn_hc(streams)
+    streams = rejoin(layer.ffn(layer.ffn_norm(x), ids), streams, weights)
     expected = model.lm_head(mx.fast.rms_norm(layer.hc_head(streams), layer.norm.weight, 1e-6))[0]
     assert distance(np.array(_drafts(model, tokens)), np.array(expected)) < TOLERANCE
     assert "tid2eid" not in layer.ffn.gate

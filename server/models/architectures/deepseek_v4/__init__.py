@@ -2,7 +2,7 @@
 
 config            what config.json says, checked
 model             Model → Trunk → DecoderLayer
-hyper_connections the residual streams and their mixing
+hyper_connections the residual streams                 mixing      their arithmetic, and its kernels
 attention         window + compressed rows, one softmax        attending   the softmax itself
 compressor        tokens → compressed rows                     indexer     which rows a query reads
 rotary            the two RoPE regimes                         experts     routing and experts

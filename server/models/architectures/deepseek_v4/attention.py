@@ -108,14 +108,14 @@ class Attention(nn.Module):
         held = window.shape[1] - length
         low = max(held + block.start - self._window + 1, 0)
         rows = window[:, low : held + block.stop]
+        missing = [held - offset for offset in span.offsets]
+        if block.stop - block.start == 1 and max(missing) <= 0:
+            return Keys(rows)
         slots = mx.arange(low, held + block.stop)
         own = (held + mx.arange(block.start, block.stop))[:, None]
         mask = ((slots <= own) & (slots > own - self._window))[None]
-        missing = [held - offset for offset in span.offsets]
         if max(missing) > 0:
             mask = mask & (slots >= mx.array(missing)[:, None, None])
-        elif block.stop - block.start == 1:
-            return Keys(rows)
         return Keys(rows, mask)
 
     def _earlier(self, rows: mx.array, span: Span, start: int, length: int) -> Keys:

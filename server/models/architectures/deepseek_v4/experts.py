@@ -7,6 +7,8 @@ the half types hold, and so does the floor under the sum.
 
 from __future__ import annotations
 
+import functools
+
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.switch_layers import SwiGLU, SwitchGLU
@@ -24,10 +26,7 @@ class ClampedSwiGLU(SwiGLU):
         self._limit = limit
 
     def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
-        if self._limit > 0:
-            gate = mx.minimum(gate, self._limit)
-            x = mx.clip(x, -self._limit, self._limit)
-        return nn.silu(gate) * x
+        return _clamped_swiglu(x, gate, self._limit) if self._limit > 0 else nn.silu(gate) * x
 
 
 class Router(nn.Module):
@@ -44,7 +43,7 @@ class Router(nn.Module):
 
     def __call__(self, x: mx.array, token_ids: mx.array) -> tuple[mx.array, mx.array]:
         """Of x [B, L, D] and token_ids [B, L]: the experts [B, L, k] and their weights in float32."""
-        scores = mx.sqrt(nn.softplus(x.astype(mx.float32) @ self.weight.astype(mx.float32).T))
+        scores = _sqrtsoftplus(x.astype(mx.float32) @ self.weight.astype(mx.float32).T)
         if "tid2eid" in self:
             chosen = self.tid2eid[token_ids]
         else:
@@ -92,3 +91,13 @@ class Experts(nn.Module):
         routed = (weights[..., None, :] @ said).squeeze(-2)
         output = routed.astype(x.dtype) + self.shared_experts(x)
         return output if self.group is None else mx.distributed.all_sum(output, group=self.group)
+
+
+@functools.partial(mx.compile, shapeless=True)
+def _clamped_swiglu(x: mx.array, gate: mx.array, limit: float) -> mx.array:
+    return nn.silu(mx.minimum(gate, limit)) * mx.clip(x, -limit, limit)
+
+
+@functools.partial(mx.compile, shapeless=True)
+def _sqrtsoftplus(logits: mx.array) -> mx.array:
+    return mx.sqrt(nn.softplus(logits))

@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import ModelArgs
+from .mixing import MixingWeights, mixer
 
 
 class HyperConnection(nn.Module):
@@ -20,31 +21,17 @@ class HyperConnection(nn.Module):
         super().__init__()
         streams = args.hc_mult
         rows = (2 + streams) * streams
-        self._streams, self._iterations = streams, args.hc_sinkhorn_iters
-        self._epsilon, self._norm_epsilon = args.hc_eps, args.rms_norm_eps
+        self._iterations, self._epsilon, self._norm_epsilon = args.hc_sinkhorn_iters, args.hc_eps, args.rms_norm_eps
         self.fn = mx.zeros((rows, streams * args.hidden_size))
         self.base = mx.zeros((rows,))
         self.scale = mx.ones((3,))
 
-    def __call__(self, streams: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    def __call__(self, streams: mx.array) -> tuple[mx.array, MixingWeights]:
         """Of streams [B, L, N, D]: the block's input [B, L, D], and what `rejoin` needs with its output."""
         mixes = _mixes(streams, self.fn, self._norm_epsilon)
-        n = self._streams
-        read, write, mix = mx.split(mixes, [n, 2 * n], axis=-1)
-        read_base, write_base, mix_base = mx.split(self.base.astype(mx.float32), [n, 2 * n])
-        read = mx.sigmoid(read * self.scale[0] + read_base) + self._epsilon
-        write = 2 * mx.sigmoid(write * self.scale[1] + write_base)
-        mix = (mix * self.scale[2] + mix_base).reshape(*mix.shape[:-1], n, n)
-        return _collapse(streams, read), write, self._doubly_stochastic(mix)
-
-    def _doubly_stochastic(self, mix: mx.array) -> mx.array:
-        epsilon = self._epsilon
-        mix = mx.softmax(mix, axis=-1) + epsilon
-        mix = mix / (mix.sum(axis=-2, keepdims=True) + epsilon)
-        for _ in range(self._iterations - 1):
-            mix = mix / (mix.sum(axis=-1, keepdims=True) + epsilon)
-            mix = mix / (mix.sum(axis=-2, keepdims=True) + epsilon)
-        return mix
+        scale, base = self.scale.astype(mx.float32), self.base.astype(mx.float32)
+        weights = mixer().weights(mixes, scale, base, self._epsilon, self._iterations)
+        return mixer().collapse(streams, weights.read), weights
 
 
 class HyperHead(nn.Module):
@@ -60,22 +47,14 @@ class HyperHead(nn.Module):
     def __call__(self, streams: mx.array) -> mx.array:
         mixes = _mixes(streams, self.fn, self._norm_epsilon)
         read = mx.sigmoid(mixes * self.scale + self.base.astype(mx.float32)) + self._epsilon
-        return _collapse(streams, read)
+        return mixer().collapse(streams, read)
 
 
-def rejoin(output: mx.array, streams: mx.array, write: mx.array, mix: mx.array) -> mx.array:
-    """A block's output [B, L, D] written to every stream, beside the mixed streams it was computed from.
-
-    `mix` sums over its first stream axis; it is not symmetric.
-    """
-    kept = mix.swapaxes(-1, -2) @ streams.astype(mx.float32)
-    return (write[..., None] * output[..., None, :] + kept).astype(streams.dtype)
+def rejoin(block: mx.array, streams: mx.array, weights: MixingWeights) -> mx.array:
+    """A block's output [B, L, D] written to every stream, beside the mixed streams it was computed from."""
+    return mixer().rejoin(block, streams, weights)
 
 
 def _mixes(streams: mx.array, weight: mx.array, norm_epsilon: float) -> mx.array:
     flat = streams.reshape(*streams.shape[:2], -1).astype(mx.float32)
     return mx.fast.rms_norm(flat, None, norm_epsilon) @ weight.astype(mx.float32).T
-
-
-def _collapse(streams: mx.array, read: mx.array) -> mx.array:
-    return (read[..., None, :] @ streams.astype(mx.float32)).squeeze(-2).astype(streams.dtype)

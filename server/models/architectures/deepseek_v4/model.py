@@ -31,10 +31,10 @@ class DecoderLayer(nn.Module):
 
     def __call__(self, streams: mx.array, token_ids: mx.array, cache: LayerCache) -> mx.array:
         """Streams [B, L, N, D] → the same; token_ids [B, L] route the hash layers' experts."""
-        x, write, mix = self.attn_hc(streams)
-        streams = rejoin(self.attn(self.attn_norm(x), cache), streams, write, mix)
-        x, write, mix = self.ffn_hc(streams)
-        return rejoin(self.ffn(self.ffn_norm(x), token_ids), streams, write, mix)
+        x, weights = self.attn_hc(streams)
+        streams = rejoin(self.attn(self.attn_norm(x), cache), streams, weights)
+        x, weights = self.ffn_hc(streams)
+        return rejoin(self.ffn(self.ffn_norm(x), token_ids), streams, weights)
 
 
 class MtpLayer(DecoderLayer):
