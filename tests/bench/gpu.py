@@ -1,6 +1,7 @@
 """`python -m tests.bench.gpu`: omlx beside mlx_lm.server on one GPU, with random weights of an 8B-class shape.
 
-Both serve the same folder, one after the other, to the same client. Beside the figures stands the floor: what the
+All serve the same folder, one after the other, to the same client. With `--servers omlx "omlx, 2 ranks"` a group of two
+GPUs of this host stands beside one; it comes together over NCCL. Beside the figures stands the floor: what the
 bytes that must be moved, or the products that must be computed, take at rates measured in the same call.
 """
 
@@ -31,6 +32,8 @@ _PREFILLS = (2048, 8192, 32768)
 _ARRIVALS = (4096, 8192)
 _WARM_TOKENS = 8192
 _SAVING_SECONDS = 60
+_GROUP = "omlx, 2 ranks"
+_RANKS = 2
 _KV_BYTES = 2 * 36 * 8 * 128 * 2
 """A token's keys and values in the 8B-class shape."""
 
@@ -52,16 +55,20 @@ def contenders(model: Path, home: Path, wanted: list[str]) -> list[Contender]:
     ours = (python, "-P", "-m", "omlx.server", "serve", "--model-dir", str(model.parent), "--port", "{port}")
     theirs = (python, "-P", "-m", "mlx_lm.server", "--model", str(model), "--port", "{port}", "--log-level", "ERROR")
     theirs += ("--decode-concurrency", str(max(_STREAMS)))
+    # Of mlx.launch as a program, whatever folder its script lies in.
+    launch = (python, "-P", "-c", "from mlx._distributed_utils.launch import main; main()")
+    launch += ("--backend", "nccl", "--hosts", "127.0.0.1", "--repeat-hosts", str(_RANKS), "--")
     found = [
         Contender("omlx", "", ours, model.name, os.environ, home),
+        Contender(_GROUP, "", (*launch, *ours, "--distributed"), model.name, os.environ, home.with_name("group")),
         Contender("mlx_lm.server", "", theirs, str(model), {**os.environ, "HF_HUB_OFFLINE": "1"}),
     ]
     return [contender for contender in found if contender.name in wanted]
 
 
-def measure(contender: Contender, home: Path, sizes: Sizes) -> Figures:
+def measure(contender: Contender, folder: Path, sizes: Sizes) -> Figures:
     figures = Figures()
-    log = home.parent / f"{contender.name}.log"
+    log = folder / f"{contender.name}.log"
     warm = letters(sizes.warm, seed=90_000)
     with serving(contender, log, figures, "start, s") as client:
         for count in sizes.streams:
@@ -75,9 +82,9 @@ def measure(contender: Contender, home: Path, sizes: Sizes) -> Figures:
         figures.put(f"TTFT of {sizes.warm}, cold, s", cold.first_seconds)
         again = [client.ask([warm], 1)[0].first_seconds for _ in range(3)]
         figures.put(f"TTFT of {sizes.warm}, again (RAM), s", median(again))
-        if contender.name != "omlx":  # keeps nothing over a restart
+        if contender.home is None:  # keeps nothing over a restart
             return figures
-        wait_until_saved(home)
+        wait_until_saved(contender.home)
     with serving(contender, log, figures, "second start, s") as client:
         client.ask([letters(2048, seed=90_001)], 4)
         figures.put(f"TTFT of {sizes.warm}, after a restart, s", client.ask([warm], 1)[0].first_seconds)
@@ -142,7 +149,7 @@ def arrival(client: Client, figures: Figures, count: int) -> None:
 def serving(contender: Contender, log: Path, figures: Figures, name: str) -> Iterator[Client]:
     with running(contender, log) as server:
         figures.put(name, server.start_seconds)
-        if contender.name == "omlx":
+        if contender.home is not None:
             print("  models:", server.client.get("/v1/models").text, flush=True)
         yield Client(httpx.URL(str(server.client.base_url)).port or 80, contender.model)
 
@@ -185,9 +192,10 @@ def _seconds(compute: object) -> float:
     return time.perf_counter() - began
 
 
-def floor(weights: int, bandwidth: float, operations: float) -> dict[str, float]:
-    """The best that any server could do, by the names of `measure`."""
+def floor(weights: int, bandwidth: float, operations: float, gpus: int = 1) -> dict[str, float]:
+    """The best that any server could do, by the names of `measure`; what GPUs tell one another counts for nothing."""
     table = {}
+    bandwidth, operations = gpus * bandwidth, gpus * operations
     length = _PROMPT_TOKENS + _ANSWER_TOKENS / 2
     for count in _STREAMS:
         step = (weights + count * length * _KV_BYTES) / bandwidth
@@ -198,13 +206,13 @@ def floor(weights: int, bandwidth: float, operations: float) -> dict[str, float]
     return table
 
 
-def report(found: dict[str, Figures], best: dict[str, float]) -> str:
-    """A Markdown table of every figure."""
-    lines = [f"| | {' | '.join(found)} | floor |", "|---" * (len(found) + 2) + "|"]
-    names = dict.fromkeys(name for figures in found.values() for name in figures.of)
-    for name in names:
-        cells = [f"{figures.of[name]:.4g}" if name in figures.of else "" for figures in found.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} | {f'{best[name]:.4g}' if name in best else ''} |")
+def report(found: dict[str, Figures], floors: dict[str, dict[str, float]]) -> str:
+    """A Markdown table of every figure, the floors in columns of their own."""
+    columns = {name: figures.of for name, figures in found.items()} | floors
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name in dict.fromkeys(name for figures in found.values() for name in figures.of):
+        cells = [f"{column[name]:.4g}" if name in column else "" for column in columns.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -212,7 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/omlx-gpu"), help="for the model, caches and logs")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and short prompts: tries the script itself")
-    parser.add_argument("--servers", nargs="+", default=["omlx", "mlx_lm.server"])
+    parser.add_argument("--servers", nargs="+", default=["omlx", "mlx_lm.server"], help=f'also "{_GROUP}"')
     parser.add_argument("--streams", nargs="+", type=int, default=_STREAMS)
     parser.add_argument("--prefills", nargs="+", type=int, default=_PREFILLS, help="prompts' lengths")
     parser.add_argument("--arrivals", nargs="+", type=int, default=_ARRIVALS, help="prompts that arrive beside streams")
@@ -233,10 +241,13 @@ def main() -> int:
     found: dict[str, Figures] = {}
     for contender in contenders(model, home, options.servers):
         print(contender.name, flush=True)
-        found[contender.name] = measure(contender, home, sizes)
+        found[contender.name] = measure(contender, options.folder, sizes)
         if options.json:
             options.json.write_text(json.dumps({name: figures.of for name, figures in found.items()}, indent=1))
-    print(report(found, {} if options.tiny else floor(weights, bandwidth, operations)))
+    floors = {"floor": floor(weights, bandwidth, operations)}
+    if _GROUP in found:
+        floors[f"floor, {_RANKS} GPUs"] = floor(weights, bandwidth, operations, _RANKS)
+    print(report(found, {} if options.tiny else floors))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,7 +55,8 @@ class Running:
 
 
 def _family(process_id: int) -> list[int]:
-    children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
+    tasks = Path(f"/proc/{process_id}/task").glob("*/children")  # a child is its parent thread's
+    children = [child for task in tasks for child in task.read_text().split()]
     return [process_id, *(member for child in children for member in _family(int(child)))]
 
 
@@ -116,17 +118,20 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
     ):
         environment = {**contender.environment, "OMLX_HOME": str(contender.home or home)}
         began = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
+        # A pipe of its own: mlx.launch passes on what it reads.
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=sink, stderr=sink)
         try:
             _wait_for_answer(client, contender, process, log)
             yield Running(contender, client, time.perf_counter() - began, process.pid)
         finally:
+            family = _family(process.pid) if process.poll() is None else []
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            for member in family:  # what mlx.launch starts is in no hurry to end with it
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(member, signal.SIGKILL)
+            process.wait()
 
 
 def _wait_for_answer(client: httpx.Client, contender: Contender, process: subprocess.Popen[bytes], log: Path) -> None:
