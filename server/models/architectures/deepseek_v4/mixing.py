@@ -211,7 +211,9 @@ def difference(mixer: Mixer, other: Mixer) -> float:
     mixes, scale, base, streams, block = (
         mx.random.normal(shape, key=part)
         for shape, part in zip(
-            [(2, 3, (2 + n) * n), (3,), ((2 + n) * n,), (2, 3, n, dim), (2, 3, dim)], mx.random.split(key, 5), strict=True
+            [(2, 3, (2 + n) * n), (3,), ((2 + n) * n,), (2, 3, n, dim), (2, 3, dim)],
+            mx.random.split(key, 5),
+            strict=True,
         )
     )
 
