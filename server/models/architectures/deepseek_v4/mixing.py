@@ -222,7 +222,8 @@ def difference(mixer: Mixer, other: Mixer) -> float:
         return [*weights, one.collapse(streams, weights.read), one.rejoin(block, streams, weights)]
 
     pairs = zip(results(mixer), results(other), strict=True)
-    return max(float(mx.abs(left - right).max().item()) for left, right in pairs)
+    furthest: Any = mx.stack([mx.abs(left - right).max() for left, right in pairs]).max()
+    return furthest.item()
 
 
 @functools.cache
