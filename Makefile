@@ -108,6 +108,7 @@ torture: setup ## Abuse everything: load, cancels, killed writers, damaged files
 	$(BIN)/python -m tests.torture.edits --json 20000 --yaml 5000 --toml 5000
 	$(BIN)/python -m tests.torture.kills
 	$(BIN)/python -m tests.torture.undo
+	$(BIN)/python -m tests.torture.warm
 	$(BIN)/python -m tests.torture.ranks
 
 .PHONY: audit

@@ -14,6 +14,9 @@ from .random_deepseek_v4 import (
     CONFIGS,
     GREEDY_PROMPTS,
     GREEDY_TOKENS,
+    LONG,
+    LONG_CONFIGS,
+    LONG_POSITIONS,
     POSITIONS,
     digest,
     random_tokens,
@@ -31,6 +34,11 @@ def main() -> None:
         found[f"{name}.logits"] = model.logits(tokens)[POSITIONS]
         greedy = [model.greedy(tokens[:length], GREEDY_TOKENS) for length in GREEDY_PROMPTS]
         found[f"{name}.greedy"] = np.array(greedy, dtype=np.int32)
+    for name, config in LONG_CONFIGS.items():
+        model, tokens = TorchModel(config), random_tokens(config, LONG)
+        found[f"{name}.digest"] = np.array(digest(random_weights(config)))
+        found[f"{name}.logits"] = model.logits(tokens)[LONG_POSITIONS]
+        found[f"{name}.greedy"] = np.array(model.greedy(tokens, GREEDY_TOKENS), dtype=np.int32)
     np.savez_compressed(REFERENCE, allow_pickle=False, **found)
 
 

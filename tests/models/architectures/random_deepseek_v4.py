@@ -77,6 +77,17 @@ POSITIONS = [*range(4), *range(60, 67), *range(124, 135), *range(252, 261), *ran
 """Where reference logits are kept: about the edges of windows of 4 and 128."""
 GREEDY_PROMPTS = (5, 130)
 GREEDY_TOKENS = 64
+LONG = 4100
+LONG_CONFIGS: dict[str, dict[str, Any]] = {
+    f"long {name}, top {top_k}": CONFIGS[name] | {"index_topk": top_k, "vocab_size": 97}
+    for name, top_k in (("full", 8), ("full", 2048), ("short_window", 8))
+}
+"""With these weights no choice of rows or experts hangs on less than float32 can tell. Where one does (a few positions
+in ten thousand), transformers answers differently itself when the prompt comes in other pieces."""
+LONG_POSITIONS = [
+    *(0, 63, 126, 127, 128, 129, 299, 511, 512, 1022, 1023, 1024, 1025, 2046, 2047, 2048, 2049, 3071, 3072),
+    *(3966, 3967, 3968, 3969, *range(4090, LONG)),
+]
 
 
 def random_tokens(config: Mapping[str, Any], length: int = LENGTH) -> np.ndarray:

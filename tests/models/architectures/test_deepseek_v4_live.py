@@ -9,22 +9,18 @@ import numpy as np
 import pytest
 
 from .deepseek_v4_model import TOLERANCE, build, distance, feed, in_pieces
-from .random_deepseek_v4 import CONFIGS, digest, random_tokens, random_weights
+from .random_deepseek_v4 import CONFIGS, LONG, LONG_CONFIGS, digest, random_tokens, random_weights
 
 pytest.importorskip("torch", reason="compares with transformers in torch: pip install torch transformers")
 pytest.importorskip("transformers", reason="compares with transformers in torch: pip install torch transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-LONG = 4100
 
-
-@pytest.mark.parametrize(("name", "index_topk"), [("full", 8), ("full", 2048), ("short_window", 8)])
-def test_a_prompt_of_4100_tokens_gives_transformers_logits(name: str, index_topk: int) -> None:
+@pytest.mark.parametrize("name", LONG_CONFIGS)
+def test_a_prompt_of_4100_tokens_gives_transformers_logits(name: str) -> None:
     from .deepseek_v4_torch import TorchModel
 
-    # With these weights no choice of rows or experts hangs on less than float32 can tell. Where one does (a few
-    # positions in ten thousand), transformers answers differently itself when the prompt comes in other pieces.
-    config = CONFIGS[name] | {"index_topk": index_topk, "vocab_size": 97}
+    config = LONG_CONFIGS[name]
     tokens = random_tokens(config, LONG)
     expected = TorchModel(config).logits(tokens)
     found = in_pieces(build(config), tokens, [1024, 1, 999, 2000, 76])
