@@ -3,6 +3,7 @@
     OmlxError
     ├── RequestError            the client can mend it
     │   ├── InvalidRequest      400  a field is wrong; `param` names it
+    │   │   └── InputTooLong    400  a text to encode is longer than the model reads
     │   ├── ContextOverflow     400  the prompt is longer than the window
     │   ├── InsufficientMemory  400  it will never fit this machine; waiting does not help
     │   ├── Unauthorized        401
@@ -52,6 +53,14 @@ class InvalidRequest(RequestError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class InputTooLong(InvalidRequest):
+    """One of the texts to encode has `num_tokens`, more than `max_tokens`."""
+
+    def __init__(self, num_tokens: int, max_tokens: int, param: str) -> None:
+        super().__init__(f"input is too long: {num_tokens} tokens > {max_tokens} maximum", param)
+        self.num_tokens = num_tokens
 
 
 class ContextOverflow(RequestError):

@@ -61,6 +61,11 @@ class Metrics:
         self._tier_tokens.labels(model, "ram").inc(usage.num_cached_tokens - num_disk_tokens)
         self._queue.labels(model).observe(queue_seconds)
 
+    def encoding(self, model: str, num_tokens: int, queue_seconds: float) -> None:
+        """A request for vectors is admitted, which has no prefix to look for."""
+        self._prompt_tokens.labels(model).inc(num_tokens)
+        self._queue.labels(model).observe(queue_seconds)
+
     def first_token(self, model: str, seconds: float, prefill_seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)
         self._prefill.labels(model).observe(prefill_seconds)

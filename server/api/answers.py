@@ -50,13 +50,17 @@ async def read_body(request: Request) -> bytes:
         raise ShuttingDown("the server is shutting down; try again when it is back") from None
 
 
+def agent_that_sent(request: Request) -> str:
+    return agent_of(key_name_of(request), request.headers.get("user-agent", ""))
+
+
 async def answer(request: Request, dialect: Dialect, generator: Generator, heartbeat_seconds: float) -> Response:
     """Decode the body, generate, and send what the client asked for.
 
     Errors before the first byte are raised; the exception handlers give them the dialect's shape.
     """
     request_id = request_id_of(request)
-    agent = agent_of(key_name_of(request), request.headers.get("user-agent", ""))
+    agent = agent_that_sent(request)
     call = dialect.decode(await read_body(request), request_id)
     asked = replace(call.request, caller=caller_of(request.headers), cache_salt=key_name_of(request))
     try:

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from ..dialects import openai_embeddings, rerank
 from ..engine.encoders import Encoders, EncoderText
-from .answers import CLIENT_CLOSED_REQUEST, ClientLeft, read_body, unless_client_leaves
+from .answers import CLIENT_CLOSED_REQUEST, ClientLeft, agent_that_sent, read_body, unless_client_leaves
 from .context import Context
 from .failures import id_headers, request_id_of
 
@@ -17,13 +17,13 @@ _MAX_TEXTS = 16
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
-    encoders = Encoders(context.pool, lru_cache(maxsize=_MAX_TEXTS)(EncoderText.read))
+    encoders = Encoders(context.pool, lru_cache(maxsize=_MAX_TEXTS)(EncoderText.read), context.ledger)
 
     @post("/v1/embeddings", status_code=200)
     async def embeddings(request: Request) -> Response[bytes]:
         call = openai_embeddings.decode(await read_body(request), request_id_of(request))
         try:
-            found = await unless_client_leaves(request.receive, encoders.embed(call.request))
+            found = await unless_client_leaves(request.receive, encoders.embed(call.request, agent_that_sent(request)))
         except ClientLeft:
             return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
         return _json(request, call.encode_answer(found.vectors, found.num_tokens))
@@ -32,7 +32,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     async def rerank_documents(request: Request) -> Response[bytes]:
         call = rerank.decode(await read_body(request), request_id_of(request))
         try:
-            found = await unless_client_leaves(request.receive, encoders.rerank(call.request))
+            found = await unless_client_leaves(request.receive, encoders.rerank(call.request, agent_that_sent(request)))
         except ClientLeft:
             return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
         return _json(request, call.encode_answer(found.vectors, found.num_tokens))

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import tokenizers
 
-from ..errors import InvalidRequest
+from ..errors import InputTooLong, InvalidRequest
 from ..models.catalog import ModelEntry, ModelKind
 from ..models.encoders.description import Encoding, read_encoding
 from ..models.pool import ModelPool
 from ..prompts.tokenizer import Tokenizer
 from ..requests import EmbeddingRequest, RerankRequest
+from .ledger import RequestLedger
 from .messages import Encode, EncoderInput
 from .process import EngineProcess
+from .record import RequestRecord
 
 _INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 _BEFORE_PAIR = (
@@ -54,8 +57,7 @@ class EncoderText:
         for index, one in enumerate(given):
             token_ids = self.backend.encode(one).ids if isinstance(one, str) else list(one)
             if len(token_ids) > self.encoding.max_tokens:
-                words = f"input is too long: {len(token_ids)} tokens > {self.encoding.max_tokens} maximum"
-                raise InvalidRequest(words, f"input.{index}")
+                raise InputTooLong(len(token_ids), self.encoding.max_tokens, f"input.{index}")
             if not token_ids or max(token_ids) >= vocabulary:
                 words = "comes to no tokens" if not token_ids else f"has a token outside the vocabulary of {vocabulary}"
                 raise InvalidRequest(words, f"input.{index}")
@@ -94,22 +96,30 @@ class EncoderText:
         return num_tokens
 
 
-class Encoders:
-    """Encodes on the pool's models."""
+Tokenize: TypeAlias = Callable[[EncoderText], list[EncoderInput]]
 
-    def __init__(self, pool: ModelPool[EngineProcess], text_of: Callable[[ModelEntry], EncoderText]) -> None:
+
+class Encoders:
+    """Encodes on the pool's models. `agent` is who asks, for the `ledger`."""
+
+    def __init__(
+        self, pool: ModelPool[EngineProcess], text_of: Callable[[ModelEntry], EncoderText], ledger: RequestLedger
+    ) -> None:
         self._pool = pool
         self._text_of = text_of
+        self._ledger = ledger
 
-    async def embed(self, asked: EmbeddingRequest) -> Encoded:
+    async def embed(self, asked: EmbeddingRequest, agent: str) -> Encoded:
         """Raises `RequestError` and `ServiceError`."""
         entry = self._entry(asked.model, ModelKind.EMBEDDING, "/v1/embeddings")
-        return await self._encode(asked.request_id, entry, lambda text: text.inputs(asked.inputs))
+        record = self._ledger.open(asked.request_id, agent, entry.id)
+        return await self._recorded(record, entry, lambda text: text.inputs(asked.inputs))
 
-    async def rerank(self, asked: RerankRequest) -> Encoded:
+    async def rerank(self, asked: RerankRequest, agent: str) -> Encoded:
         """A vector of one number for each document, the better the nearer to 1."""
         entry = self._entry(asked.model, ModelKind.RERANKER, "/v1/rerank")
-        return await self._encode(asked.request_id, entry, lambda text: text.pairs(asked))
+        record = self._ledger.open(asked.request_id, agent, entry.id)
+        return await self._recorded(record, entry, lambda text: text.pairs(asked))
 
     def _entry(self, model: str, kind: ModelKind, path: str) -> ModelEntry:
         entry = self._pool.entry(model)
@@ -119,14 +129,24 @@ class Encoders:
             raise InvalidRequest(f"{entry.id} is of kind {entry.kind}; {path} wants {kind}, {others}", "model")
         return entry
 
-    async def _encode(
-        self, request_id: str, entry: ModelEntry, tokenize: Callable[[EncoderText], list[EncoderInput]]
-    ) -> Encoded:
+    async def _recorded(self, record: RequestRecord, entry: ModelEntry, tokenize: Tokenize) -> Encoded:
+        try:
+            encoded = await self._encode(record, entry, tokenize)
+        except BaseException as error:
+            record.failed(error)
+            raise
+        record.encoded()
+        return encoded
+
+    async def _encode(self, record: RequestRecord, entry: ModelEntry, tokenize: Tokenize) -> Encoded:
         inputs = await asyncio.to_thread(lambda: tokenize(self._text_of(entry)))
+        num_tokens = sum(len(each.token_ids) for each in inputs)
+        record.rendered(num_tokens)
         lease = await self._pool.lease(entry.id)
         try:
-            with contextlib.closing(lease.engine.submit(Encode(request_id, inputs))) as stream:
+            with contextlib.closing(lease.engine.submit(Encode(record.request_id, inputs))) as stream:
+                record.encoding()
                 update = await stream.next()
         finally:
             lease.release()
-        return Encoded(update.vectors, sum(len(each.token_ids) for each in inputs))
+        return Encoded(update.vectors, num_tokens)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ..errors import RequestError, ServiceError
-from ..events import Usage
+from ..errors import ContextOverflow, InputTooLong, RequestError, ServiceError
+from ..events import FinishReason, Usage
 from ..metrics import Metrics
 from .messages import SequenceUpdate
 
@@ -140,6 +140,17 @@ class RequestRecord:
         self._usage = usage
         self._num_computed_tokens = update.num_computed_tokens
 
+    def encoding(self) -> None:
+        """The engine has taken it in, to make vectors of it: nothing is looked for in the prefix cache."""
+        self._submitted = self._started = self._clock()
+        self._totals.num_requests += 1
+        self._metrics.encoding(self._model, self._usage.num_prompt_tokens, self._started - self._arrived)
+
+    def encoded(self) -> None:
+        """Its vectors are there, and it has ended."""
+        self._num_computed_tokens = self._usage.num_prompt_tokens
+        self.ended(self._usage, FinishReason.STOP.value)
+
     def generated(self, count: int) -> None:
         """`count` tokens have come, in one step."""
         now = self._clock()
@@ -166,6 +177,8 @@ class RequestRecord:
     def failed(self, error: BaseException, usage: Usage | None = None) -> None:
         """It was refused, its engine failed, or its client left before the engine had it."""
         usage = usage or self._usage
+        if isinstance(error, ContextOverflow | InputTooLong):
+            usage = Usage(error.num_tokens)
         if isinstance(error, asyncio.CancelledError):
             self.ended(usage, ABORT, CLIENT_LEFT)
         else:  # the class alone: an error's message may quote the prompt

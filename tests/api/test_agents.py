@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,12 @@ async def test_the_log_tells_of_a_request_what_it_took_and_neither_text_nor_key(
 async def test_a_prompt_over_the_window_leaves_its_line_too(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     async with serving(tmp_path, "Hi.", context_window=64) as server:
         with caplog.at_level(logging.INFO):
-            await server.client.post(CHAT, json={**BODY, "messages": [{"role": "user", "content": "long " * 100}]})
+            prompt = [{"role": "user", "content": "long " * 100}]
+            refused = await server.client.post(CHAT, json={**BODY, "messages": prompt})
     (line,) = (message for message in caplog.messages if message.startswith("request "))
     assert "outcome=error cause=context_length_exceeded" in line
+    told = re.search(r"(\d+) tokens > 63 maximum", refused.json()["error"]["message"])
+    assert told is not None
+    assert int(told[1]) > 500
+    assert f" prompt_tokens={told[1]} cached_tokens=0 " in line
     assert "long" not in line

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import logging
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -52,6 +54,35 @@ async def test_documents_are_ranked_and_cut_to_what_the_model_reads(server: Serv
     assert sorted(result["index"] for result in ranked["results"]) == [0, 1, 2]
     assert all(0 < score < 1 for score in scores)
     assert ranked["results"][0]["document"]["text"] == asked["documents"][ranked["results"][0]["index"]]
+
+
+async def test_they_leave_their_lines_in_the_log_and_count_in_the_metrics(
+    server: Serving, caplog: pytest.LogCaptureFixture
+):
+    headers = {"user-agent": "continue/1.2"}
+    with caplog.at_level(logging.INFO):
+        embedded = await server.client.post(
+            EMBED, json={"model": "Tiny-Embedding", "input": ["w1 w2 w3", "w4"]}, headers=headers
+        )
+        ranked = {"model": "Tiny-Reranker", "query": "w1", "documents": ["w2"]}
+        (await server.client.post(RERANK, json=ranked)).raise_for_status()
+        long = await server.client.post(EMBED, json={"model": "Tiny-Embedding", "input": "w1 " * 200})
+    metrics = (await server.client.get("/metrics")).text
+
+    num_tokens = embedded.raise_for_status().json()["usage"]["prompt_tokens"]
+    embedding, reranking, refused = (line for line in caplog.messages if line.startswith("request "))
+    assert "agent=continue model=Tiny-Embedding outcome=stop cause=- " in embedding
+    assert f" prompt_tokens={num_tokens} cached_tokens=0 " in embedding
+    assert float(embedding.partition("prefill_tps=")[2].split()[0]) > 0
+    assert "model=Tiny-Reranker outcome=stop cause=- " in reranking
+    assert "outcome=error cause=invalid_request " in refused
+    assert "input is too long: 201 tokens > 120 maximum" in long.json()["error"]["message"]
+    assert " prompt_tokens=201 " in refused
+    assert not re.search(r"\bw[1-4]\b", embedding + reranking + refused)
+    name = 'model_name="Tiny-Embedding"'
+    assert f"omlx:prompt_tokens_total{{{name}}} {num_tokens:.1f}" in metrics
+    assert f'omlx:request_success_total{{finished_reason="stop",{name}}} 1.0' in metrics
+    assert f"omlx:prefix_cache_queries_total{{{name}}}" not in metrics
 
 
 @pytest.mark.parametrize(
