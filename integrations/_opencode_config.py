@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from ._layers import foreign_agents, up_to_home
 from ._options import json_object, lenient_object, object_at
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Model, Surroundings, Target
 
 _KEY = f"{{env:{KEY_VARIABLE}}}"
 _NO_TIMEOUT = False
-_MODEL = re.compile(r"""---\r?\n(?:(?!---).*\n)*?model:[ \t]*["']?([^\s"'#]+)""")
 
 
 def inline_config(target: Target, surroundings: Surroundings, variable: str) -> str:
@@ -61,26 +60,14 @@ def _in_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str
 
 
 def _in_agents(surroundings: Surroundings, name: str) -> tuple[str, ...]:
-    above = (folder / f".{name}" for folder in _up_to_home(surroundings))
-    found: list[str] = []
-    for folder in (_own_folder(surroundings, name), surroundings.home / f".{name}", *above):
-        for pattern in ("agent/**/*.md", "agents/**/*.md", "mode/*.md", "modes/*.md"):
-            for path in surroundings.glob(folder, pattern):
-                model = _MODEL.match(surroundings.read(path) or "")
-                if model is not None and not model[1].startswith(f"{PROVIDER}/"):
-                    found.append(f"{path} sets model to {model[1]}, so that agent goes there and not to omlx")
-    return tuple(found)
+    above = (folder / f".{name}" for folder in up_to_home(surroundings))
+    folders = (_own_folder(surroundings, name), surroundings.home / f".{name}", *above)
+    patterns = ("agent/**/*.md", "agents/**/*.md", "mode/*.md", "modes/*.md")
+    return foreign_agents(surroundings, folders, patterns, lambda model: model.startswith(f"{PROVIDER}/"))
 
 
 def _own_folder(surroundings: Surroundings, name: str) -> Path:
     return surroundings.folder("XDG_CONFIG_HOME", ".config") / name
-
-
-def _up_to_home(surroundings: Surroundings) -> Iterator[Path]:
-    for folder in (surroundings.directory, *surroundings.directory.parents):
-        if folder in (surroundings.home, *surroundings.home.parents):
-            return
-        yield folder
 
 
 def _places(surroundings: Surroundings, name: str, variable: str) -> tuple[Path, ...]:
@@ -88,7 +75,7 @@ def _places(surroundings: Surroundings, name: str, variable: str) -> tuple[Path,
     home."""
     own = _own_folder(surroundings, name)
     folders = [own]
-    for folder in _up_to_home(surroundings):
+    for folder in up_to_home(surroundings):
         folders += [folder, folder / f".{name}"]
     files = [folder / f"{name}.{suffix}" for folder in folders for suffix in ("json", "jsonc")]
     extra = surroundings.environ.get(variable)

@@ -173,9 +173,10 @@ class Integration:
     """One agent.
 
     `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables`
-    get the key beside KEY_VARIABLE, where the agent reads no other name. `edits` wires it for good, in its own files;
-    `wire` is None where it can only be wired for good, `edits` where it can only be wired for one run. What it is
-    started with when the user says nothing are its `default_arguments`. `other_places` are below the home.
+    get the key beside KEY_VARIABLE, where the agent reads no other name. `edits` wires it for good, in its own files,
+    and `overrides` says, a sentence each with file and key, what of the user's own ranks above those; `wire` is None
+    where it can only be wired for good, `edits` where it can only be wired for one run. What it is started with when
+    the user says nothing are its `default_arguments`. `other_places` are below the home.
     """
 
     name: str
@@ -188,5 +189,6 @@ class Integration:
     unset: tuple[str, ...] = ()
     key_variables: tuple[str, ...] = ()
     edits: Callable[[Target, Surroundings], tuple[Edit | RunFile, ...]] | None = None
+    overrides: Callable[[Target, Surroundings], tuple[str, ...]] | None = None
     default_arguments: tuple[str, ...] = ()
     other_places: tuple[str, ...] = ()

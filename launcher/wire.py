@@ -37,6 +37,8 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
             f"{integration.title} keeps no such settings in a file; use `omlx launch {integration.name}`"
         )
     warnings = (*check_window(integration, aim.target, force=force), *_key_warnings(aim))
+    if integration.overrides is not None:
+        warnings += integration.overrides(aim.target, aim.surroundings)
     # Files that stay, apart from those of single launches, which are swept.
     surroundings = replace(aim.surroundings, run_directory=home.wired_directory(integration.name))
     wanted = integration.edits(aim.target, surroundings)

@@ -39,3 +39,24 @@ def test_claude_code_runs_the_tool_the_model_calls_and_hands_its_result_back(tmp
     assert result["tool_use_id"] == called[1]["id"]
     assert "from-42" in json.dumps(result["content"])
     assert outcome.server_exit_code == 0, outcome.server_log
+
+
+def test_a_sub_agent_asks_for_the_served_model_though_the_user_named_another(tmp_path: Path) -> None:
+    foreign = {"CLAUDE_CODE_SUBAGENT_MODEL": "claude-foreign", "CLAUDE_CODE_SUBAGENT_MODEL_FORCE": "1"}
+    bench = make_bench(tmp_path, "claude", foreign)
+    (bench.home / ".claude/settings.json").write_text(json.dumps({"env": foreign}))
+    task = {"description": "Look", "prompt": "Look for the word.", "subagent_type": "general-purpose"}
+    call = {"name": "Agent", "arguments": {**task, "run_in_background": False}}
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps([f"<tool_call>\n{json.dumps(call)}\n</tool_call>", *["It is from-42."] * 6]))
+
+    outcome = bench.run(
+        [sys.executable, "-m", "tests.e2e.scripted_server", str(answers)],
+        ["launch", "claude", "--model", "scripted", "--", "-p", "Which word?", "--allowedTools", "Agent"],
+    )
+
+    assert outcome.runs[0].exit_code == 0, str(outcome)
+    bodies = [json.loads(each.request) for each in outcome.posts("/v1/messages")]
+    of_the_sub_agent = [body for body in bodies if "Which word?" not in json.dumps(body["messages"])]
+    assert "Look for the word." in json.dumps(of_the_sub_agent[0]["messages"]), str(outcome)
+    assert {body["model"] for body in bodies} == {"scripted"}
