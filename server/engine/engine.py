@@ -125,6 +125,9 @@ class Engine:
         if sequence.is_decoding:
             for waiting in self._scheduler.waiting:
                 waiting.num_cached_tokens = self._batch.match(waiting.request)
+        else:
+            for waiting, count in self._scheduler.waiting_for(sequence):
+                self._update(SequenceUpdate(waiting.request_id, 0, waiting.num_cached_tokens, num_awaited_tokens=count))
         self._advance(sequence, token_ids)
 
     def _advance(self, sequence: Sequence, token_ids: list[int]) -> None:
@@ -159,11 +162,14 @@ class Engine:
         if token_ids and request.logprobs is not None:
             scores = self._batch.logprobs(sequence.request_id)
             update = structs.replace(update, logprobs=scores.tokens[: len(kept)], prompt_logprobs=scores.prompt)
-        pending = self._updates.get(sequence.request_id)
-        self._updates[sequence.request_id] = update.joined_to(pending) if pending else update
+        self._update(update)
         if reason is not None:
             self._scheduler.remove(sequence.request_id)
             self._batch.release(sequence.request_id)
+
+    def _update(self, update: SequenceUpdate) -> None:
+        pending = self._updates.get(update.request_id)
+        self._updates[update.request_id] = update.joined_to(pending) if pending else update
 
     def _fail(self, sequence: Sequence, error: EngineFailure) -> None:
         self._updates[sequence.request_id] = refusal(sequence.request_id, error)

@@ -100,6 +100,8 @@ class Generation:
             self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
             self._record.computed(self._admitted_usage, update)
             events.append(PrefillProgress(update.num_computed_tokens, self._admitted_usage.num_prompt_tokens))
+        elif update.num_awaited_tokens:
+            events.append(PrefillProgress(update.num_awaited_tokens, self._admitted_usage.num_prompt_tokens))
         events += self._decode(update)
         return events
 

@@ -116,8 +116,9 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     for, `prompt_logprobs` come with the first token: those of the prompt's tokens. `vectors` are
     those of an `Encode`, in its order: float32, little-endian.
 
-    Once the prompt is being computed, `queue_seconds` is how long it waited for that, `num_disk_tokens` how many of the
-    cached ones were read from the disk, and `miss` why no more were cached.
+    `num_awaited_tokens`: the request waits for another one to compute what both prompts begin with, and so much of it
+    is there. Once its own prompt is being computed, `queue_seconds` is how long it waited for that, `num_disk_tokens`
+    how many of the cached ones were read from the disk, and `miss` why no more were cached.
     """
 
     request_id: str
@@ -132,6 +133,7 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     queue_seconds: float = 0.0
     num_disk_tokens: int = 0
     miss: str = ""
+    num_awaited_tokens: int = 0
 
     def joined_to(self, earlier: SequenceUpdate) -> SequenceUpdate:
         """Both in one. What `earlier` held is given over: a reader who is far behind must not make it slower."""

@@ -137,6 +137,11 @@ class Scheduler:
             per_token = known + _DOUBT * (per_token - known)
         self._prefill_seconds_per_token = per_token
 
+    def waiting_for(self, prefilling: Sequence) -> list[tuple[Sequence, int]]:
+        """The sequences that wait for what this one computes, and how many tokens of each prompt it has so far."""
+        awaited = [(sequence, self._num_awaited_tokens(sequence, prefilling)) for sequence in self.waiting]
+        return [(sequence, min(count, prefilling.num_computed_tokens)) for sequence, count in awaited if count]
+
     def _rank(self, sequence: Sequence, now: float) -> tuple[bool, float]:
         """Least first: shortest remaining prompt, where every second waited forgives a second's work."""
         work = sequence.num_remaining_tokens * (self._prefill_seconds_per_token or 1e-3)
@@ -144,11 +149,12 @@ class Scheduler:
 
     def _worth_waiting(self, sequence: Sequence, prefilling: list[Sequence]) -> bool:
         """Whether a running prefill is about to compute a good piece of this sequence's prompt."""
-        for other in prefilling:
-            shared = sequence.num_shared_tokens(other)
-            if other.num_computed_tokens < shared and shared - sequence.num_cached_tokens >= self._limits.grid:
-                return True
-        return False
+        return any(other.num_computed_tokens < self._num_awaited_tokens(sequence, other) for other in prefilling)
+
+    def _num_awaited_tokens(self, sequence: Sequence, other: Sequence) -> int:
+        """How many leading tokens both share, where these are many more than the cache has; else 0."""
+        shared = sequence.num_shared_tokens(other)
+        return shared if shared - sequence.num_cached_tokens >= self._limits.grid else 0
 
 
 def _mean(mean: float, value: float) -> float:

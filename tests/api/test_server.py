@@ -249,6 +249,18 @@ async def test_a_slow_step_is_bridged_by_heartbeats(tmp_path: Path, path: str, b
     assert streamed_text(path, response.text) == "ab"
 
 
+async def test_a_resend_sees_how_far_the_prompt_is_that_it_waits_for(tmp_path: Path):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 3500}], "max_tokens": 1, "stream": True}
+    slow = 0.001  # seconds a token
+    async with serving(tmp_path, "ab", heartbeat_seconds=0.1, prefill_seconds_per_token=slow) as server:
+        first, again = await asyncio.gather(*(server.client.post("/v1/messages", json=body) for _ in range(2)))
+    for response in (first, again):
+        pings = [record for record in records(response.text) if record.get("type") == "ping"]
+        told = [ping["prefill"]["num_computed_tokens"] for ping in pings if "prefill" in ping]
+        assert len(set(told)) >= 3
+        assert told == sorted(told)
+
+
 async def _kill_engine(server: Serving) -> None:
     os.kill(server.pool.engines[MODEL].pid, signal.SIGKILL)
 

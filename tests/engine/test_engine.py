@@ -140,6 +140,25 @@ def test_an_identical_resend_joins_the_running_prefill():
     assert answers["first"].token_ids == answers["again"].token_ids == [5]
 
 
+def test_a_resend_that_waits_is_told_how_far_its_prompt_is():
+    engine = make_engine(ScriptedBatch([[5, 0]]), SchedulerLimits(max_chunk=256))
+    prompt = list(range(2000))
+    answers: dict[str, Answer] = {}
+    engine.submit(Submit("first", prompt, 10, [0]))
+    step(engine, answers)
+    engine.submit(Submit("again", prompt, 10, [0]))
+    engine.submit(Submit("half", prompt[:1000] + [9] * 1000, 10, [0]))
+    engine.submit(Submit("other", [9] * 2000, 10, [0]))
+    drain(engine, answers)
+
+    def awaited(name: str) -> list[int]:
+        return [update.num_awaited_tokens for update in answers[name].updates if update.num_awaited_tokens]
+
+    assert awaited("again") == [512, 768, 1024, 1280, 1536, 1792]
+    assert awaited("half")[:3] == [512, 768, 1000]
+    assert awaited("other") == awaited("first") == []
+
+
 def test_a_resend_goes_on_where_its_aborted_forerunner_stopped():
     batch = ScriptedBatch([[5, 0]])
     engine = make_engine(batch)
