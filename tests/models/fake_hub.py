@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c0ffee" + "0" * 34
+_HELD_SECONDS = 30
 _LARGE = (".safetensors", ".bin")
 
 
@@ -29,6 +30,8 @@ class FakeHub:
     cuts: list[int] = field(default_factory=list)
     """After how many bytes the next answers of the storage break off."""
     has_ranges: bool = True
+    held: threading.Event | None = None
+    """Where there is one, the storage sends half of a file and the rest when it is set."""
     damages: int = 0
     """How many of the storage's next answers have a wrong first byte."""
 
@@ -145,6 +148,15 @@ def _answer_storage(hub: FakeHub, handler: _Handler, path: str) -> None:
     begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
     rest = content[begin:]
     headers = {"Content_Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if wanted else {}
+    if hub.held is not None:
+        half = len(rest) // 2
+        handler.answer(206 if wanted else 200, rest[:half], Content_Length=str(len(rest)), **headers)
+        handler.wfile.flush()
+        hub.held.wait(_HELD_SECONDS)
+        with contextlib.suppress(OSError):  # whoever asked may have gone
+            handler.wfile.write(rest[half:])
+        handler.close_connection = True
+        return
     if hub.cuts:
         sent = hub.cuts.pop(0)
         handler.answer(206 if wanted else 200, rest[:sent], Content_Length=str(len(rest)), **headers)

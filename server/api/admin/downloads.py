@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Event
 
-from ...errors import Conflict, DownloadCancelled, NotFound, OmlxError
+from ...errors import Conflict, DownloadCancelled, ModelError, NotFound, OmlxError
 from ...models.device_memory import DeviceMemory
 from ...models.downloading import DownloadProgress
-from ...models.hub import Hub, PullRequest, check_weights_fit, discard, pull
+from ...models.hub import Hub, PullRequest, check_weights_fit, discard, pull, stopped_downloads
 
 _MAX_KEPT = 20
 _CLOSE_SECONDS = 5.0
@@ -29,7 +29,8 @@ class DownloadState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DownloadView:
-    """Sizes in bytes; the rate and the time left are None where nobody can say yet. `error` says why it failed."""
+    """Sizes in bytes; the rate and the time left are None where nobody can say yet. `error` says why it failed;
+    `can_force` that it did for its size alone, so that `force` has it."""
 
     repo: str
     state: DownloadState
@@ -38,12 +39,14 @@ class DownloadView:
     bytes_per_second: float | None
     seconds_left: float | None
     error: str
+    can_force: bool
 
 
 @dataclass(slots=True)
 class _Download:
     request: PullRequest
     is_forced: bool = False
+    is_too_large: bool = False
     state: DownloadState = DownloadState.RUNNING
     progress: DownloadProgress = field(default_factory=lambda: DownloadProgress(0, 0, 0, 0))
     error: str = ""
@@ -60,23 +63,27 @@ class _Download:
             progress.bytes_per_second,
             progress.seconds_left,
             self.error,
+            self.is_too_large,
         )
 
 
 class Downloads:
-    """`folder` is where the models go, and `memory` what they have to fit; `arrived` is awaited when one is there."""
+    """`folder` is where the models go, and `memory` what they have to fit; `arrived` is awaited when one is there.
+
+    What was stopped before this server began is there from the start.
+    """
 
     def __init__(self, folder: Path, memory: DeviceMemory, arrived: Callable[[], Awaitable[None]]) -> None:
         self._folder = folder
         self._memory = memory
         self._arrived = arrived
-        self._downloads: dict[str, _Download] = {}
+        self._downloads = {name: _left_by_another(name, path) for name, path in stopped_downloads(folder)[:_MAX_KEPT]}
 
     def views(self) -> tuple[DownloadView, ...]:
         return tuple(download.view() for download in self._downloads.values())
 
     def start(self, repo: str, revision: str | None, *, force: bool = False) -> DownloadView:
-        """Start it, or go on with one that was stopped, however large if that one was forced.
+        """Start it, or go on with one that was stopped: of its revision, and however large if that one was forced.
 
         Raises `Conflict` while it runs, or with so many.
         """
@@ -85,9 +92,9 @@ class Downloads:
             raise Conflict(f"{repo} is being downloaded already")
         if before is None and len(self._downloads) >= _MAX_KEPT:
             raise Conflict(f"there are {_MAX_KEPT} downloads; discard one first")
-        download = self._downloads[repo] = _Download(
-            PullRequest(repo, revision), force or (before is not None and before.is_forced)
-        )
+        if before is not None and before.state is not DownloadState.DONE:
+            revision, force = revision or before.request.revision, force or before.is_forced
+        download = self._downloads[repo] = _Download(PullRequest(repo, revision), force)
         download.task = asyncio.create_task(self._run(download))
         return download.view()
 
@@ -100,7 +107,7 @@ class Downloads:
             download.stop.set()
             return
         del self._downloads[repo]
-        if download.state is DownloadState.STOPPED:
+        if download.state is not DownloadState.DONE:
             await asyncio.to_thread(discard, download.request, self._folder)
 
     async def close(self) -> None:
@@ -126,8 +133,13 @@ class Downloads:
             download.progress = progress
 
         def check_fit(_: Path, weight_bytes: int) -> None:
-            if not download.is_forced:
+            if download.is_forced:
+                return
+            try:
                 check_weights_fit(weight_bytes, self._memory, '"force": true')
+            except ModelError:
+                download.is_too_large = True
+                raise
 
         pull(
             download.request,
@@ -137,3 +149,10 @@ class Downloads:
             is_cancelled=download.stop.is_set,
             check_fit=check_fit,
         )
+
+
+def _left_by_another(name: str, work: Path) -> _Download:
+    """One that an earlier server, or `omlx pull`, began. How large the whole is, the hub says when it goes on."""
+    have = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    progress = DownloadProgress(have, 0, 0, 0)
+    return _Download(PullRequest(name), state=DownloadState.STOPPED, progress=progress)

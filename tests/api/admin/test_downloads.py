@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import json
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from omlx.server.models.device_memory import DeviceMemory
 
 from ...models.fake_hub import FakeHub, running_hub, weights
 from ..serving import MODEL
-from .admin_serving import Admin, admin_serving
+from .admin_serving import Admin, admin_serving, log_in
 
 BODY = {"repo": "org/model"}
 
@@ -27,6 +31,27 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         fake.files = {"config.json": config, "model.safetensors": weights(100_000)}
         monkeypatch.setenv("HF_ENDPOINT", fake.url)
         yield fake
+
+
+def hold(hub: FakeHub) -> None:
+    """Have the hub hold the second half of the weights back, until `release`."""
+    hub.files["model.safetensors"] = weights(400_000)
+    hub.held = threading.Event()
+
+
+def release(hub: FakeHub) -> None:
+    assert hub.held is not None
+    hub.held.set()
+    hub.held = None
+
+
+async def halfway(admin: Admin, home: Path) -> Any:
+    """The download once half of it lies on the disk."""
+    work = home / "models" / "org" / ".model.downloading"
+    async with asyncio.timeout(20):
+        while not any(part.stat().st_size > 150_000 for part in work.glob("*.part-*")):
+            await admin.get("downloads")
+    return (await admin.get("downloads"))[0]
 
 
 async def ended(admin: Admin) -> Any:
@@ -62,3 +87,79 @@ async def test_what_the_memory_cannot_hold_is_refused_unless_forced(
         assert hub.ranges("model.safetensors") == []
         await admin.post("downloads", {**BODY, "force": True})
         assert (await ended(admin))["state"] == "done"
+        assert [one["can_force"] for one in await admin.get("downloads")] == [False]
+
+
+async def test_one_that_is_stopped_goes_on_where_it_was(hub: FakeHub, tmp_path: Path):
+    hold(hub)
+    async with admin_serving(tmp_path) as admin:
+        await admin.post("downloads", {**BODY, "revision": hub.commit})
+        running = await halfway(admin, tmp_path)
+        assert (await admin.post("downloads", BODY)).status_code == 409
+        await admin.delete("downloads/org/model")
+        release(hub)
+        stopped = await ended(admin)
+        assert not (tmp_path / "models" / "org" / "model").exists()
+        await admin.post("downloads", BODY)
+        done = await ended(admin)
+    assert (running["state"], stopped["state"], stopped["error"]) == ("running", "stopped", "")
+    assert (done["state"], done["done_bytes"]) == ("done", done["total_bytes"])
+    first, again = hub.ranges("model.safetensors")
+    assert first == "bytes=0-"
+    assert int((again or "").removeprefix("bytes=").removesuffix("-")) > 150_000
+    assert f"/api/models/org/model/revision/{hub.commit}" in {request[2] for request in hub.requests}
+    assert {request[2] for request in hub.requests if "/revision/" in request[2]} == {
+        f"/api/models/org/model/revision/{hub.commit}"
+    }
+
+
+async def test_one_that_is_cancelled_leaves_nothing(hub: FakeHub, tmp_path: Path):
+    hold(hub)
+    async with admin_serving(tmp_path) as admin:
+        await admin.post("downloads", BODY)
+        await halfway(admin, tmp_path)
+        await admin.delete("downloads/org/model")
+        release(hub)
+        await ended(admin)
+        left = [path.name for path in (tmp_path / "models" / "org").iterdir()]
+        assert (await admin.delete("downloads/org/model")).json() == []
+        assert (await admin.delete("downloads/org/model")).status_code == 404
+    assert left == [".model.downloading"]
+    assert list((tmp_path / "models" / "org").iterdir()) == []
+
+
+async def test_one_that_an_earlier_server_left_is_there_and_goes_on(hub: FakeHub, tmp_path: Path):
+    hold(hub)
+    (tmp_path / "earlier").mkdir()
+    async with admin_serving(tmp_path / "earlier") as admin:
+        await admin.post("downloads", BODY)
+        await halfway(admin, tmp_path / "earlier")
+        await admin.delete("downloads/org/model")
+        release(hub)
+        await ended(admin)
+    left = tmp_path / "models" / "org"
+    left.mkdir(parents=True)
+    (tmp_path / "earlier" / "models" / "org" / ".model.downloading").rename(left / ".model.downloading")
+    async with admin_serving(tmp_path) as admin:
+        (before,) = await admin.get("downloads")
+        page = (await (await log_in(admin)).get("/admin/models")).text
+        await admin.post("downloads", BODY)
+        assert (await ended(admin))["state"] == "done"
+    assert (before["repo"], before["state"]) == ("org/model", "stopped")
+    assert before["done_bytes"] > 150_000
+    assert 'id="resume-1"' in page
+    assert (hub.ranges("model.safetensors")[-1] or "").startswith("bytes=")
+
+
+async def test_the_page_offers_to_have_one_too_large_all_the_same(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("omlx.server.serving.device_memory", lambda _: DeviceMemory(100_000, 75_000))
+    async with admin_serving(tmp_path) as admin:
+        await admin.post("downloads", BODY)
+        refused = await ended(admin)
+        page = (await (await log_in(admin)).get("/admin/models")).text
+    assert (refused["can_force"], hub.ranges("model.safetensors")) == (True, [])
+    offered = re.search(r"id=\"force-1\" data-api=\"POST downloads\" data-body='([^']*)'", page)
+    assert offered is not None
+    assert json.loads(html.unescape(offered[1])) == {**BODY, "force": True}
