@@ -105,6 +105,7 @@ compare: setup ## Time the server beside its peers, row by row; tests/bench/peer
 .PHONY: torture
 torture: setup ## Abuse everything: load, cancels, killed writers, damaged files, settings; one table
 	$(BIN)/python -m tests.torture $(ARGS)
+	$(BIN)/python -m tests.torture.install
 	$(BIN)/python -m tests.torture.edits --json 20000 --yaml 5000 --toml 5000
 	$(BIN)/python -m tests.torture.kills
 	$(BIN)/python -m tests.torture.undo

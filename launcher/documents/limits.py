@@ -5,12 +5,13 @@ from __future__ import annotations
 from ..errors import DocumentError
 
 MAX_DEPTH = 200
-MAX_SIZE = 5_000_000
+MAX_BYTES = 5_000_000
 
 
 def check_size(text: str) -> None:
-    if len(text) > MAX_SIZE:
-        raise DocumentError(f"longer than {MAX_SIZE:,} characters, which no agent's settings are", 1, 1)
+    """Raises DocumentError for a text that takes more bytes as UTF-8 than any agent's settings do."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise DocumentError(f"larger than {MAX_BYTES // 1_000_000} MB, which no agent's settings are", 1, 1)
 
 
 def document_error(fact: str, text: str, position: int) -> DocumentError:

@@ -4,7 +4,7 @@
 
 Each file is made here, so its meaning and places are known. After an edit, an independent parser must read exactly the
 old values with the one change; every comment outside the entry must be there; every line outside it must be the same.
-With OMLX_TORTURE_NODE_MODULES naming a folder that holds npm's `json5`, that parser judges JSON, JSONC and JSON5 too.
+Where npm's `json5` is installed (`python -m tests.torture.install`), that parser judges JSON, JSONC and JSON5 too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from ruamel.yaml import YAML
 from omlx.launcher.documents import Delete, Dialect, Set, edit, read
 from omlx.launcher.errors import LauncherError
 
+from ..e2e.install_agents import find_node
 from . import write_json, write_toml, write_yaml
+from .install import CACHE, is_installed
 from .written import NAMES, Path, Written, value
 
 COLUMNS = ("edits", "refused", "wrong values", "lost comments", "changed lines", "not undone")
@@ -234,8 +236,9 @@ console.log(wrong);
 def judged_by_node(pairs: list[tuple[str, Any]]) -> int:
     """How many of the texts npm's json5 reads otherwise than as the model."""
     lines = "\n".join(json.dumps(pair) for pair in pairs)
-    environ = {**os.environ, "NODE_PATH": os.environ["OMLX_TORTURE_NODE_MODULES"]}
-    done = subprocess.run(["node", "-e", _NODE], input=lines, text=True, capture_output=True, env=environ, check=True)
+    environ = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
+    command = [find_node().program, "-e", _NODE]
+    done = subprocess.run(command, input=lines, text=True, capture_output=True, env=environ, check=True)
     return int(done.stdout)
 
 
@@ -253,7 +256,7 @@ def torture(dialect: Dialect, count: int, seed: int, show: int = 0) -> Counter[s
             print(f"{verdict}\n{case.change}\n{case.written.text}\n-----\n{new}\n=====")
         if new is not None and dialect in ("json", "jsonc", "json5"):
             pairs.append((new, case.model))
-    if pairs and "OMLX_TORTURE_NODE_MODULES" in os.environ:
+    if pairs and is_installed():
         verdicts["wrong values"] += judged_by_node(pairs)
     return verdicts
 
@@ -268,6 +271,8 @@ def main() -> int:
     wanted = arguments.parse_args()
     third, rest = divmod(wanted.json, 3)
     counts = {"json": third + rest, "jsonc": third, "json5": third, "yaml": wanted.yaml, "toml": wanted.toml}
+    if wanted.json and not is_installed():
+        print("npm's json5 is not installed, so it judges nothing: python -m tests.torture.install", file=sys.stderr)
     print("dialect  " + "  ".join(COLUMNS))
     bad = 0
     for dialect, count in counts.items():

@@ -100,7 +100,8 @@ def test_a_list_item_is_found_by_its_key_and_appended_when_it_is_not_there():
         ("json5", "{a: +}", 1, "expected a value"),
         ("json", '{"a": ' + "[" * 201 + "]" * 201 + "}", 1, "200 deep"),
         ("json", '{"a": ' + "9" * 5000 + "}", 1, "too many digits"),
-        ("json", '"' + " " * 5_000_001 + '"', 1, "longer than"),
+        ("json", '"' + " " * 5_000_001 + '"', 1, "larger than 5 MB"),
+        ("json", '"' + "é" * 2_500_000 + '"', 1, "larger than 5 MB"),
     ],
 )
 def test_what_the_dialect_does_not_allow_is_refused_with_its_line(dialect, text, line, says):
