@@ -63,7 +63,8 @@ def serve(
         sys.exit(follow(engine_command(entries[0])))
     with listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
-        pool = make_pool(entries, engine_command or mlx_engine_command(settings), model_settings, memory)
+        command = engine_command or mlx_engine_command(settings)
+        pool = make_pool(entries, command, model_settings, memory, is_group=split is not None)
         _warn_of_names(entries, model_settings)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
         if model is not None:
@@ -139,6 +140,8 @@ def make_pool(
     engine_command: EngineCommandFor,
     model_settings: ModelSettingsStore,
     memory: DeviceMemory | None = None,
+    *,
+    is_group: bool = False,
 ) -> ModelPool[EngineProcess]:
     """A pool of engine processes in `memory`, this machine's unless given. Aliases, pins and times to live are those of
     `model_settings`."""
@@ -150,7 +153,8 @@ def make_pool(
     def start(entry: ModelEntry) -> EngineProcess:
         return EngineProcess.start(engine_command(entry))
 
-    return ModelPool(entries, start, memory or device_memory(has_own_gpu()), model_settings.real_name, residency_of)
+    memory = memory or device_memory(has_own_gpu())
+    return ModelPool(entries, start, memory, model_settings.real_name, residency_of, is_group=is_group)
 
 
 def listen(host: str, port: int) -> socket.socket:

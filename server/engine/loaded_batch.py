@@ -59,7 +59,7 @@ def load_batch(
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
     run: Forward = model
-    if loaded.mtp is not None and ranks is None:
+    if loaded.mtp is not None:
         run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
     layout = DeferredLayout(run, lambda: make_prompt_cache(model))
     # Ranks decide together, which they cannot when they are idle. A GPU is half as fast on a lone row outside a layout.

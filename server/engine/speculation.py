@@ -158,6 +158,8 @@ class Speculation:
         # All rows wait for the longer step, and the drafted ones have to make up for that.
         waiting = num_rows / max(1, len(drafts))
         for key, draft in drafts.items():
+            if draft.drafter not in self.counts:
+                continue  # another rank's: its own books are kept there
             price, count = self._prices.price(num_rows, drafters), self.counts[draft.drafter]
             self._controls[key][draft.drafter].observe(brought[key], 1 + (price - 1) * waiting)
             count.num_drafts += 1

@@ -113,7 +113,8 @@ class ModelPool(Generic[E]):
     What the loaded models need at once stays within the `memory` that is usable; a model alone may need more, but not
     more than there is. Idle models leave, least recently used first, when another one needs the room. `real_name`
     gives the model that an alias stands for, `residency_of` says of a model's id how long it stays; both are asked
-    anew each time.
+    anew each time. Where a group of ranks runs the model (`is_group`) no other takes its place and it never leaves: the
+    other ranks would have to be told.
     """
 
     def __init__(
@@ -123,12 +124,15 @@ class ModelPool(Generic[E]):
         memory: DeviceMemory,
         real_name: Callable[[str], str] = str,
         residency_of: Callable[[str], Residency] = lambda _: Residency(),
+        *,
+        is_group: bool = False,
     ) -> None:
         self._entries = {entry.id: entry for entry in entries}
         self._start = start
         self.memory = memory
         self._real_name = real_name
         self._residency_of = residency_of
+        self._is_group = is_group
         self._loaded: dict[str, _Loaded[E]] = {}
         self._making_room = asyncio.Lock()
         self._supervision = Supervision()
@@ -193,6 +197,8 @@ class ModelPool(Generic[E]):
     async def unload(self, model_id: str) -> bool:
         """End the model's engine; whether there was one. Raises `ModelNotFound`, `Conflict` while it is in use."""
         entry = self.entry(model_id)
+        if self._is_group:
+            raise Conflict(f"a group of ranks runs {entry.id}, which stays loaded; stop the server to end the group")
         async with self._making_room:
             loaded = self._loaded.get(entry.id)
             if loaded is None:
@@ -205,7 +211,9 @@ class ModelPool(Generic[E]):
             return True
 
     def replace_entries(self, entries: Sequence[ModelEntry]) -> None:
-        """These are the models now; one that is loaded stays until it is unloaded."""
+        """These are the models now; one that is loaded stays until it is unloaded. A group's stays the only one."""
+        if self._is_group:
+            return
         self._entries = {entry.id: entry for entry in entries}
 
     async def _load(self, entry: ModelEntry) -> _Loaded[E]:
@@ -301,7 +309,7 @@ class ModelPool(Generic[E]):
                     await loaded.engine.stop()
 
     def _may_leave(self, loaded: _Loaded[E]) -> bool:
-        return loaded.num_leases == 0 and not self._residency_of(loaded.entry.id).pinned
+        return not (self._is_group or loaded.num_leases or self._residency_of(loaded.entry.id).pinned)
 
     def _needed(self) -> int:
         return sum(loaded.entry.needed_bytes for loaded in self._loaded.values())

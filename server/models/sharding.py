@@ -2,11 +2,12 @@
 
 Tensor parallel where the architecture says how (`shard`): every rank holds a slice of every layer. Else
 pipeline parallel (`pipeline`): every rank holds some of the layers. Weights are loaded lazily, so that what a rank
-does not keep is never read.
+does not keep is never read. An MTP layer stays whole, on rank 0 alone, which drafts for all.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ import mlx.nn as nn
 
 from ..errors import UnsupportedModel
 from .split import Split
+
+logger = logging.getLogger(__name__)
 
 
 class Group(Protocol):
@@ -30,9 +33,24 @@ def divide(model: nn.Module, config: Mapping[str, Any], group: Group, split: Spl
     """
     if group.size() == 1:
         return split
+    taken = _cut(model, config, group, split)
+    if getattr(model, "mtp", None):
+        alone = taken is Split.TENSOR and getattr(model, "drafts_alone", False)
+        if not alone and group.rank() == 0:
+            why = "no rank of a pipeline has all layers" if taken is Split.PIPELINE else "its output layer is cut too"
+            logger.warning("The MTP layer is not used in this group (%s); n-gram drafts are", why)
+        if not alone or group.rank():
+            model.mtp = []
+    return taken
+
+
+def _cut(model: nn.Module, config: Mapping[str, Any], group: Group, split: Split) -> Split:
     unfit, shard = _unfit_for_tensor(model, config, group.size()), getattr(model, "shard", None)
     if shard is not None and not unfit and split is not Split.PIPELINE:
-        shard(group)
+        try:
+            shard(group)
+        except (AssertionError, ValueError) as error:  # sizes that only the architecture's own code looks at
+            raise UnsupportedModel(f"this model cannot be cut into {group.size()} slices: {error}") from error
         return Split.TENSOR
     inner = getattr(model, "model", None)
     if hasattr(inner, "pipeline") and split is not Split.TENSOR:

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from omlx.server.errors import EngineUnavailable, InsufficientMemory, ModelNotFound, OmlxError, Overloaded, ShuttingDown
+from omlx.server.errors import (
+    Conflict,
+    EngineUnavailable,
+    InsufficientMemory,
+    ModelNotFound,
+    OmlxError,
+    Overloaded,
+    ShuttingDown,
+)
 from omlx.server.models.catalog import ModelEntry, ModelKind
 from omlx.server.models.device_memory import DeviceMemory
-from omlx.server.models.pool import ModelPool
+from omlx.server.models.pool import ModelPool, Residency
 
 
 class FakeEngine:
@@ -214,3 +222,22 @@ async def test_closing_ends_requests_and_refuses_new_ones():
         await pool.lease("a")
     await pool.close()
     assert not started[0].is_alive
+
+
+async def test_the_model_of_a_group_never_leaves():
+    engines: list[FakeEngine] = []
+
+    def start(wanted: ModelEntry) -> FakeEngine:
+        engines.append(FakeEngine(wanted))
+        return engines[-1]
+
+    memory, at_once = DeviceMemory(200, 100), Residency(ttl_seconds=0)
+    pool = ModelPool([entry("a")], start, memory, residency_of=lambda _: at_once, is_group=True)
+    (await pool.lease("a")).release()
+    with pytest.raises(Conflict, match="stop the server to end the group"):
+        await pool.unload("a")
+    await pool.unload_idle()
+    pool.replace_entries([entry("a"), entry("b")])
+    assert [engine.is_alive for engine in engines] == [True]
+    assert [each.id for each in pool.entries] == ["a"]
+    await pool.close()

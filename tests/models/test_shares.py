@@ -12,7 +12,9 @@ from omlx.server.models.loading import load_model
 from omlx.server.models.shares import shares
 from omlx.server.models.split import Split
 
-from ..engine.ranks.models import write_deepseek_v4, write_llama, write_mixture
+from ..cache.models import QWEN3_5
+from ..engine.ranks.models import write_deepseek_v4, write_deepseek_v4_with_mtp, write_llama, write_mixture
+from .architectures.test_qwen3_5_mtp import write_qwen3_5
 
 WRITERS = [write_llama, write_mixture, write_deepseek_v4]
 
@@ -35,6 +37,30 @@ def test_a_rank_of_a_pipeline_keeps_the_keys_of_its_layers_only(tmp_path: Path):
     (_, alone), (split, parts) = (shares(folder, size, Split.PIPELINE, 1000) for size in (1, 4))
     assert split is Split.PIPELINE
     assert [part.kv_bytes * 4 for part in parts] == [alone[0].kv_bytes] * 4
+
+
+def test_rank_0_alone_holds_an_mtp_layer_that_it_can_draft_with(tmp_path: Path):
+    with_mtp, without = write_deepseek_v4_with_mtp(tmp_path / "with"), write_deepseek_v4(tmp_path / "without")
+    (_, drafting), (_, plain) = (shares(folder, 2, Split.TENSOR, 1000) for folder in (with_mtp, without))
+    assert drafting[0].weight_bytes > plain[0].weight_bytes
+    assert drafting[1].weight_bytes == plain[1].weight_bytes
+
+
+def test_an_mtp_layer_that_no_rank_can_draft_with_is_held_by_none_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    write_qwen3_5(tmp_path, QWEN3_5 | {"vocab_size": 96})
+    _, parts = shares(tmp_path, 2, Split.TENSOR, 1000)
+    assert parts[0].weight_bytes == parts[1].weight_bytes
+    assert caplog.messages == [
+        "The MTP layer is not used in this group (its output layer is cut too); n-gram drafts are"
+    ]
+
+
+def test_what_only_the_architecture_knows_not_to_fit_is_told(tmp_path: Path):
+    write_qwen3_5(tmp_path, QWEN3_5)
+    with pytest.raises(UnsupportedModel, match="into 2 slices: group size 2 must divide vocab_size 97"):
+        shares(tmp_path, 2, Split.TENSOR, 1000)
 
 
 def test_heads_that_do_not_divide_are_named(tmp_path: Path):

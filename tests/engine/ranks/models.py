@@ -12,7 +12,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models import llama, qwen3_moe
 
-from ...models.architectures.random_deepseek_v4 import CONFIGS, random_weights
+from ...models.architectures.random_deepseek_v4 import CONFIGS, foretelling_weights, random_weights
 
 _SHAPE: Mapping[str, Any] = {
     "hidden_size": 64,
@@ -50,9 +50,18 @@ def write_mixture(folder: Path) -> Path:
     return _write(folder, config, qwen3_moe.Model(qwen3_moe.ModelArgs.from_dict(config)))
 
 
+_DEEPSEEK_V4: Mapping[str, Any] = {**CONFIGS["full"], "vocab_size": 97, "num_attention_heads": 8, "o_groups": 4}
+
+
 def write_deepseek_v4(folder: Path) -> Path:
-    config = {**CONFIGS["full"], "vocab_size": 97, "num_attention_heads": 8, "o_groups": 4}
-    return _save(folder, config, {name: mx.array(array) for name, array in random_weights(config).items()})
+    weights = random_weights(_DEEPSEEK_V4)
+    return _save(folder, _DEEPSEEK_V4, {name: mx.array(array) for name, array in weights.items()})
+
+
+def write_deepseek_v4_with_mtp(folder: Path) -> Path:
+    """One whose MTP layer guesses right."""
+    weights = foretelling_weights(_DEEPSEEK_V4)
+    return _save(folder, _DEEPSEEK_V4, {name: mx.array(array) for name, array in weights.items()})
 
 
 def _write(folder: Path, config: Mapping[str, Any], model: nn.Module) -> Path:

@@ -84,10 +84,11 @@ def main(model: Path, cache: Path, split: Split) -> int:
     leader.close()
     leader = load_leader(options, lambda reason: print(reason, file=sys.stderr))
     restarted = answers(leader)
+    drafts = {count.drafter: [count.num_drafts, count.num_accepted] for count in leader.drafts}
     leader.close()
     alone = answers(load_batch(model, prefix_bytes=1 << 26))
     named = {"alone": alone, "cold": cold, "warm": warm, "again": again, "restarted": restarted}
-    print(json.dumps({"batching": leader.batching.name, "answers": named}))
+    print(json.dumps({"batching": leader.batching.name, "answers": named, "drafts": drafts}))
     return 0
 
 

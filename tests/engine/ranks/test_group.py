@@ -16,7 +16,7 @@ import pytest
 
 from omlx.server.engine.blas import engine_environment
 
-from .models import write_deepseek_v4, write_llama, write_mixture
+from .models import write_deepseek_v4, write_deepseek_v4_with_mtp, write_llama, write_mixture
 
 _SECONDS = 180
 _ROOT = Path(__file__).parents[3]
@@ -25,6 +25,7 @@ CASES: list[tuple[str, Callable[[Path], Path], str]] = [
     ("mixture of experts", write_mixture, "tensor"),
     ("mixture of experts", write_mixture, "pipeline"),
     ("DeepSeek V4", write_deepseek_v4, "tensor"),
+    ("DeepSeek V4 with MTP", write_deepseek_v4_with_mtp, "tensor"),
 ]
 
 
@@ -72,4 +73,5 @@ def test_two_ranks_answer_as_one_does(tmp_path: Path, kind: str, write: Callable
         tokens, cached = told["answers"][when]
         assert tokens == alone, f"{kind}, {when}"
         assert (cached["greedy 700"] > 0) is (when != "cold"), when
+    assert (told["drafts"].get("mtp", [0, 0])[1] > 0) is ("MTP" in kind)
     assert {folder.name for folder in (tmp_path / "cache").iterdir()} == {"rank0of2", "rank1of2"}

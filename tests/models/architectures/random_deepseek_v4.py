@@ -116,6 +116,20 @@ def mtp_weights(config: Mapping[str, Any]) -> Weights:
     return {f"mtp.0.{name}": _values(f"mtp.0.{name}", shape, config) for name, shape in shapes.items()}
 
 
+def foretelling_weights(config: Mapping[str, Any]) -> Weights:
+    """Weights whose layers add nothing: the next token follows from the last alone, and MTP knows it as well."""
+    weights = random_weights(config) | mtp_weights(config)
+    for name, array in weights.items():
+        if name.endswith(("o_b_proj.weight", "down_proj.weight", "down_proj", "h_proj.weight")):
+            weights[name] = np.zeros_like(array)
+    weights["mtp.0.e_proj.weight"] = np.eye(config["hidden_size"], dtype=np.float32)
+    weights["mtp.0.enorm.weight"] = np.ones(config["hidden_size"], np.float32)
+    weights["mtp.0.norm.weight"] = weights["model.norm.weight"]
+    for kind in ("fn", "base", "scale"):
+        weights[f"mtp.0.hc_head_{kind}"] = weights[f"model.hc_head.hc_{kind}"]
+    return weights
+
+
 def digest(weights: Weights) -> str:
     """What a reference made of these weights is marked with."""
     joined = hashlib.sha256()

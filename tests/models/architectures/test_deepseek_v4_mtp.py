@@ -24,23 +24,9 @@ from ...engine.driving import Answer, drain, make_engine, step
 from ...engine.tiny_model import VOCABULARY, greedy_solo, make_batch, prompt_of, submit
 from .deepseek_v4_model import TOLERANCE, build, distance
 from .published_deepseek_v4 import CONFIG, published, published_config, write_checkpoint
-from .random_deepseek_v4 import CONFIGS, Weights, mtp_weights, random_tokens, random_weights
+from .random_deepseek_v4 import CONFIGS, foretelling_weights, mtp_weights, random_tokens, random_weights
 
 TINY = CONFIGS["full"] | {"vocab_size": VOCABULARY, "num_hidden_layers": 2}
-
-
-def _foretelling() -> Weights:
-    """Weights whose layers add nothing: the next token follows from the last alone, and MTP knows it as well."""
-    weights = random_weights(TINY) | mtp_weights(TINY)
-    for name, array in weights.items():
-        if name.endswith(("o_b_proj.weight", "down_proj.weight", "down_proj", "h_proj.weight")):
-            weights[name] = np.zeros_like(array)
-    weights["mtp.0.e_proj.weight"] = np.eye(TINY["hidden_size"], dtype=np.float32)
-    weights["mtp.0.enorm.weight"] = np.ones(TINY["hidden_size"], np.float32)
-    weights["mtp.0.norm.weight"] = weights["model.norm.weight"]
-    for kind in ("fn", "base", "scale"):
-        weights[f"mtp.0.hc_head_{kind}"] = weights[f"model.hc_head.hc_{kind}"]
-    return weights
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +37,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def foreteller() -> Model:
-    return build(TINY, _foretelling())
+    return build(TINY, foretelling_weights(TINY))
 
 
 def _batch(model: Model) -> MlxBatch:

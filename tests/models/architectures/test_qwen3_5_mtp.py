@@ -30,7 +30,9 @@ MOE: dict[str, Any] = QWEN3_5 | {
 }
 
 
-def _write(folder: Path, config: dict[str, Any], kind: Any, prefix: str = "mtp.", left_out: str = "") -> Any:
+def write_qwen3_5(
+    folder: Path, config: dict[str, Any], kind: Any = qwen3_5, prefix: str = "mtp.", left_out: str = ""
+) -> Any:
     """A folder with the layer's tensors under the published names, and the model it was made of."""
     mx.random.seed(5)
     model = kind.Model(kind.ModelArgs.from_dict(config))
@@ -48,7 +50,7 @@ def _write(folder: Path, config: dict[str, Any], kind: Any, prefix: str = "mtp."
 @pytest.mark.parametrize("prefix", ["mtp.", "language_model.mtp."])
 @pytest.mark.parametrize(("config", "kind"), [(QWEN3_5, qwen3_5), (MOE, qwen3_5_moe)], ids=["dense", "experts"])
 def test_the_layer_is_loaded_with_its_weights(tmp_path: Path, config: dict[str, Any], kind: Any, prefix: str) -> None:
-    expected = _write(tmp_path, config, kind, prefix)
+    expected = write_qwen3_5(tmp_path, config, kind, prefix)
     loaded: Any = load_model(tmp_path).mtp
     assert loaded is not None
     tokens = mx.array([prompt_of(12)])
@@ -81,7 +83,7 @@ def _as_published(arrays: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("config", "kind"), [(QWEN3_5, qwen3_5), (MOE, qwen3_5_moe)], ids=["dense", "experts"])
 def test_the_published_form_of_the_layer_is_the_same_layer(tmp_path: Path, config: dict[str, Any], kind: Any) -> None:
-    expected = _write(tmp_path, config, kind)
+    expected = write_qwen3_5(tmp_path, config, kind)
     file = str(tmp_path / "model.safetensors")
     raw: Any = _as_published(dict(tree_flatten(expected.parameters())))
     mx.save_safetensors(file, raw)
@@ -93,12 +95,12 @@ def test_the_published_form_of_the_layer_is_the_same_layer(tmp_path: Path, confi
 
 
 def test_without_the_whole_layer_the_model_loads_without_it(tmp_path: Path) -> None:
-    _write(tmp_path, QWEN3_5, qwen3_5, left_out="pre_fc_norm_hidden")
+    write_qwen3_5(tmp_path, QWEN3_5, qwen3_5, left_out="pre_fc_norm_hidden")
     assert load_model(tmp_path).mtp is None
 
 
 def test_answers_with_the_layer_are_those_of_plain_decoding(tmp_path: Path) -> None:
-    _write(tmp_path, QWEN3_5, qwen3_5)
+    write_qwen3_5(tmp_path, QWEN3_5, qwen3_5)
     model: Any = load_model(tmp_path).model
     run, wanted = Recorder(model), {f"r{n}": (prompt_of(length, n), 14) for n, length in enumerate((3, 40, 21))}
     batch = make_batch(model, RewindingLayout(run), drafters=[MtpDrafter(model)], run=run)

@@ -83,10 +83,12 @@ class Model(nn.Module):
     """DeepSeek V4. Rows of a batch may stand at different positions: the cache knows.
 
     `mtp` holds the MTP layer, once a checkpoint that has it was fitted (`omlx.server.models.mtp_model`). `divided_by`
-    are the facts of the config that must be multiples of the ranks it is sharded over.
+    are the facts of the config that must be multiples of the ranks it is sharded over. It `drafts_alone`: what the MTP
+    layer needs of the model is whole on every rank.
     """
 
     divided_by = ("num_attention_heads", "o_groups", "moe_intermediate_size")
+    drafts_alone = True
 
     def __init__(self, args: ModelArgs) -> None:
         super().__init__()
