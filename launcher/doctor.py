@@ -14,6 +14,9 @@ from .machine import Machine
 from .probing import Status, ask_status
 from .state import ServerState, read_server_state
 
+_SILENCE_SECONDS = 1.0
+"""Whatever else may listen on the port, somebody waits for what is found."""
+
 CHECKS: tuple[Check, ...] = (
     *(system.python, system.processor, system.blas, system.node),
     *(system.disk, system.memory, system.permissions, system.proxies),
@@ -45,7 +48,7 @@ def _patient(machine: Machine) -> Patient:
     trouble = ""
     try:
         state = read_server_state(machine.omlx_home)
-        status = ask_status(machine, None)
+        status = ask_status(machine, None, timeout=_SILENCE_SECONDS)
     except LauncherError as error:
         trouble = str(error)
     return Patient(machine, sys.platform, platform.machine(), state, status, trouble)

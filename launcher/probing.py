@@ -98,10 +98,11 @@ def chosen_model(
         yield http, base_url, chosen
 
 
-def ask_status(machine: Machine, url: str | None, key: str | None = None) -> Status:
-    """Raises ServerDown, BadAnswer."""
+def ask_status(machine: Machine, url: str | None, key: str | None = None, timeout: float = 5.0) -> Status:
+    """`timeout` is how many seconds the server may be silent. Raises ServerDown, BadAnswer."""
     address = machine.resolve(url)
-    client = ServerClient(address.url, key or access_key(machine, address.url, "status", may_make=True))
+    key = key or access_key(machine, address.url, "status", may_make=True)
+    client = ServerClient(address.url, key, timeout)
     try:
         return Status(address, client.health(), client.models())
     finally:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from omlx.launcher.checkup import agents, server, system
 from omlx.launcher.checkup.finding import Check, Finding, Grade, Patient
 from omlx.launcher.client import Health
 from omlx.launcher.doctor import CHECKS, examine
+from omlx.launcher.errors import ServerDown
 from omlx.launcher.machine import Machine
 from omlx.launcher.probing import Status
 
@@ -79,6 +81,56 @@ def test_a_port_that_another_program_has_is_found(patient: Patient):
         taken = replace(patient, machine=machine)
         assert "another program listens" in only(server.port, taken).fact
     assert only(server.port, taken).grade is Grade.OK
+
+
+def test_a_program_that_listens_and_says_nothing_is_not_waited_for(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    waited: list[float] = []
+
+    def silent(_machine: Machine, _url: None, timeout: float) -> Status:
+        waited.append(timeout)
+        raise ServerDown("it is silent")
+
+    monkeypatch.setattr("omlx.launcher.doctor.ask_status", silent)
+    chosen = replace(machine, environ={**machine.environ, "OMLX_URL": "http://127.0.0.1:1"})
+    (finding,) = examine(chosen, [server.server])
+    assert (finding.grade, finding.fact) == (Grade.FAIL, "it is silent")
+    assert waited == [1.0]
+
+
+def test_a_disk_that_is_nearly_full_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch):
+    def left(num_bytes: int) -> Finding:
+        monkeypatch.setattr(system.shutil, "disk_usage", lambda _: SimpleNamespace(free=num_bytes))
+        return only(system.disk, patient)
+
+    assert [left(size).grade for size in (10**9, 10**10, 10**11)] == [Grade.FAIL, Grade.WARN, Grade.OK]
+    assert left(10**9).fact.startswith("1.0 GB free at ")
+    assert "omlx rm" in left(10**9).remedy
+
+
+def test_memory_that_other_programs_hold_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(system, "_available_memory", lambda: patient.machine.memory_bytes // 20)
+    assert "omlx ps" in only(system.memory, patient).remedy
+    monkeypatch.setattr(system, "_available_memory", lambda: patient.machine.memory_bytes // 2)
+    assert only(system.memory, patient).grade is Grade.OK
+
+
+def test_a_system_without_a_keychain_is_told_what_is_done_instead(patient: Patient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(agents, "find_backend", lambda _: None)
+    finding = only(agents.keychain, patient)
+    assert finding.grade is Grade.WARN
+    assert "OMLX_API_KEY" in finding.remedy
+    monkeypatch.setattr(agents, "find_backend", lambda _: object())
+    assert only(agents.keychain, patient).grade is Grade.OK
+
+
+def test_no_models_no_agents_and_old_node_are_found(patient: Patient, fake_agent: Callable[[str], Path]):
+    assert "omlx pull" in only(server.models, patient).remedy
+    assert "omlx launch --list" in only(agents.agents, patient).remedy
+    node = fake_agent("node")
+    node.write_text("#!/bin/sh\necho v18.1.0\n")
+    assert "Node 20" in only(system.node, patient).remedy
+    fake_agent("claude")
+    assert only(agents.agents, patient).fact == "Claude Code"
 
 
 def test_a_server_with_a_failed_model_is_told_with_its_reason(patient: Patient):
