@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..address import is_loopback
+from ..selection import size_text
 from ..state import ServerState, is_alive, read_text
 from .finding import Finding, Patient, fail, ok, warn
 
@@ -85,7 +86,7 @@ def stranded_memory(patient: Patient) -> Iterator[Finding]:
         return
     pids = " ".join(str(pid) for pid, _ in stranded)
     held = sum(size for _, size in stranded)
-    fact = f"{len(stranded)} engine processes without a server hold {held / 1e9:.1f} GB"
+    fact = f"{len(stranded)} engine processes without a server hold {size_text(held)}"
     yield fail("stranded memory", fact, f"end them: kill {pids}")
 
 
@@ -107,7 +108,7 @@ def downloads(patient: Patient) -> Iterator[Finding]:
         return
     size = sum(path.stat().st_size for folder in left for path in folder.rglob("*") if path.is_file())
     name = f"{left[0].parent.name}/{left[0].name[1:].removesuffix('.downloading')}"
-    fact = f"{len(left)} stopped, {size / 1e9:.1f} GB"
+    fact = f"{len(left)} stopped, {size_text(size)}"
     yield warn("downloads", fact, f"`omlx pull {name}` goes on, `omlx rm {name}` removes it")
 
 

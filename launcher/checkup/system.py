@@ -12,6 +12,7 @@ from contextlib import suppress
 from ctypes.util import find_library
 from pathlib import Path
 
+from ..selection import size_text
 from .finding import Finding, Patient, fail, ok, warn
 
 _LOW_DISK, _LEAST_DISK = 20 * 10**9, 2 * 10**9
@@ -71,7 +72,7 @@ def node(patient: Patient) -> Iterator[Finding]:
 def disk(patient: Patient) -> Iterator[Finding]:
     home = _existing(patient.machine.omlx_home.root)
     free = shutil.disk_usage(home).free
-    fact = f"{free / 1e9:.1f} GB free at {home}"
+    fact = f"{size_text(free)} free at {home}"
     remedy = "make room (`omlx list`, `omlx rm`), lower cache.ssd_bytes, or move the home with OMLX_HOME"
     if free < _LEAST_DISK:
         yield fail("disk", fact, remedy)
@@ -85,12 +86,12 @@ def memory(patient: Patient) -> Iterator[Finding]:
     total = patient.machine.memory_bytes
     available = _available_memory()
     if available is None:
-        yield ok("memory", f"{total / 1e9:.0f} GB")
+        yield ok("memory", f"{size_text(total)}")
     elif available < total * 0.1:
-        fact = f"{available / 1e9:.1f} of {total / 1e9:.0f} GB are free"
+        fact = f"{size_text(available)} of {size_text(total)} are free"
         yield warn("memory", fact, "close other programs, or unload a model; `omlx ps` lists them")
     else:
-        yield ok("memory", f"{available / 1e9:.1f} of {total / 1e9:.0f} GB are free")
+        yield ok("memory", f"{size_text(available)} of {size_text(total)} are free")
 
 
 def permissions(patient: Patient) -> Iterator[Finding]:

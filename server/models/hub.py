@@ -200,7 +200,7 @@ def _check_space(work: Path, weights: Sequence[RemoteFile]) -> None:
     free = shutil.disk_usage(work).free
     if missing + _SPARE_BYTES > free:
         raise ModelError(
-            f"{work.parent} has {free / 1e9:.1f} GB free, and {missing / 1e9:.1f} GB are to be downloaded; "
+            f"{work.parent} has {size_text(free)} free, and {size_text(missing)} are to be downloaded; "
             "make room with `omlx rm`, or choose another --model-dir"
         )
 

@@ -22,13 +22,12 @@ from ..errors import (
     Overloaded,
     ShuttingDown,
 )
+from ..terminal import size_text
 from .catalog import ModelEntry
 from .device_memory import DeviceMemory
 from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
-
-_GB = 10**9
 
 
 class Engine(Protocol):
@@ -279,8 +278,8 @@ class ModelPool(Generic[E]):
         """Raises `InsufficientMemory` for a model that does not fit even alone."""
         if entry.needed_bytes > self.memory.total:
             raise InsufficientMemory(
-                f"{entry.id} needs {entry.needed_bytes / _GB:.1f} GB, {entry.size_bytes / _GB:.1f} GB of them for its "
-                f"weights, and there are {self.memory.total / _GB:.1f} GB; choose a smaller model, or one quantized "
+                f"{entry.id} needs {size_text(entry.needed_bytes)}, {size_text(entry.size_bytes)} of them for its "
+                f"weights, and there are {size_text(self.memory.total)}; choose a smaller model, or one quantized "
                 "to fewer bits"
             )
 

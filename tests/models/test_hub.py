@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_before_the_weights_are_fetched(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100_000_000})())
-    with pytest.raises(ModelError, match=r"has 0.1 GB free, .*omlx rm"):
+    with pytest.raises(ModelError, match=r"has 100.0 MB free, .*omlx rm"):
         pull(REQUEST, tmp_path, hub_of(fake))
     assert fake.ranges("model.safetensors") == []
 
