@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException
 from .api import completions, encoders, health, launches, messages, models, openapi, responses
 from .api.admin.context import AdminContext
 from .api.admin.router import routes as admin_routes
+from .api.body_budget import BodyBudget
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
@@ -31,6 +32,8 @@ from .settings.values import ModelSettings
 
 _ROOMS = (completions, responses, messages, encoders, models, launches, health, openapi)
 _MAX_TEXTS = 16
+_LARGEST_BODIES = 4
+"""What the memory has room for: so many bodies as large as they may be."""
 _CHECK_SECONDS = 5.0
 
 
@@ -84,7 +87,8 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
-    return Guard(app, keys=keys, allowed_host=settings.host)
+    bounded = BodyBudget(app, _LARGEST_BODIES * settings.max_body_bytes)
+    return Guard(bounded, keys=keys, allowed_host=settings.host)
 
 
 def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -> Callable[[str], ModelText]:

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 5.0
 BODY_SECONDS = 30.0
+LINGER_SECONDS = 2.0
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
 
@@ -16,11 +17,17 @@ _TOO_SLOW = b"408 Request Timeout"
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Refuses a request whose head is over 64 KiB (431), is not whole five seconds after it or its connection began,
     or whose body pauses for half a minute (408), and closes the connection. One that is kept alive may stay idle for
-    as long as uvicorn lets it."""
+    as long as uvicorn lets it.
+
+    A client that wants the connection closed gets its answer while it still sends: uvicorn would close at once, and
+    bytes that nobody has read reset the connection, the answer with it. It may pause for two seconds then.
+    """
 
     _head_bytes = 0
     _is_in_head = True
     _limit: asyncio.TimerHandle | None = None
+    _closes = False
+    """Once the running request is answered and has come whole."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -32,7 +39,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._is_in_head:
-            self._start_clock(BODY_SECONDS)
+            self._start_clock(LINGER_SECONDS if self._lingers else BODY_SECONDS)
             super().data_received(data)
             return
         if self._limit is None:
@@ -56,11 +63,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._start_clock(BODY_SECONDS)
         super().on_headers_complete()
+        self._closes, self.cycle.keep_alive = not self.cycle.keep_alive, True
 
     def on_message_complete(self) -> None:
         self._is_in_head = True
         self._stop_clock()
         super().on_message_complete()
+        if self._lingers:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if not is_last or not self._closes:
+            return
+        if self._is_in_head:
+            self.transport.close()
+        else:
+            self._start_clock(LINGER_SECONDS)
+
+    @property
+    def _lingers(self) -> bool:
+        """The answer is out, and what the client still sends is read for nothing."""
+        return self._closes and self.cycle.response_complete
 
     def _start_clock(self, seconds: float) -> None:
         self._stop_clock()
@@ -74,5 +99,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: bytes) -> None:
         self._stop_clock()
         if not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            if not self._lingers:
+                self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
             self.transport.close()

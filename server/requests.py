@@ -211,6 +211,8 @@ class GenerationRequest:
     cache_salt: str = ""
     """Requests with another one share no cached prefix with this one."""
     """A digest of the key the request came with; empty where it came with none."""
+    num_bytes: int = 0
+    """Of the body it came in."""
 
 
 @dataclass(frozen=True, slots=True)

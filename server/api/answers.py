@@ -61,8 +61,11 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     """
     request_id = request_id_of(request)
     agent = agent_that_sent(request)
-    call = dialect.decode(await read_body(request), request_id)
-    asked = replace(call.request, caller=caller_of(request.headers), cache_salt=key_name_of(request))
+    body = await read_body(request)
+    call = dialect.decode(body, request_id)
+    asked = replace(
+        call.request, caller=caller_of(request.headers), cache_salt=key_name_of(request), num_bytes=len(body)
+    )
     try:
         if call.stream:
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent))

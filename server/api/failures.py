@@ -12,7 +12,16 @@ from litestar.types import Send
 
 from ..dialects import anthropic_messages, openai_chat
 from ..dialects.base import Dialect
-from ..errors import BodyTooLarge, EngineFailure, InvalidRequest, NotFound, OmlxError, RequestError, ServiceError
+from ..errors import (
+    BodyTooLarge,
+    EngineFailure,
+    InvalidRequest,
+    NotFound,
+    OmlxError,
+    Overloaded,
+    RequestError,
+    ServiceError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +87,8 @@ def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]
 
 def on_bug(request: Request, error: Exception) -> Response[bytes]:
     """Anything not raised on purpose: the log gets the details, the client a request id."""
+    if isinstance(error, MemoryError):
+        return on_omlx_error(request, Overloaded("there is no memory for this request now; try again shortly"))
     request_id = request_id_of(request)
     logger.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
     failure = EngineFailure(f"internal error; look for {request_id} in the server's log")

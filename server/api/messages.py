@@ -5,6 +5,8 @@ Clients are given their base URL with or without `/v1`, or with `/anthropic`; ev
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
@@ -24,8 +26,9 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @post([f"{path}/count_tokens" for path in _PATHS], status_code=200)
     async def count_tokens(request: Request) -> Response[bytes]:
-        counted = anthropic_messages.decode_count_tokens(await read_body(request), request_id_of(request))
-        num_tokens = await context.generator.count_tokens(counted)
+        body = await read_body(request)
+        counted = anthropic_messages.decode_count_tokens(body, request_id_of(request))
+        num_tokens = await context.generator.count_tokens(replace(counted, num_bytes=len(body)))
         return Response(msgspec.json.encode({"input_tokens": num_tokens}), media_type="application/json")
 
     return [messages, count_tokens]

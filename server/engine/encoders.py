@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,6 +30,9 @@ _BEFORE_PAIR = (
 _AFTER_PAIR = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 """What Qwen3-Reranker was trained on, the family of language models that rerank (its model card)."""
 
+_FEW_CHARACTERS = 1_000_000
+"""So many may be encoded whatever they come to: some tokenizers drop spaces, or make one token of a long word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -44,17 +48,25 @@ class EncoderText:
 
     backend: tokenizers.Tokenizer
     encoding: Encoding
+    max_characters: int
+    """Of one text. A longer one surely has too many tokens, and is not encoded, for what that takes of memory."""
 
     @classmethod
     def read(cls, entry: ModelEntry) -> EncoderText:
         """Raises `ModelError`."""
-        return cls(Tokenizer.from_folder(entry.path).backend, read_encoding(entry.path))
+        tokenizer = Tokenizer.from_folder(entry.path)
+        encoding = read_encoding(entry.path)
+        max_characters = max(_FEW_CHARACTERS, encoding.max_tokens * tokenizer.longest_token)
+        return cls(tokenizer.backend, encoding, max_characters)
 
     def inputs(self, given: Sequence[str | tuple[int, ...]]) -> list[EncoderInput]:
         """Raises `InvalidRequest` for one that is longer than the model reads."""
         vocabulary = self.backend.get_vocab_size()
         found: list[EncoderInput] = []
         for index, one in enumerate(given):
+            if isinstance(one, str) and len(one) > self.max_characters:
+                estimate = len(one) * self.encoding.max_tokens // self.max_characters
+                raise InputTooLong(estimate, self.encoding.max_tokens, f"input.{index}")
             token_ids = self.backend.encode(one).ids if isinstance(one, str) else list(one)
             if len(token_ids) > self.encoding.max_tokens:
                 raise InputTooLong(len(token_ids), self.encoding.max_tokens, f"input.{index}")
@@ -67,7 +79,9 @@ class EncoderText:
     def pairs(self, asked: RerankRequest) -> list[EncoderInput]:
         """The query with each document. A document that does not fit is cut; a query alone that does not is refused."""
         pair = self._judged if self.encoding.is_decoder else self._joined
-        return [pair(asked, document) for document in asked.documents]
+        if len(asked.query) + len(asked.instruction) > self.max_characters:
+            self._kept(0)
+        return [pair(asked, document[: self.max_characters]) for document in asked.documents]
 
     def _joined(self, asked: RerankRequest, document: str) -> EncoderInput:
         whole = self.backend.encode(asked.query, document)
@@ -108,6 +122,8 @@ class Encoders:
         self._pool = pool
         self._text_of = text_of
         self._ledger = ledger
+        self._one_at_a_time = ThreadPoolExecutor(1, "tokenizing")
+        """For the memory that it takes."""
 
     async def embed(self, asked: EmbeddingRequest, agent: str) -> Encoded:
         """Raises `RequestError` and `ServiceError`."""
@@ -139,7 +155,8 @@ class Encoders:
         return encoded
 
     async def _encode(self, record: RequestRecord, entry: ModelEntry, tokenize: Tokenize) -> Encoded:
-        inputs = await asyncio.to_thread(lambda: tokenize(self._text_of(entry)))
+        loop = asyncio.get_running_loop()
+        inputs = await loop.run_in_executor(self._one_at_a_time, lambda: tokenize(self._text_of(entry)))
         num_tokens = sum(len(each.token_ids) for each in inputs)
         record.rendered(num_tokens)
         lease = await self._pool.lease(entry.id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 
@@ -36,6 +37,9 @@ from .openings import Openings
 from .process import EngineProcess
 from .record import ABORT, CLIENT_LEFT, RequestRecord
 from .several import GenerationGroup
+
+_LONG_BYTES = 1 << 20
+"""Longer requests are rendered one at a time: each takes several times its size meanwhile, and seconds of a thread."""
 
 
 class Generation:
@@ -175,6 +179,7 @@ class Generator:
         self._ledger = ledger
         self._openings = openings
         self._memory = AnswerMemory()
+        self._one_at_a_time = ThreadPoolExecutor(1, "long-prompts")
 
     async def start(self, request: GenerationRequest, agent: str = "") -> Generation | GenerationGroup:
         """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
@@ -239,7 +244,9 @@ class Generator:
 
     async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt, bytes]:
         """With the place of the answer in the conversation, for what is remembered of it."""
-        text, prompt, place = await asyncio.to_thread(self._render_now, request)
+        executor = self._one_at_a_time if request.num_bytes > _LONG_BYTES else None
+        loop = asyncio.get_running_loop()
+        text, prompt, place = await loop.run_in_executor(executor, self._render_now, request)
         if check_window and len(prompt.token_ids) >= text.context_window:
             raise ContextOverflow(len(prompt.token_ids), text.context_window)
         return text, prompt, place

@@ -91,15 +91,14 @@ class ModelText:
 
     def render(self, request: GenerationRequest) -> Prompt:
         """Raises `InvalidRequest` when the template refuses the conversation, or there is nothing to continue, and
-        `ContextOverflow` where the text is too long to be encoded at all."""
+        `ContextOverflow` where a long text is sure not to fit the window."""
         if request.prompt is None:
             if request.reasoning == ReasoningOptions():
                 request = replace(request, reasoning=self.reasoning_defaults)
             return self.renderer.render(request, self.context_window)
         token_ids = request.prompt
         if isinstance(token_ids, str):
-            self.renderer.tokenizer.check_length(token_ids, self.context_window)
-            token_ids = self.renderer.tokenizer.encode(token_ids)
+            token_ids = self.renderer.tokenizer.encode(token_ids, self.context_window)
         if not token_ids:
             raise InvalidRequest("prompt is empty; send at least one token", "prompt")
         return Prompt(list(token_ids), [len(token_ids)])

@@ -60,7 +60,7 @@ class Renderer:
 
     def render(self, request: GenerationRequest, window: int | None = None) -> Prompt:
         """Raises `InvalidRequest` when there is nothing to answer or the template refuses, and `ContextOverflow` where
-        the text is so long that it cannot fit `window` tokens; then it is not encoded."""
+        a long text cannot fit `window` tokens; then it is not encoded to its end."""
         if not request.messages:
             raise InvalidRequest(
                 "messages holds nothing to answer; send a message with content of a kind this server knows", "messages"
@@ -93,10 +93,9 @@ class _Rendering:
     def prompt(self, window: int | None) -> Prompt:
         opening = self._answer_opening()
         text = self._continued() if self._continues else self._text(self._messages, True)
-        self._tokenizer.check_length(text, window)
         ends = self._boundary_positions(text, opening)
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
-        encoded = self._tokenizer.encode_with_starts(marked)
+        encoded = self._tokenizer.encode_with_starts(marked, window)
         if not encoded.token_ids:
             raise InvalidRequest("the prompt is empty: the chat template made no text of the messages", "messages")
         boundaries = {self._token_boundary(encoded, end) for end in ends} | {len(encoded.token_ids)}

@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 import threading
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import tokenizers
 
@@ -23,8 +26,15 @@ MARK = "\ue0f7"
 """A private-use character; taken out of whatever clients send, so that it always means a cut."""
 
 _CACHED_CHARACTERS = 4_000_000
-_SURELY_ENCODED = 1_000_000
-"""Characters that are no trouble whatever the window."""
+_STRETCH_CHARACTERS = 200_000
+"""As many are encoded at once: the library takes about 200 bytes for each, and ends the process when it gets none."""
+_OVERLAP_CHARACTERS = 2_000
+_WORTH_COUNTING = 1_000_000
+"""Characters. A rest of so many that is too long anyway is not encoded just to tell how much too long."""
+
+
+_Tokens: TypeAlias = "tuple[array[int], array[int]]"
+"""Ids, and the character positions where they start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class Tokenizer:
         self._defusable = _alternatives([text for text in self.control_ids if len(text) > 1])
         clean = [text for text, i in self.control_ids.items() if not (added[i].lstrip or added[i].rstrip)]
         self._cut_points = _alternatives(clean) if self._encodes_in_pieces(clean) else None
-        self._pieces: OrderedDict[str, tuple[array[int], array[int]]] = OrderedDict()
+        self._pieces: OrderedDict[str, _Tokens] = OrderedDict()
         self._cached_characters = 0
         self._cache_lock = threading.Lock()
 
@@ -77,32 +87,30 @@ class Tokenizer:
             return text
         return self._defusable.sub(lambda found: found[0][0] + MARK + found[0][1:], text)
 
-    def check_length(self, text: str, window: int | None) -> None:
-        """Raise `ContextOverflow` where the text takes more than `window` tokens even if all are the longest there is.
-
-        The library ends the process when it finds no memory for a text, so none is encoded in vain.
-        """
-        if window is not None and len(text) > _SURELY_ENCODED and len(text) // self._longest_token >= window:
-            raise ContextOverflow(len(text) // self._longest_token, window)
-
     @cached_property
-    def _longest_token(self) -> int:
+    def longest_token(self) -> int:
         """In characters, or in bytes where tokens are spelled in bytes, of which there are no fewer."""
         return max(map(len, self.backend.get_vocab()), default=1)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text`; no BOS is added, control tokens named in it are parsed, marks are cuts."""
-        return self.encode_with_starts(text).token_ids
+    def encode(self, text: str, window: int | None = None) -> list[int]:
+        """Token ids of `text`; no BOS is added, control tokens named in it are parsed, marks are cuts.
 
-    def encode_with_starts(self, text: str) -> Encoded:
+        Raises `ContextOverflow` for a long text as soon as it is sure not to fit `window` tokens; the number it tells
+        is an estimate then.
+        """
+        return self.encode_with_starts(text, window).token_ids
+
+    def encode_with_starts(self, text: str, window: int | None = None) -> Encoded:
         token_ids: list[int] = []
         starts: list[int] = []
         position = 0
         for stretch in text.split(MARK):
             for piece in self._cut(stretch):
-                ids, offsets = self._encode_piece(piece)
-                token_ids += ids
-                starts += [position + offset for offset in offsets]
+                for ids, offsets in self._encode_piece(piece):
+                    token_ids += ids
+                    starts += [position + offset for offset in offsets]
+                    if window is not None and len(token_ids) >= window and len(text) - starts[-1] > _WORTH_COUNTING:
+                        raise ContextOverflow(len(token_ids) * len(text) // max(starts[-1], 1), window)
                 position += len(piece)
             position += len(MARK)
         return Encoded(token_ids, starts)
@@ -130,22 +138,54 @@ class Tokenizer:
             pieces.append(text[position:])
         return pieces
 
-    def _encode_piece(self, piece: str) -> tuple[array[int], array[int]]:
+    def _encode_piece(self, piece: str) -> Iterator[_Tokens]:
+        if len(piece) > _STRETCH_CHARACTERS:
+            yield from self._encode_long(piece)
+            return
         with self._cache_lock:
             cached = self._pieces.get(piece)
             if cached is not None:
                 self._pieces.move_to_end(piece)
-                return cached
-        encoding = self.backend.encode(piece, add_special_tokens=False)
-        result = (array("I", encoding.ids), array("I", [start for start, _ in encoding.offsets]))
+        yield cached or self._remember(piece, self._encode_now(piece))
+
+    def _encode_long(self, piece: str) -> Iterator[_Tokens]:
+        """Stretch by stretch, each beginning a little before the end of the last.
+
+        They are joined in the middle of what they share, where both have the same tokens: so far back no encoder looks.
+        Where they differ, in what is one endless word, the later stretch begins where it was cut.
+        """
+        begin, ids, starts = 0, array("I"), array("I")
+        while begin + _STRETCH_CHARACTERS < len(piece):
+            end = begin + _STRETCH_CHARACTERS
+            if not starts:
+                ids, starts = self._encode_now(piece[:end])
+            cut = bisect_left(starts, end - _OVERLAP_CHARACTERS)
+            begin = starts[cut] if cut < len(starts) and starts[cut] > begin else end
+            next_ids, next_starts = self._encode_now(piece[begin : begin + _STRETCH_CHARACTERS], begin)
+            low, high = begin + _OVERLAP_CHARACTERS // 4, end - _OVERLAP_CHARACTERS // 4
+            old = slice(bisect_left(starts, low), bisect_left(starts, high))
+            new = slice(bisect_left(next_starts, low), bisect_left(next_starts, high))
+            if ids[old] and ids[old] == next_ids[new] and starts[old] == next_starts[new]:
+                yield ids[: old.start], starts[: old.start]
+                ids, starts = next_ids[new.start :], next_starts[new.start :]
+            else:
+                yield ids[:cut], starts[:cut]
+                ids, starts = next_ids, next_starts
+        yield ids, starts
+
+    def _encode_now(self, text: str, position: int = 0) -> _Tokens:
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return array("I", encoding.ids), array("I", [position + start for start, _ in encoding.offsets])
+
+    def _remember(self, piece: str, tokens: _Tokens) -> _Tokens:
         with self._cache_lock:
             if piece not in self._pieces:
-                self._pieces[piece] = result
+                self._pieces[piece] = tokens
                 self._cached_characters += len(piece)
             while self._cached_characters > _CACHED_CHARACTERS:
                 old, _ = self._pieces.popitem(last=False)
                 self._cached_characters -= len(old)
-        return result
+        return tokens
 
     def _encodes_in_pieces(self, control: list[str]) -> bool:
         """Try it: some tokenizers put a space before every text they see, and cutting would add more."""

@@ -112,3 +112,9 @@ async def test_the_list_of_models_tells_their_kinds(server: Serving):
     assert kinds["Tiny-Embedding"] == "embedding"
     assert kinds["Tiny-Reranker"] == "reranker"
     assert [model["slug"] for model in codex] == [MODEL]
+
+
+async def test_a_text_of_megabytes_is_refused_before_it_takes_its_memory(server: Serving):
+    answer = await server.client.post(EMBED, json={"model": "Tiny-Embedding", "input": "x " * 4_000_000})
+    assert answer.status_code == 400
+    assert "input is too long" in answer.text

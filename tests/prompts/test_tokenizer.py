@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omlx.server.errors import ContextOverflow, CorruptModel
+from omlx.server.prompts import tokenizer as module
 from omlx.server.prompts.tokenizer import MARK, Tokenizer
 
 from .models import CONTROL, byte_backend, sentencepiece_backend, tokenizer
@@ -63,7 +66,36 @@ def test_a_bad_folder_is_named(tmp_path: Path, tokenizer_json: str | None, words
         Tokenizer.from_folder(tmp_path)
 
 
-def test_a_text_that_the_window_cannot_hold_is_told_by_its_length() -> None:
-    with pytest.raises(ContextOverflow, match="prompt is too long"):
-        tokenizer().check_length("x " * 1_000_000, 4096)
-    tokenizer().check_length("x " * 1_000, 4096)
+PIECES = ["word ", "a", " " * 70, "é", "e\u0301", "\U0001f469\u200d\U0001f680", "\n\n", "<think>", "don't ", "x" * 300]
+LONG = st.lists(st.sampled_from(PIECES), min_size=200, max_size=600).map("".join)
+
+
+@settings(deadline=None, database=None, max_examples=8)
+@given(LONG)
+@pytest.mark.parametrize("backend", [byte_backend, sentencepiece_backend])
+def test_a_long_text_in_stretches_is_the_whole_text(backend: Callable[[], tokenizers.Tokenizer], text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_STRETCH_CHARACTERS", 2500)
+        encoded = Tokenizer(backend()).encode_with_starts(text)
+    whole = backend().encode(text, add_special_tokens=False)
+    assert encoded.token_ids == whole.ids
+    assert encoded.starts == [start for start, _ in whole.offsets]
+
+
+def test_a_word_without_an_end_is_cut_and_nothing_of_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STRETCH_CHARACTERS", 4000)
+    text = "ab" * 5_000 + "\u00e9" * 9_000
+    assert tokenizer().decode(tokenizer().encode(text)) == text
+
+
+def test_of_a_text_that_is_far_too_long_only_the_beginning_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STRETCH_CHARACTERS", 10_000)
+    monkeypatch.setattr(module, "_WORTH_COUNTING", 20_000)
+    encoded: list[int] = []
+    read = tokenizer()
+    encode_now = read._encode_now
+    monkeypatch.setattr(read, "_encode_now", lambda text, at=0: encoded.append(len(text)) or encode_now(text, at))
+    with pytest.raises(ContextOverflow, match=r"prompt is too long: \d+ tokens > 4095 maximum") as told:
+        read.encode("word " * 20_000, 4096)
+    assert sum(encoded) < 40_000
+    assert told.value.num_tokens == pytest.approx(len(read.encode("word " * 20_000)), rel=0.01)

@@ -111,3 +111,13 @@ async def test_what_is_no_http_is_answered_and_closed(tmp_path: Path, garbage: b
         answer = await raw(server, garbage)
         assert (await server.client.get("/health")).status_code == 200
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+
+
+async def test_who_is_refused_while_still_sending_reads_the_refusal(tmp_path: Path):
+    body = b"x" * 9_000_000
+    head = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nConnection: close\r\n"
+    async with serving(tmp_path, "Hi.") as server:
+        for _ in range(5):
+            answer = await raw(server, head + b"Content-Length: %d\r\n\r\n" % len(body), body)
+            assert answer.startswith(b"HTTP/1.1 404")
+            assert answer.endswith(b"}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
@@ -190,23 +192,29 @@ async def _running(port: int) -> int:
     return health["num_running"] + health["num_waiting"]
 
 
+@contextlib.contextmanager
+def load_server(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str, int]]]:
+    """A `load_server` with its port; the mapping holds, when it has ended, what it still held."""
+    held: dict[str, int] = {}
+    argv = [sys.executable, "-m", "tests.torture.load_server", str(home), *options]
+    with (home / "log").open("wb") as log, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log) as server:
+        assert server.stdout is not None
+        try:
+            yield server, int(server.stdout.readline()), held
+        finally:
+            server.send_signal(signal.SIGTERM)
+        held |= json.loads(server.stdout.readline() or "{}")
+
+
 def load(requests: int, parallel: int = 64, cut_share: float = 0.2, seed: int = 1) -> Outcome:
     """Start a server, load it, end it; what happened."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        argv = [sys.executable, "-m", "tests.torture.load_server", name]
-        with (
-            (home / "log").open("wb") as log,
-            subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log) as server,
-        ):
-            assert server.stdout is not None
-            port, started = int(server.stdout.readline()), time.monotonic()
-            try:
-                outcome = asyncio.run(_drive(port, server.pid, requests, parallel, cut_share, seed))
-                outcome.seconds = time.monotonic() - started
-            finally:
-                server.send_signal(signal.SIGTERM)
-            outcome.held = json.loads(server.stdout.readline())
+        with load_server(home) as (server, port, held):
+            started = time.monotonic()
+            outcome = asyncio.run(_drive(port, server.pid, requests, parallel, cut_share, seed))
+            outcome.seconds = time.monotonic() - started
+        outcome.held = held
         for line in (home / "freed").read_text().splitlines():
             word, at, _ = line.split()
             if word in outcome.cuts and float(at) > outcome.cuts[word][0]:

@@ -1,14 +1,16 @@
-"""The server that the load of `load` goes to: `python -m tests.torture.load_server HOME [FOLDER]`.
+"""The server that the load of `load` goes to: `python -m tests.torture.load_server HOME`.
 
-Without FOLDER its engine writes to each prompt `answer_to` it, so that a token lost, doubled or given to another
-request shows; it notes when each request's row was freed in HOME/freed. With FOLDER it is MLX on that model.
+Without `--model FOLDER` its engine writes to each prompt `answer_to` it, so that a token lost, doubled or given to
+another request shows; it notes when each request's row was freed in HOME/freed. With it, it is MLX on that model.
 When it ends it prints, as JSON, what it still held.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import resource
 import socket
 import sys
 import time
@@ -104,16 +106,24 @@ def main() -> int:
         set_signals()
         freed = Path(sys.argv[2])
         return run(socket.socket(fileno=int(sys.argv[4])), lambda: WordyBatch(freed))
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("home", type=Path)
+    arguments.add_argument("--model", type=Path, help="a folder with a real model")
+    arguments.add_argument("--window", type=int, default=16_384, help="of the model that is none, in tokens")
+    arguments.add_argument("--address-space", type=int, default=0, help="bytes, of each process")
+    given = arguments.parse_args()
+    if given.address_space:
+        resource.setrlimit(resource.RLIMIT_AS, (given.address_space, given.address_space))
     tokenizer._CACHED_CHARACTERS = 50_000  # as `with_few_words`
     model_text.Tokenizer = FewWords
-    home = Path(sys.argv[1])
-    model = Path(sys.argv[2]) if len(sys.argv) > 2 else home / "models" / MODEL
-    if len(sys.argv) == 2:
-        build_text_model(model, 16_384)
+    home: Path = given.home
+    model: Path = given.model or home / "models" / MODEL
+    if given.model is None:
+        build_text_model(model, given.window)
     settings = ServeSettings(home, (model.parent,), port=0)
     argv = [sys.executable, "-m", "tests.torture.load_server", "--engine", str(home / "freed")]
     wordy = EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[2])})
-    command_of = mlx_engine_command(settings) if len(sys.argv) > 2 else lambda _: wordy
+    command_of = mlx_engine_command(settings) if given.model else lambda _: wordy
     with listen(settings.host, settings.port) as listener:
         pool = make_pool(find_models(settings), command_of, ModelSettingsStore(settings.settings_file))
         app = create_app(settings, pool, "torture")
