@@ -64,25 +64,30 @@ class ResponseStore:
 
 
 class SessionTools:
-    """The tools of each of the last `max_sessions` sessions (`prompt_cache_key`).
+    """The tools of each of the last `max_sessions` sessions (`prompt_cache_key`), as many as `max_bytes` hold.
 
     Codex asks for a summary of a conversation without the conversation's tools, which stand before it in most
     prompts: nothing cached would be of use.
     """
 
-    def __init__(self, max_sessions: int = 256) -> None:
+    def __init__(self, max_sessions: int = 256, max_bytes: int = 64 * 2**20) -> None:
         self._max_sessions = max_sessions
-        self._sessions: OrderedDict[str, tuple[list[Object], int, bytes]] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._sessions: OrderedDict[str, tuple[list[Object], int, bytes, int]] = OrderedDict()
 
     def remember(self, session: str, tools: list[Object], items: list[Object]) -> None:
-        self._sessions[session] = (tools, len(items), _digest(items))
-        self._sessions.move_to_end(session)
-        if len(self._sessions) > self._max_sessions:
-            self._sessions.popitem(last=False)
+        if session in self._sessions:
+            self._num_bytes -= self._sessions.pop(session)[-1]
+        size = len(session) + len(msgspec.json.encode(tools))
+        self._sessions[session] = (tools, len(items), _digest(items), size)
+        self._num_bytes += size
+        while len(self._sessions) > self._max_sessions or self._num_bytes > self._max_bytes:
+            self._num_bytes -= self._sessions.popitem(last=False)[1][-1]
 
     def recall(self, session: str, items: list[Object]) -> list[Object]:
         """The session's tools where `items` go on with the conversation that had them, else none."""
-        tools, count, digest = self._sessions.get(session, ([], 0, b""))
+        tools, count, digest, _ = self._sessions.get(session, ([], 0, b"", 0))
         return tools if tools and len(items) > count and _digest(items[:count]) == digest else []
 
 

@@ -18,6 +18,7 @@ from ..requests import GenerationRequest, Message, Part, Reasoning, Role, Text, 
 from .tool_text import canonical_json, parsed_arguments
 
 _SYSTEM_ROLES = (Role.SYSTEM, Role.DEVELOPER)
+_PART_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,4 +136,10 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def _size(parts: Iterable[Part]) -> int:
-    return sum(len(part.text) for part in parts if isinstance(part, Text | Reasoning))
+    """In characters, the room that the parts themselves take included."""
+    sizes = (
+        len(part.text) if isinstance(part, Text | Reasoning) else len(part.arguments)
+        for part in parts
+        if isinstance(part, Text | Reasoning | ToolCall)
+    )
+    return sum(_PART_CHARACTERS + size for size in sizes)

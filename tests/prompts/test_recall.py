@@ -83,16 +83,24 @@ def test_another_scope_has_its_own_memory(memory: AnswerMemory):
 
 
 def test_the_oldest_answers_are_forgotten():
-    memory = AnswerMemory(max_characters=30)
+    memory = AnswerMemory(max_characters=30_000)
     for question in "abc":
         place = memory.recall(asked(Message(Role.USER, (Text(question),))), "m").place
-        memory.remember(place, (Reasoning("x" * 14), Text("y")))
+        memory.remember(place, (Reasoning("x" * 14_000), Text("y")))
 
     def thinks(question: str) -> bool:
         turn = restored(memory, Message(Role.USER, (Text(question),)), said(Text("y")), USER)
         return isinstance(turn[1].parts[0], Reasoning)
 
     assert [thinks(question) for question in "abc"] == [False, True, True]
+
+
+def test_the_calls_of_an_answer_take_room_too():
+    memory = AnswerMemory(max_characters=30_000)
+    for question in "abc":
+        place = memory.recall(asked(Message(Role.USER, (Text(question),))), "m").place
+        memory.remember(place, (Reasoning("x"), ToolCall("id", "write", f'{{"text": "{"y" * 14_000}"}}')))
+    assert len(memory._answers) == 2
 
 
 def test_an_answer_is_put_together_from_its_pieces():

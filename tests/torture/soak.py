@@ -1,0 +1,103 @@
+"""Half an hour of mixed requests, some of them cut: what a request leaves behind shows as memory that grows.
+
+    python -m tests.torture.soak --minutes 30
+
+The prompts come again and again, so that no cache has news; the first third of the time is to fill them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import linear_regression
+
+from .load import Load, Outcome, children_of, load_server
+
+_PROMPTS = 500
+_PARALLEL = 6
+_SAMPLE_SECONDS = 5.0
+MOST_MB_PER_HOUR = 1.0
+
+
+@dataclass
+class Soak:
+    outcome: Outcome = field(default_factory=Outcome)
+    samples: list[tuple[float, list[int], list[int]]] = field(default_factory=list)
+    """After the warm-up: seconds, and of the server and its engine the bytes of their own and the open descriptors."""
+
+    @property
+    def slopes(self) -> list[float]:
+        """MB an hour, of the server and of its engine, by least squares."""
+        times = [at / 3600 for at, _, _ in self.samples]
+        return [
+            linear_regression(times, [sample[1][index] / 1e6 for sample in self.samples]).slope
+            for index in range(len(self.samples[0][1]))
+        ]
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """The most that both had open in the first half of the samples, and in the second."""
+        totals = [sum(sample[2]) for sample in self.samples]
+        middle = len(totals) // 2
+        return max(totals[:middle]), max(totals[middle:])
+
+
+def own_bytes(pid: int) -> int:
+    """What the process has in memory and shares with no file."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
+    soak, chance, started = Soak(), random.Random(seed), time.monotonic()
+    load = Load(port, chance, 0.2, soak.outcome)
+    await load.one(0)
+    engines = children_of(pid)
+
+    async def work() -> None:
+        while time.monotonic() - started < seconds:
+            await load.one(chance.randrange(_PROMPTS))
+            await asyncio.sleep(0.1)
+
+    async def watch() -> None:
+        await asyncio.sleep(seconds / 3)
+        while time.monotonic() - started < seconds:
+            pids = [pid, *engines]
+            descriptors = [len(os.listdir(f"/proc/{each}/fd")) for each in pids]
+            soak.samples.append((time.monotonic() - started, [own_bytes(each) for each in pids], descriptors))
+            await asyncio.sleep(min(_SAMPLE_SECONDS, seconds / 40))
+
+    await asyncio.gather(watch(), *(work() for _ in range(_PARALLEL)))
+    soak.outcome.counts["engines lost"] = len(set(engines) - set(children_of(pid)))
+    soak.outcome.seconds = time.monotonic() - started
+    return soak
+
+
+def soak(seconds: float, seed: int = 4) -> Soak:
+    with tempfile.TemporaryDirectory() as name, load_server(Path(name)) as (server, port, held):
+        found = asyncio.run(_drive(port, server.pid, seconds, seed))
+    found.outcome.held = held
+    return found
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--minutes", type=float, default=30.0)
+    found = soak(60 * arguments.parse_args().minutes)
+    first, *_, last = found.samples
+    print(f"{found.outcome.seconds:.0f} s, {dict(found.outcome.counts)}, held {found.outcome.held}")
+    print("MB an hour, server and engine:", ", ".join(f"{slope:+.2f}" for slope in found.slopes))
+    print("MB after the warm-up and at the end:", [size / 1e6 for size in first[1]], [size / 1e6 for size in last[1]])
+    print("most descriptors in either half:", found.descriptors)
+    return 1 if found.outcome.wrong or max(found.slopes) > MOST_MB_PER_HOUR else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
