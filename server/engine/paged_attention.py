@@ -8,7 +8,9 @@ still under way reads.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,7 +84,7 @@ class CudaPageAttention:
         inputs = [queries, keys, values, pages.keys, pages.values, table, lengths]
         template = [("T", queries.dtype)]
         if splits == 1:
-            return self._kernel("attend", shape, _ATTEND_INPUTS, ["out"], _attend_source(shape, split=False))(
+            return self._kernel("attend", shape, _ATTEND_INPUTS, ["out"], lambda: _attend_source(shape, split=False))(
                 inputs=inputs,
                 template=template,
                 grid=grid,
@@ -90,7 +92,9 @@ class CudaPageAttention:
                 output_shapes=[queries.shape],
                 output_dtypes=[queries.dtype],
             )[0]
-        parts = self._kernel("split", shape, _ATTEND_INPUTS, ["part", "stats"], _attend_source(shape, split=True))(
+        parts = self._kernel(
+            "split", shape, _ATTEND_INPUTS, ["part", "stats"], lambda: _attend_source(shape, split=True)
+        )(
             inputs=inputs,
             template=template,
             grid=grid,
@@ -98,7 +102,7 @@ class CudaPageAttention:
             output_shapes=[(rows, num_heads, num_new, splits, size), (rows, num_heads, num_new, splits, 2)],
             output_dtypes=[mx.float32, mx.float32],
         )
-        return self._kernel("join", shape, ["part", "stats"], ["out"], _combine_source(shape))(
+        return self._kernel("join", shape, ["part", "stats"], ["out"], lambda: _combine_source(shape))(
             inputs=parts,
             template=template,
             grid=(rows * num_heads * num_new * size, 1, 1),
@@ -109,7 +113,7 @@ class CudaPageAttention:
 
     def store(self, pages: LayerPages, keys: mx.array, values: mx.array, length: int, table: mx.array) -> mx.array:
         shape = _Shape.of(keys, keys, 1.0)
-        return self._kernel("store", shape, _STORE_INPUTS, ["done"], _store_source(shape))(
+        return self._kernel("store", shape, _STORE_INPUTS, ["done"], lambda: _store_source(shape))(
             inputs=[keys, values, pages.keys, pages.values, table, mx.array([length])],
             template=[("T", keys.dtype)],
             grid=(length * shape.kv_heads * shape.lanes, 1, 1),
@@ -118,10 +122,11 @@ class CudaPageAttention:
             output_dtypes=[mx.int32],
         )[0]
 
-    def _kernel(self, name: str, shape: _Shape, inputs: list[str], outputs: list[str], source: str) -> Any:
+    def _kernel(self, name: str, shape: _Shape, inputs: list[str], outputs: list[str], write: Callable[[], str]) -> Any:
         """MLX knows a kernel by its name alone, so the name tells sources apart."""
         key = (name, shape)
         if key not in self._kernels:
+            source = write()
             digest = hashlib.sha256(source.encode()).hexdigest()[:12]
             self._kernels[key] = mx.fast.cuda_kernel(
                 name=f"omlx_{name}_{digest}", input_names=inputs, output_names=outputs, source=source
@@ -129,7 +134,7 @@ class CudaPageAttention:
         return self._kernels[key]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Shape:
     """What a kernel is compiled for. A block takes one key head and `grouped` of the query heads that share it."""
 
@@ -142,28 +147,28 @@ class _Shape:
     @classmethod
     def of(cls, queries: mx.array, keys: mx.array, scale: float) -> _Shape:
         """Raises `UnsupportedModel` for sizes the kernel is not written for."""
-        shape = cls(queries.shape[1], keys.shape[1], keys.shape[3], keys.dtype.size, scale)
         if keys.dtype not in (mx.float32, mx.float16, mx.bfloat16) or queries.dtype != keys.dtype:
             raise UnsupportedModel(f"keys of type {keys.dtype} have no kernel for pages")
+        shape = _shape(queries.shape[1], keys.shape[1], keys.shape[3], keys.dtype.size, scale)
         if shape.size != queries.shape[3] or shape.heads % shape.kv_heads or shape.lanes not in (1, 2, 4, 8, 16, 32):
             raise UnsupportedModel(f"{shape.heads} heads of size {shape.size} have no kernel for pages")
         return shape
 
-    @property
+    @functools.cached_property
     def lanes(self) -> int:
         """Threads that share a key, 16 bytes each."""
         return self.size * self.itemsize // 16
 
-    @property
+    @functools.cached_property
     def grouped(self) -> int:
         shared = self.heads // self.kv_heads
         return max(count for count in range(1, 9) if shared % count == 0)
 
-    @property
+    @functools.cached_property
     def chunks(self) -> int:
         return self.heads // self.kv_heads // self.grouped
 
-    @property
+    @functools.cached_property
     def threads(self) -> int:
         """As many as registers and shared memory allow; a thread holds a query and a sum for each grouped head."""
         warps = 16 if self.grouped * 16 // self.itemsize <= 16 else 8
@@ -179,6 +184,12 @@ class _Shape:
   constexpr int VEC = {16 // self.itemsize}, LANES = {self.lanes}, PER_WARP = 32 / LANES;
   constexpr int WARPS = THREADS / 32, STRIDE = WARPS * PER_WARP;
 """
+
+
+@functools.lru_cache(maxsize=16)
+def _shape(heads: int, kv_heads: int, size: int, itemsize: int, scale: float) -> _Shape:
+    """The same object every time: every layer asks in every step."""
+    return _Shape(heads, kv_heads, size, itemsize, scale)
 
 
 _ATTEND_INPUTS = ["queries", "new_keys", "new_values", "key_pages", "value_pages", "table", "lengths"]

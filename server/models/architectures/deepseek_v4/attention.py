@@ -122,14 +122,15 @@ class Attention(nn.Module):
         """All compressed rows; a query sees those whose window has closed."""
         if length == 1 and span.is_even:
             return Keys(rows)
-        visible = (span.positions(start, start + length) + 1) // self._ratio
-        return Keys(rows, mx.arange(rows.shape[1]) < visible[..., None])
+        return Keys(rows, span.visible(start, start + length, self._ratio, rows.shape[1]))
 
 
 def _joined(left: Keys, right: Keys) -> Keys:
     rows = mx.concatenate([left.rows, right.rows.astype(left.rows.dtype)], axis=1)
     if left.mask is None and right.mask is None:
         return Keys(rows)
+    if left.mask is None and right.mask is not None:
+        return Keys(rows, mx.pad(right.mask, [(0, 0), (0, 0), (left.rows.shape[1], 0)], constant_values=mx.array(True)))
     masks = [mx.ones((1, 1, 1), mx.bool_) if keys.mask is None else keys.mask for keys in (left, right)]
     batch, length = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
     widths = (left.rows.shape[1], right.rows.shape[1])

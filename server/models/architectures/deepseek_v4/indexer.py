@@ -43,8 +43,7 @@ class Indexer(nn.Module):
             now = mx.depends(x[:, piece], found[-1]) if found else x[:, piece]
             found.append(self._best(now, q_low[:, piece], keys, span, start + low))
         chosen = found[0] if len(found) == 1 else mx.concatenate(found, axis=1)
-        visible = (span.positions(start, start + x.shape[1]) + 1) // OVERLAPPING_RATIO
-        return chosen, chosen < visible[..., None]
+        return chosen, chosen < span.closed(start, start + x.shape[1], OVERLAPPING_RATIO)[..., None]
 
     def _best(self, x: mx.array, q_low: mx.array, keys: mx.array, span: Span, start: int) -> mx.array:
         batch, length, _ = x.shape
@@ -55,6 +54,5 @@ class Indexer(nn.Module):
         scores = mx.maximum(flat @ keys.astype(mx.float32).swapaxes(-1, -2), 0)
         weights = self.weights_proj(x).astype(mx.float32) * (self._heads**-0.5 * self._dim**-0.5)
         scores = (weights[:, :, None] @ scores.reshape(batch, length, self._heads, -1)).squeeze(2)
-        visible = (span.positions(start, start + length) + 1) // OVERLAPPING_RATIO
-        scores = mx.where(mx.arange(keys.shape[1]) < visible[..., None], scores, -mx.inf)
+        scores = mx.where(span.visible(start, start + length, OVERLAPPING_RATIO, keys.shape[1]), scores, -mx.inf)
         return mx.argpartition(-scores, self._top_k - 1, axis=-1)[..., : self._top_k]

@@ -78,17 +78,15 @@ class Pool:
 
     def append(self, rows: mx.array, span: Span) -> None:
         """Store new rows [B, k, D]; in a batch row with fewer than k closing windows the first ones count."""
-        held = self._with_room(rows, max(end // self.ratio for end in span.ends))
+        count = rows.shape[1]
+        held = self._with_room(rows, max(offset // self.ratio for offset in span.offsets) + count)
         # Not `held[…] = rows`: that would change the array in place, for its copies in other caches too.
         if span.is_even and len(set(span.lengths)) == 1:
             self._arrays[2] = mx.slice_update(held, rows, mx.array([span.offsets[0] // self.ratio]), axes=(1,))
             return
-        for index, (offset, end) in enumerate(zip(span.offsets, span.ends, strict=True)):
-            first, last = offset // self.ratio, end // self.ratio
-            if last > first:
-                own = rows[index : index + 1, : last - first]
-                held = mx.slice_update(held, own, mx.array([index, first]), axes=(0, 1))
-        self._arrays[2] = held
+        # Every row writes; one that closes fewer windows has the rest behind its end, where its next ones go.
+        firsts = mx.array(span.first(self.ratio)).reshape(-1, 1, 1)
+        self._arrays[2] = mx.put_along_axis(held, firsts + mx.arange(count)[:, None], rows, axis=1)
 
     def filled(self, ends: tuple[int, ...]) -> mx.array | None:
         """The rows of the first `ends` tokens, to the longest batch row; None where there are none."""
