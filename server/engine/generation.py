@@ -20,7 +20,6 @@ from ..events import (
     Logprobs,
     PrefillProgress,
     PromptLogprobs,
-    ReasoningDelta,
     ToolCallDelta,
     Usage,
 )
@@ -67,7 +66,6 @@ class Generation:
         self._num_computed_tokens = 0
         self._calls_tools = False
         self._num_output_tokens = 0
-        self._num_reasoning_tokens = 0
         self._admitted_usage = Usage(len(prompt.token_ids))
         self.is_finished = False
         self._pending: SequenceUpdate | None = None
@@ -80,7 +78,7 @@ class Generation:
         return replace(
             self._admitted_usage,
             num_output_tokens=self._num_output_tokens,
-            num_reasoning_tokens=self._num_reasoning_tokens,
+            num_reasoning_tokens=self._decoder.num_reasoning_tokens,
         )
 
     async def admitted(self) -> None:
@@ -135,10 +133,6 @@ class Generation:
         if is_last:
             deltas += self._decoder.finish()
         self._num_output_tokens += len(update.token_ids)
-        for delta in deltas:
-            if isinstance(delta, ReasoningDelta):
-                self._num_reasoning_tokens += len(update.token_ids)
-                break
         self._calls_tools = self._calls_tools or any(isinstance(delta, ToolCallDelta) for delta in deltas)
         events += deltas
         self._deltas += deltas

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidRequest, UnsupportedModel
-from ..events import Delta, TokenScore
+from ..events import Delta, ReasoningDelta, TextDelta, TokenScore
 from ..models.capabilities import read_capabilities
 from ..models.catalog import ModelEntry
 from ..parsers.call_syntax import thinking_syntax
@@ -136,12 +136,17 @@ class ModelText:
 
 
 class AnswerDecoder:
-    """Token ids of one answer in, deltas out; `stop_sequence` is set once one has ended the answer."""
+    """Token ids of one answer in, deltas out; `stop_sequence` is set once one has ended the answer.
+
+    `num_reasoning_tokens` counts the tokens whose text was told as reasoning, the mark that opens it with them.
+    """
 
     def __init__(self, text: ModelText, request: GenerationRequest, prompt: Prompt) -> None:
         formats = text.formats if request.prompt is None else RAW_TEXT
         self._detokenizer = Detokenizer(text.renderer.tokenizer, formats.visible_markers, prompt.token_ids)
         self._request_id = request.request_id
+        self.num_reasoning_tokens = 0
+        self._num_untold_tokens = 0
         self._parser = make_parser(
             formats,
             request.tools,
@@ -156,11 +161,36 @@ class AnswerDecoder:
         return self._parser.stop_sequence
 
     def feed(self, token_ids: list[int]) -> list[Delta]:
-        return self._parser.feed(self._detokenizer.feed(token_ids))
+        deltas: list[Delta] = []
+        for token_id in token_ids:
+            self._num_untold_tokens += 1
+            told = self._parser.feed(self._detokenizer.feed((token_id,)))
+            if told:
+                self._count(told[0])
+                _extend(deltas, told)
+        return deltas
 
     def finish(self) -> list[Delta]:
         """What was held back in case more would come."""
-        return self._parser.feed(self._detokenizer.finish()) + self._parser.finish()
+        told = self._parser.feed(self._detokenizer.finish()) + self._parser.finish()
+        if told:
+            self._count(told[0])
+        return told
+
+    def _count(self, first: Delta) -> None:
+        if isinstance(first, ReasoningDelta):
+            self.num_reasoning_tokens += self._num_untold_tokens
+        self._num_untold_tokens = 0
 
     def _report(self, line: str) -> None:
         logger.warning("request %s: %s", self._request_id, line)
+
+
+def _extend(deltas: list[Delta], told: list[Delta]) -> None:
+    """Append, as one delta where text goes on: many tokens at once are one piece to the client."""
+    match deltas[-1] if deltas else None, told[0]:
+        case TextDelta(before), TextDelta(text):
+            deltas[-1], told = TextDelta(before + text), told[1:]
+        case ReasoningDelta(before), ReasoningDelta(text):
+            deltas[-1], told = ReasoningDelta(before + text), told[1:]
+    deltas += told
