@@ -13,7 +13,9 @@ from types import FrameType
 
 from .engine.process import EngineCommand
 from .errors import SettingsError
-from .models.catalog import ModelEntry
+from .models.catalog import ModelEntry, read_entry
+from .models.hub import Hub, pull_headers
+from .models.hub_files import checked_repo
 from .models.supervision import Supervision
 
 logger = logging.getLogger(__name__)
@@ -45,9 +47,17 @@ def num_ranks(environment: Mapping[str, str]) -> int:
     return next((int(text) for text in named if text.isdigit()), 1)
 
 
-def the_model(entries: Sequence[ModelEntry], name: str | None) -> ModelEntry:
-    """The one model a group serves: the named one, or the only one there is. Raises `SettingsError`."""
+def the_model(entries: Sequence[ModelEntry], name: str | None, parts: Path, hub: Callable[[], Hub]) -> ModelEntry:
+    """The one model a group serves: the named one, or the only one there is.
+
+    One that is not here, named as the hub names it, gets a folder below `parts`, for which this rank's engine fetches
+    the weights that it needs. Raises `SettingsError`, and `ModelError` as `pull_headers` does.
+    """
     found = [entry for entry in entries if name in (None, entry.id)]
+    if not found and name is not None and "/" in name:
+        target = parts / checked_repo(name)
+        pull_headers(name, target, hub())
+        return read_entry(target, name)
     if len(found) != 1:
         listed = ", ".join(entry.id for entry in entries) or "none"
         raise SettingsError(f"a group serves one model; choose it with --model. Models here: {listed}")

@@ -15,6 +15,7 @@ from .errors import InsufficientMemory, SettingsError, ShuttingDown
 from .following import follow, num_ranks, rank_of, the_model
 from .models.catalog import SERVED, ModelEntry, discover
 from .models.device_memory import DeviceMemory, device_memory
+from .models.hub import Hub
 from .models.pool import ModelPool, Residency
 from .models.split import Split
 from .server_log import start_logging
@@ -57,7 +58,8 @@ def serve(
         memory = memory.times(num_ranks(os.environ))
     entries = find_models(settings, memory)
     if split is not None:
-        entries = (the_model(entries, model),)
+        parts = settings.home / "parts" / f"rank{rank}of{num_ranks(os.environ)}"
+        entries = (the_model(entries, model, parts, lambda: Hub.of(os.environ)).within(memory),)
         engine_command = mlx_engine_command(settings, split)
     if engine_command is not None and rank:
         sys.exit(follow(engine_command(entries[0])))

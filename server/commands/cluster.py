@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -15,6 +16,7 @@ from ..models.catalog import model_folders
 from ..models.device_memory import device_memory, shared_memory
 from ..models.folder import context_window, read_config
 from ..models.hosts import HostFile
+from ..models.hub import Hub, pull_headers
 from ..models.split import Split
 from ..settings.now import settings_now
 from ..terminal import columns, json_option, print_json, size_text
@@ -36,7 +38,8 @@ def command() -> None:
 @click.option("--split", type=click.Choice([split.value for split in Split]), default="auto", show_default=True)
 @json_option
 def plan(model: str, hosts_path: Path, window: int | None, split: str, as_json: bool) -> None:
-    """Say what each machine would hold of MODEL, and whether it fits. Only headers are read.
+    """Say what each machine would hold of MODEL, a folder, a model of yours or a repository of the hub, and whether it
+    fits. Only headers are read, or downloaded.
 
     Beside "ssh" and "ips" a host may have "memory_gb"; without it, it is taken to have as much as this machine.
     """
@@ -44,7 +47,7 @@ def plan(model: str, hosts_path: Path, window: int | None, split: str, as_json: 
     folders = dict(model_folders(settings_now(os.environ).model_dirs))
     folder = folders.get(model) or Path(model)
     if not (folder / "config.json").is_file():
-        raise ModelNotFound(model, list(folders))
+        folder = _from_hub(model, list(folders))
     from ..models.lean_mlx_lm import use_lean_mlx_lm
 
     use_lean_mlx_lm()
@@ -69,6 +72,15 @@ def plan(model: str, hosts_path: Path, window: int | None, split: str, as_json: 
         click.echo(f"{model}, {taken} parallel, one conversation of {window} tokens")
         click.echo(columns(table))
     sys.exit(0 if all(fits) else 1)
+
+
+def _from_hub(model: str, known: list[str]) -> Path:
+    """The model's texts and headers, in a folder that goes when the command ends."""
+    if model.startswith((".", "/")) or model.count("/") != 1:
+        raise ModelNotFound(model, known)
+    folder = Path(click.get_current_context().with_resource(TemporaryDirectory()), "model")
+    pull_headers(model, folder, Hub.of(os.environ))
+    return folder
 
 
 @command.command()

@@ -15,6 +15,7 @@ from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
 from ..models.device_memory import device_memory, plan
 from ..models.loading import load_model
+from ..models.part_folder import whole_name
 from ..models.sharding import divide
 from ..models.split import Split
 from .batch import BatchInfo
@@ -70,7 +71,7 @@ def load_batch(
     codec = CacheCodec(lambda: make_prompt_cache(model))
     device = str(mx.default_device())
     parts = [] if ranks is None else [f"{ranks.size} ranks", split]  # the same on all, so that a block's name is too
-    identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device, *parts)
+    identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device, *parts, whole=whole_name(path))
     lower: DiskTier[BlockPayload] | None = None
     if disk_cache is not None:
         lower = DiskTier(disk_cache.folder, identity, codec, disk_cache.limits)

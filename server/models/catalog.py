@@ -18,7 +18,8 @@ from ..requests import Json
 from .device_memory import DeviceMemory
 from .folder import context_window, read_config, read_json_object
 from .footprint import Footprint, footprint_of
-from .safetensors_file import read_header
+from .part_folder import whole_name
+from .safetensors_file import SafetensorsHeader, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def read_entry(path: Path, model_id: str) -> ModelEntry:
     config = read_config(path)
     if "model_file" in config:
         raise UnsupportedModel(f"{path}: wants its own code run ({config['model_file']!r}), which omlx never does")
-    headers = [read_header(file) for file in weight_files(path)]
+    headers = weight_headers(path)
     return ModelEntry(
         id=model_id,
         path=path,
@@ -170,6 +171,12 @@ def weight_files(folder: Path) -> list[Path]:
     if not files:
         raise CorruptModel(f"{folder}: no model*.safetensors in it")
     return files
+
+
+def weight_headers(folder: Path) -> list[SafetensorsHeader]:
+    """The headers of `weight_files`. Raises `CorruptModel`, `UnsupportedModel`."""
+    is_part = whole_name(folder) is not None
+    return [read_header(file, may_lack_data=is_part) for file in weight_files(folder)]
 
 
 def _kind(path: Path, config: Mapping[str, Json]) -> ModelKind:

@@ -24,10 +24,13 @@ from .downloading import Download, Report, fetch_all
 from .folder import read_config, read_json_object
 from .hub_client import Hub, Listing
 from .hub_files import INDEX_FILE, RemoteFile, checked_repo, text_files, weight_files
+from .part_folder import PART_FILE, whole_name
 from .placing import put_in_place, write_synced
+from .safetensors_file import MAX_HEADER_BYTES, header_bytes, read_header
 
 SOURCE_FILE = ".omlx_source.json"
 _SPARE_BYTES = 256 << 20
+_SHA256_DIGITS = 64
 
 CheckFit = Callable[[Path, int], None]
 """Looks at a folder with a model's texts, and the bytes its weights take; raises `ModelError` where they don't fit."""
@@ -91,6 +94,60 @@ def pull(
         _finish(download, (*texts, *weights))
         put_in_place(work, target)
     return Pulled(target, repo, listing.commit, sum(file.size for file in weights), is_new=True)
+
+
+def pull_headers(repo: str, target: Path, hub: Hub) -> None:
+    """Make `target` a folder with the texts and the headers of a model, whose weights `fetch_weights` can fetch.
+
+    One that is there stays at its commit. Raises as `pull`.
+    """
+    repo = checked_repo(repo)
+    if whole_name(target) is not None:
+        return
+    listing = hub.listing(repo, None)
+    texts = text_files(repo, listing.files)
+    with _work_folder(target) as work:
+        download = Download(hub, listing, work, lambda _: None, lambda: False)
+        weights = _chosen_weights(download, texts, lambda _folder, _bytes: None)
+        for file in weights:
+            (work / file.name).write_bytes(_header(hub, listing, file))
+            read_header(work / file.name, may_lack_data=True)
+        _finish(download, (*texts, *weights))
+        whole = msgspec.json.encode([listing.repo, listing.commit, sorted(file.hash for file in weights)])
+        write_synced(work / PART_FILE, whole)
+        put_in_place(work, target)
+
+
+def fetch_weights(folder: Path, names: Sequence[str], hub: Hub, report: Report) -> None:
+    """Download these weight files of a folder that `pull_headers` made. What is there of them is gone on from.
+
+    Raises `DownloadFailed`, `ModelError`.
+    """
+    source = read_source(folder)
+    if source is None:
+        raise CorruptModel(f"{folder}: does not say where it is from any more; remove it, and start again")
+    files = [_remote_file(folder / name, source.files[name]) for name in names]
+    _check_space(folder, files)
+    listing = Listing(source.repo, source.commit, tuple(files))
+    try:
+        fetch_all(Download(hub, listing, folder, report, lambda: False), files)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _header(hub: Hub, listing: Listing, file: RemoteFile) -> bytes:
+    """A safetensors file up to the end of its header. Raises `CorruptModel`."""
+    length = int.from_bytes(hub.read_start(listing, file, 8), "little")
+    if length > min(file.size, MAX_HEADER_BYTES):
+        raise CorruptModel(f"{file.name} of {listing.repo}: no safetensors file; choose another repository")
+    return hub.read_start(listing, file, 8 + length)
+
+
+def _remote_file(path: Path, digest: str) -> RemoteFile:
+    """The hub's file whose header lies at `path`."""
+    size = header_bytes(path) + read_header(path, may_lack_data=True).size_bytes
+    is_sha256 = len(digest) == _SHA256_DIGITS
+    return RemoteFile(path.name, size, digest if is_sha256 else None, None if is_sha256 else digest)
 
 
 def check_weights_fit(weight_bytes: int, memory: DeviceMemory, force: str) -> None:

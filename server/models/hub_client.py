@@ -84,6 +84,24 @@ class Hub:
         with _told(self, listing.repo), path.open("ab") as target:
             _get(self, url, target, file, on_bytes)
 
+    def read_start(self, listing: Listing, file: RemoteFile, num_bytes: int) -> bytes:
+        """The first bytes of a file, and no more of it. Raises `DownloadFailed`."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
+
+        url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self.endpoint)
+        found = b""
+        with _told(self, listing.repo):
+            place, headers = _place(self, url)
+            headers |= {"range": f"bytes=0-{num_bytes - 1}"}
+            with http_stream_backoff("GET", place, headers=headers, timeout=_SILENCE_SECONDS) as response:
+                hf_raise_for_status(response)
+                for piece in response.iter_bytes():
+                    found += piece
+                    if len(found) >= num_bytes:  # a server that knows no ranges would go on to the end
+                        break
+        return found[:num_bytes]
+
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi
 
@@ -114,11 +132,10 @@ def _get(hub: Hub, url: str, target: BinaryIO, file: RemoteFile, on_bytes: Calla
 
 def _get_once(hub: Hub, url: str, target: BinaryIO, have: int, on_bytes: Callable[[int], None]) -> None:
     """Follow `url` to the file's place, and write what comes from there, `have` bytes on."""
-    from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
 
-    place = urljoin(url, get_hf_file_metadata(url, token=False, headers=hub.headers(url)).location)
-    headers = {**hub.headers(place), "accept-encoding": "identity", "range": f"bytes={have}-"}
+    place, headers = _place(hub, url)
+    headers |= {"range": f"bytes={have}-"}
     with http_stream_backoff(
         "GET",
         place,
@@ -134,6 +151,14 @@ def _get_once(hub: Hub, url: str, target: BinaryIO, have: int, on_bytes: Callabl
         for piece in response.iter_bytes():
             target.write(piece)
             on_bytes(len(piece))
+
+
+def _place(hub: Hub, url: str) -> tuple[str, dict[str, str]]:
+    """Where the file's bytes lie, and the headers to ask for them with."""
+    from huggingface_hub import get_hf_file_metadata
+
+    place = urljoin(url, get_hf_file_metadata(url, token=False, headers=hub.headers(url)).location)
+    return place, {**hub.headers(place), "accept-encoding": "identity"}
 
 
 def _logged_in_token() -> str | None:

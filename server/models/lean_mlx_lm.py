@@ -42,3 +42,9 @@ def use_lean_mlx_lm() -> None:
     sys.modules[_PACKAGE] = package
     for name in (_TOKENIZERS, _HUB):
         sys.modules.setdefault(name, _Absent(name))
+
+
+def use_hub_client() -> None:
+    """Have the model hub's client imported after all, by whoever needs it from now on. mlx-lm goes without it."""
+    if isinstance(sys.modules.get(_HUB), _Absent):
+        del sys.modules[_HUB]

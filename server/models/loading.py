@@ -19,10 +19,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model as load_mlx_lm_model
 
 from ..errors import CorruptModel, UnsupportedModel
-from .catalog import weight_files
+from .catalog import weight_headers
 from .folder import read_config
 from .mtp_model import MtpModel
-from .safetensors_file import read_header
+from .part_folder import loadable
 
 _ARCHITECTURES = f"{__package__}.architectures"
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -65,9 +65,9 @@ def outline(path: Path) -> nn.Module:
         raise UnsupportedModel(f"{path}: wants its own code run ({config['model_file']!r}), which omlx never does")
     if not _MODEL_TYPE.fullmatch(model_type):
         raise UnsupportedModel(f"{path}: the model type {model_type!r} is no name of an architecture")
-    for file in weight_files(path):
-        read_header(file)
-    return _load(path, model_type)
+    weight_headers(path)
+    with loadable(path) as readable:
+        return _load(readable, model_type)
 
 
 def num_bytes(model: nn.Module) -> int:

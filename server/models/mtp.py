@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..requests import Json
-from .catalog import weight_files
+from .catalog import weight_headers
 from .folder import read_config, text_config
-from .safetensors_file import read_header
 
 COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 """What configs call the number of MTP layers."""
@@ -64,7 +63,7 @@ def mtp_report(folder: Path) -> MtpReport:
     is reported with its reason."""
     try:
         config = read_config(folder)
-        names = [tensor.name for file in weight_files(folder) for tensor in read_header(file).tensors]
+        names = [tensor.name for header in weight_headers(folder) for tensor in header.tensors]
     except ModelError as error:
         return MtpReport(False, str(error))
     return judge(config, names)

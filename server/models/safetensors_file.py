@@ -72,9 +72,16 @@ class SafetensorsHeader:
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
-def read_header(path: Path) -> SafetensorsHeader:
+def header_bytes(path: Path) -> int:
+    """Where the data begins in a file whose header was read."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8), "little")
+
+
+def read_header(path: Path, *, may_lack_data: bool = False) -> SafetensorsHeader:
     """The header of `path`, checked against the file's size: every tensor has a known type, a sane shape and
-    bytes of its own, and together they fill the file. Raises `CorruptModel` or `UnsupportedModel`."""
+    bytes of its own, and together they fill the file, which may also end behind the header where it `may_lack_data`.
+    Raises `CorruptModel` or `UnsupportedModel`."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -87,10 +94,15 @@ def read_header(path: Path) -> SafetensorsHeader:
             raw = file.read(length)
     except OSError as error:
         raise CorruptModel(f"{path}: cannot be read ({error.strerror or error})") from error
-    return _decode_header(path, raw, data_size=size - 8 - length)
+    header = _decode_header(path, raw)
+    data_size = size - 8 - length
+    if header.size_bytes != data_size and not (may_lack_data and data_size == 0):
+        held = f"its tensors take {header.size_bytes} bytes, the file holds {data_size}"
+        raise CorruptModel(f"{path}: {held}; download it again")
+    return header
 
 
-def _decode_header(path: Path, raw: bytes, data_size: int) -> SafetensorsHeader:
+def _decode_header(path: Path, raw: bytes) -> SafetensorsHeader:
     try:
         document = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         # MLX writes null where there is none.
@@ -108,8 +120,6 @@ def _decode_header(path: Path, raw: bytes, data_size: int) -> SafetensorsHeader:
             raise CorruptModel(f"{path}: tensor {name!r} of {needs}, its header says {begin} to {end}")
         position = end
         tensors.append(tensor)
-    if position != data_size:
-        raise CorruptModel(f"{path}: its tensors take {position} bytes, the file holds {data_size}; download it again")
     return SafetensorsHeader(tuple(tensors), metadata or {})
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..requests import Json
-from .catalog import weight_files
+from .catalog import weight_headers
 from .folder import read_config, text_config
 from .footprint import footprint_of
 from .loading import num_bytes, outline
-from .safetensors_file import read_header
 from .sharding import divide
 from .split import Split
 
@@ -31,8 +30,8 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Stands in for MLX's group while nothing is computed."""
+class Place:
+    """A rank's place in a group of so many; stands in for MLX's group while nothing is computed."""
 
     number: int
     count: int
@@ -50,7 +49,7 @@ def shares(folder: Path, size: int, split: Split, window: int) -> tuple[Split, l
     Raises `ModelError` where it cannot be.
     """
     config = read_config(folder)
-    footprint = footprint_of(config, [read_header(file) for file in weight_files(folder)])
+    footprint = footprint_of(config, weight_headers(folder))
     kv_bytes, work = footprint.kv_bytes(window), footprint.transient_bytes(window)
     found: list[Share] = []
     taken = split
@@ -58,7 +57,7 @@ def shares(folder: Path, size: int, split: Split, window: int) -> tuple[Split, l
         # MLX knows the shapes of arrays that it has not computed, so that a model that is never read can be cut.
         model: Any = outline(folder)
         num_layers = len(model.layers)
-        taken = divide(model, config, _Place(rank, size), split)
+        taken = divide(model, config, Place(rank, size), split)
         part = kv_bytes
         if taken is Split.PIPELINE:
             part = kv_bytes * len(model.layers) // num_layers

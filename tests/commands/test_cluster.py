@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from ..engine.ranks.models import write_llama
+from ..models.fake_hub import running_hub
 
 
-def cluster(*arguments: str) -> subprocess.CompletedProcess[str]:
+def cluster(*arguments: str, hub_url: str = "http://127.0.0.1:9") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "omlx.server", "cluster", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "HF_ENDPOINT": hub_url}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
 def hosts(folder: Path, *names: str, **facts: float) -> str:
@@ -29,6 +32,20 @@ def test_a_plan_says_what_each_host_holds_and_whether_it_fits(tmp_path: Path):
     too_small = cluster("plan", model, "--hosts", hosts(tmp_path, "mac-1", "mac-2", memory_gb=1e-4))
     assert too_small.returncode == 1
     assert too_small.stdout.count(" no") == 2
+
+
+def test_a_model_of_the_hub_is_planned_by_its_headers(tmp_path: Path):
+    model = write_llama(tmp_path / "model")
+    with running_hub() as hub:
+        hub.files = {file.name: file.read_bytes() for file in model.iterdir()}
+        told = [
+            cluster("plan", name, "--hosts", hosts(tmp_path, "a", "b"), "--json", hub_url=hub.url)
+            for name in ("org/model", str(model))
+        ]
+        assert hub.downloaded == []
+    assert [plan.returncode for plan in told] == [0, 0], told[0].stderr
+    from_hub, here = (json.loads(plan.stdout)["ranks"] for plan in told)
+    assert from_hub == here
 
 
 def test_a_check_tells_versions_latency_and_bandwidth(tmp_path: Path):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..models.fake_hub import running_hub
 from ..tiny_model import build_tiny_model, needs_embedded_model
 from .harness import OMLX
 from .test_warm_launch import until
@@ -28,16 +29,18 @@ _BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_
 
 
 @contextmanager
-def group(folder: Path, models: Path) -> Iterator[tuple[httpx.Client, int]]:
+def group(
+    folder: Path, models: Path, *options: str, environment: Mapping[str, str] = os.environ
+) -> Iterator[tuple[httpx.Client, int]]:
     """A client of rank 0, and the id of mlx.launch's process, which has started both."""
     hosts, home = folder / "hosts.json", folder / "home"
     hosts.write_text(json.dumps(_HOSTS))
     launcher = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
     launch = [*launcher, "--hostfile", str(hosts), "--backend", "ring", "--starting-port", str(_free_ports(2)), "--"]
-    serve = [OMLX, "serve", "--distributed", "--model-dir", str(models), "--port", "0"]
+    serve = [OMLX, "serve", "--distributed", "--model-dir", str(models), "--port", "0", *options]
     with ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("wb"))
-        environment = {**os.environ, "OMLX_HOME": str(home)}
+        environment = {**environment, "OMLX_HOME": str(home)}
         command = [*launch, *map(str, serve)]
         process = stack.enter_context(
             subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
@@ -104,6 +107,23 @@ def test_a_killed_rank_is_named_in_five_seconds_and_the_group_comes_back(tmp_pat
         until(lambda: client.get("/ready").status_code == 200, 120)
         after = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
         assert after["choices"][0]["message"] == before["choices"][0]["message"]
+
+
+def test_a_group_serves_a_model_that_its_ranks_download(tmp_path: Path) -> None:
+    model = build_tiny_model(tmp_path / "elsewhere" / "tiny")
+    (tmp_path / "models").mkdir()
+    with running_hub() as hub:
+        hub.files = {file.name: file.read_bytes() for file in model.iterdir()}
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        with group(tmp_path, tmp_path / "models", "--model", "org/model", environment=environment) as (client, _):
+            answer = client.post("/v1/chat/completions", json={**_BODY, "model": "org/model", "max_tokens": 8})
+            assert answer.raise_for_status().json()["usage"]["completion_tokens"] == 8
+        assert hub.downloaded == ["model.safetensors"] * 2
+    parts = tmp_path / "home" / "parts"
+    assert sorted(str(path.relative_to(parts)) for path in parts.glob("*/*/*")) == [
+        "rank0of2/org/model",
+        "rank1of2/org/model",
+    ]
 
 
 def _unready(client: httpx.Client) -> dict[str, Any]:

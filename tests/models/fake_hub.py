@@ -38,6 +38,12 @@ class FakeHub:
     def ranges(self, name: str) -> list[str | None]:
         return [wanted for side, _, path, wanted, _ in self.requests if side == "storage" and path.endswith(name)]
 
+    @property
+    def downloaded(self) -> list[str]:
+        """The large files whose data was asked for, not only their beginning."""
+        asked = [(path, wanted) for side, _, path, wanted, _ in self.requests if side == "storage"]
+        return [path.removeprefix("/") for path, wanted in asked if not wanted or wanted.endswith("-")]
+
     def tokens(self, side: str) -> set[str | None]:
         return {token for its_side, _, _, _, token in self.requests if its_side == side}
 
@@ -145,9 +151,10 @@ def _answer_storage(hub: FakeHub, handler: _Handler, path: str) -> None:
         hub.damages -= 1
         content = bytes([content[0] ^ 1]) + content[1:]
     wanted = handler.headers["Range"] if hub.has_ranges else None
-    begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-    rest = content[begin:]
-    headers = {"Content_Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if wanted else {}
+    first, _, last = wanted.removeprefix("bytes=").partition("-") if wanted else ("0", "", "")
+    begin, end = int(first), int(last) + 1 if last else len(content)
+    rest = content[begin:end]
+    headers = {"Content_Range": f"bytes {begin}-{end - 1}/{len(content)}"} if wanted else {}
     if hub.held is not None:
         half = len(rest) // 2
         handler.answer(206 if wanted else 200, rest[:half], Content_Length=str(len(rest)), **headers)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from ...cache.fingerprint import model_fingerprint
 from ...errors import OmlxError
+from ...models.hub import Hub
+from ...models.part_fetching import fetch_part
+from ...models.part_folder import whole_name
 from ...models.split import Split
 from ..loaded_batch import DiskCache, load_batch
 from ..messages import RankMemory
@@ -93,6 +96,7 @@ def _load(
 
     linked = link(ranks, os.environ, memory, on_loss)
     agree(ranks, {**_facts(options), **options.settings})
+    fetch_part(options.model, ranks.group, options.split, lambda: Hub.of(os.environ))
     logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
     batch = load_batch(options.model, options.disk_cache, options.prefix_bytes, ranks, options.split)
     ranks.gather(1)  # all have loaded
@@ -102,7 +106,7 @@ def _load(
 def _facts(options: RankOptions) -> dict[str, str]:
     return {
         **{package: version(package) for package in ("omlx", "mlx", "mlx-lm")},
-        "the model": model_fingerprint(options.model),
+        "the model": model_fingerprint(options.model, whole=whole_name(options.model)),
         "the split": options.split,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,4 +73,23 @@ def _save(folder: Path, config: Mapping[str, Any], weights: dict[str, mx.array])
     folder.mkdir(parents=True)
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def shard_name(number: int) -> str:
+    return f"model-{number + 1:05}-of-00005.safetensors"
+
+
+def shard_by_layers(folder: Path) -> Path:
+    """The same model with a file for each of its four layers, and the first for what is in none."""
+    whole: Any = mx.load(str(folder / "model.safetensors"))
+    shards: dict[str, dict[str, mx.array]] = {}
+    for name, array in whole.items():
+        in_layer = re.match(r"model\.layers\.(\d+)\.", name)
+        shards.setdefault(shard_name(int(in_layer[1]) + 1 if in_layer else 0), {})[name] = array
+    for shard, arrays in shards.items():
+        mx.save_safetensors(str(folder / shard), arrays, metadata={"format": "mlx"})
+    (folder / "model.safetensors").unlink()
+    index = {name: shard for shard, arrays in shards.items() for name in arrays}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     return folder

@@ -1,4 +1,7 @@
-"""One rank of a group: `python rank_child.py MODEL CACHE SPLIT`. Rank 0 prints what the group and it alone answered."""
+"""One rank of a group: `python rank_child.py MODEL CACHE SPLIT WHOLE`. Rank 0 prints what all and it alone answered.
+
+In MODEL `{rank}` stands for the rank; WHOLE is the folder of the whole model.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def answers(batch: BatchEngine) -> tuple[dict[str, list[int]], dict[str, int]]:
     return {name: told[name] for name in kept}, {name: cached[name] for name in kept}
 
 
-def main(model: Path, cache: Path, split: Split) -> int:
+def main(model: Path, cache: Path, split: Split, whole: Path) -> int:
     options = RankOptions(model, split, DiskCache(cache, DiskLimits()), 1 << 26, {})
     if os.environ["MLX_RANK"] != "0":
         return run_follower(options) or run_follower(options)
@@ -86,11 +89,12 @@ def main(model: Path, cache: Path, split: Split) -> int:
     restarted = answers(leader)
     drafts = {count.drafter: [count.num_drafts, count.num_accepted] for count in leader.drafts}
     leader.close()
-    alone = answers(load_batch(model, prefix_bytes=1 << 26))
+    alone = answers(load_batch(whole, prefix_bytes=1 << 26))
     named = {"alone": alone, "cold": cold, "warm": warm, "again": again, "restarted": restarted}
     print(json.dumps({"batching": leader.batching.name, "answers": named, "drafts": drafts}))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), Split(sys.argv[3])))
+    folder = Path(sys.argv[1].format(rank=os.environ["MLX_RANK"]))
+    sys.exit(main(folder, Path(sys.argv[2]), Split(sys.argv[3]), Path(sys.argv[4])))

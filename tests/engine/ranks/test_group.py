@@ -15,8 +15,17 @@ from typing import Any
 import pytest
 
 from omlx.server.engine.blas import engine_environment
+from omlx.server.models.hub import Hub, pull_headers
 
-from .models import write_deepseek_v4, write_deepseek_v4_with_mtp, write_llama, write_mixture
+from ...models.fake_hub import running_hub
+from .models import (
+    shard_by_layers,
+    shard_name,
+    write_deepseek_v4,
+    write_deepseek_v4_with_mtp,
+    write_llama,
+    write_mixture,
+)
 
 _SECONDS = 180
 _ROOT = Path(__file__).parents[3]
@@ -38,10 +47,11 @@ def ring(folder: Path, size: int) -> Path:
     return hostfile
 
 
-def run_group(folder: Path, model: Path, split: str, size: int) -> dict[str, Any]:
-    """What rank 0 prints."""
-    environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(folder, size))}
-    command = [sys.executable, "-m", "tests.engine.ranks.rank_child", str(model), str(folder / "cache"), split]
+def run_group(folder: Path, model: Path, split: str, size: int, parts: str = "", hub_url: str = "") -> dict[str, Any]:
+    """What rank 0 prints. `parts` names each rank's folder, with `{rank}` in it, where that is not the model's."""
+    environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(folder, size)), "HF_ENDPOINT": hub_url}
+    child = [sys.executable, "-m", "tests.engine.ranks.rank_child"]
+    command = [*child, parts or str(model), str(folder / "cache"), split, str(model)]
     with ExitStack() as stack:
         ranks = [
             stack.enter_context(
@@ -75,3 +85,18 @@ def test_two_ranks_answer_as_one_does(tmp_path: Path, kind: str, write: Callable
         assert (cached["greedy 700"] > 0) is (when != "cold"), when
     assert (told["drafts"].get("mtp", [0, 0])[1] > 0) is ("MTP" in kind)
     assert {folder.name for folder in (tmp_path / "cache").iterdir()} == {"rank0of2", "rank1of2"}
+
+
+def test_ranks_of_a_pipeline_download_the_shards_of_their_own_layers_only(tmp_path: Path):
+    whole = shard_by_layers(write_mixture(tmp_path / "model"))
+    with running_hub() as hub:
+        hub.files = {file.name: file.read_bytes() for file in whole.iterdir()}
+        for rank in range(2):
+            pull_headers("org/model", tmp_path / f"part{rank}", Hub(hub.url))
+        told = run_group(tmp_path, whole, "pipeline", 2, str(tmp_path / "part{rank}"), hub.url)
+    assert told["answers"]["cold"][0] == told["answers"]["restarted"][0] == told["answers"]["alone"][0]
+    # Rank 0 has the last layers. What all ranks have stands in a file of its own.
+    wanted = sorted(shard_name(number) for number in (0, 0, 1, 2, 3, 4))
+    assert sorted(hub.downloaded) == wanted
+    sizes = [sum(file.stat().st_size for file in (tmp_path / f"part{rank}").glob("*.safetensors")) for rank in (0, 1)]
+    assert max(sizes) < 0.7 * sum(file.stat().st_size for file in whole.glob("*.safetensors"))
