@@ -8,45 +8,16 @@ token, a prefix is found to the token; otherwise only up to the end of a node th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash, block_hash, root_hash, spans
+from .nodes import Node, Payload, num_same, payload_of, replaces, usable
 from .tier import LowerTier
-
-
-class Payload(Protocol):
-    """The cached values of one block. `resumable` says that a sequence can go on from the block's end;
-    `divisible`, that it can also go on from any token within."""
-
-    @property
-    def nbytes(self) -> int: ...
-    @property
-    def resumable(self) -> bool: ...
-    @property
-    def divisible(self) -> bool: ...
-
 
 P = TypeVar("P", bound=Payload)
 _MAX_EVICTED = 8192
-
-
-@dataclass(slots=True, eq=False)
-class _Node(Generic[P]):
-    """A block, or a root: then parent and payload are `None`."""
-
-    name: BlockHash
-    parent: _Node[P] | None
-    token_ids: tuple[int, ...] = ()
-    payload: P | None = None
-    saved: bool = False
-    """Offered to the lower tier, or come from it."""
-    children: dict[BlockHash, _Node[P]] = field(default_factory=dict)
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.token_ids) == BLOCK_TOKENS
 
 
 class Miss(StrEnum):
@@ -86,10 +57,11 @@ class PrefixCache(Generic[P]):
         self._lower = lower
         self._max_bytes = max_bytes
         self._nbytes = 0
-        self._roots: dict[str, _Node[P]] = {}
-        self._recent: dict[_Node[P], None] = {}
+        self._roots: dict[BlockHash, Node[P]] = {}
+        """Of the salts under which something is kept."""
+        self._recent: dict[Node[P], None] = {}
         """Least recently used first. A node is used after its children, so the first is always a leaf."""
-        self._shared: dict[_Node[P], None] = {}
+        self._shared: dict[Node[P], None] = {}
         """What more than one request has used and the lower tier lacks, the first use first."""
         self._evicted: dict[BlockHash, None] = {}
         """The names of the last blocks that had to leave, to tell a prompt that misses one."""
@@ -167,17 +139,18 @@ class PrefixCache(Generic[P]):
 
     def check(self) -> None:
         """Raise `AssertionError` where the books disagree: blocks, their sizes, their order of use, the tree."""
-        seen: set[_Node[P]] = set()
+        seen: set[Node[P]] = set()
         below = list(self._roots.values())
         while below:
             for child in (node := below.pop()).children.values():
                 assert child.parent is node, "a block has two parents"
                 seen.add(child)
                 below.append(child)
+        assert all(root.children for root in self._roots.values()), "a salt is remembered for nothing"
         assert seen == self._recent.keys(), "blocks that are in use, and blocks in order of use, differ"
         assert self._shared.keys() <= seen, "a block to be saved is gone"
-        assert sum(_payload(node).nbytes for node in seen) == self._nbytes <= self._max_bytes, "the sizes are wrong"
-        used: set[_Node[P]] = set()
+        assert sum(payload_of(node).nbytes for node in seen) == self._nbytes <= self._max_bytes, "the sizes are wrong"
+        used: set[Node[P]] = set()
         for node in self._recent:
             assert node.parent not in used, "a block would leave before those that follow it"
             used.add(node)
@@ -189,12 +162,12 @@ class PrefixCache(Generic[P]):
         """
         path = self._full_path(token_ids, salt)
         wanted = list(spans(len(token_ids), len(path) * BLOCK_TOKENS))
-        if not wanted and path and resumable and not _payload(path[-1]).resumable:
+        if not wanted and path and resumable and not payload_of(path[-1]).resumable:
             return [(len(token_ids) - BLOCK_TOKENS, len(token_ids))]
         if len(wanted) == 1 and wanted[0][1] % BLOCK_TOKENS:
             tail = token_ids[wanted[0][0] :]
             siblings = self._children(path, salt)
-            if any(_usable(sibling, tail) == len(tail) for sibling in siblings):
+            if any(usable(sibling, tail) == len(tail) for sibling in siblings):
                 wanted.pop()
         return wanted
 
@@ -237,15 +210,15 @@ class PrefixCache(Generic[P]):
         start = len(path) * BLOCK_TOKENS
         rest = token_ids[start : start + BLOCK_TOKENS]
         children = self._children(path, salt)
-        num_same = start + max((_num_same(child.token_ids, rest) for child in children), default=0)
+        same = start + max((num_same(child.token_ids, rest) for child in children), default=0)
         parent = path[-1].name if path else root_hash(self._identity, salt)
         if len(rest) == BLOCK_TOKENS and block_hash(parent, tuple(rest)) in self._evicted:
             return Miss.EVICTED
-        if num_same > num_tokens:
+        if same > num_tokens:
             return Miss.NOT_RESUMABLE
         if not path and not children:
             return Miss.EMPTY
-        ends = any(start + len(child.token_ids) == num_same for child in children) or (path and not children)
+        ends = any(start + len(child.token_ids) == same for child in children) or (path and not children)
         return Miss.LONGER if ends else Miss.DIFFERS
 
     def _path_below(self, token_ids: Sequence[int], salt: str) -> list[tuple[BlockHash, tuple[int, ...]]]:
@@ -278,37 +251,37 @@ class PrefixCache(Generic[P]):
         assert self._lower is not None
         return self._lower.is_resumable(name) if whole else self._lower.is_divisible(name)
 
-    def _save(self, node: _Node[P]) -> bool:
+    def _save(self, node: Node[P]) -> bool:
         """Offer the node to the lower tier; whether that has it now."""
         assert node.parent is not None
         self._shared.pop(node, None)
         if self._lower is None or node.saved:
             return True
-        node.saved = self._lower.write(node.name, node.parent.name, len(node.token_ids), _payload(node))
+        node.saved = self._lower.write(node.name, node.parent.name, len(node.token_ids), payload_of(node))
         return node.saved
 
-    def _find(self, token_ids: Sequence[int], salt: str) -> tuple[int, list[_Node[P]]]:
+    def _find(self, token_ids: Sequence[int], salt: str) -> tuple[int, list[Node[P]]]:
         """The usable prefix's length and its nodes, the last of which may be used in part."""
         limit = len(token_ids) - 1
         path = self._full_path(token_ids[:limit], salt)
         best, best_path = 0, []
         for depth, node in enumerate(path, start=1):
-            if _payload(node).resumable:
+            if payload_of(node).resumable:
                 best, best_path = depth * BLOCK_TOKENS, path[:depth]
         for depth in range(len(path), -1, -1):
             start = depth * BLOCK_TOKENS
             if start + BLOCK_TOKENS <= best:
                 break
             for child in self._children(path[:depth], salt):
-                usable = _usable(child, token_ids[start : min(start + BLOCK_TOKENS, limit)])
-                if start + usable > best and usable:
-                    best, best_path = start + usable, [*path[:depth], child]
+                length = usable(child, token_ids[start : min(start + BLOCK_TOKENS, limit)])
+                if start + length > best and length:
+                    best, best_path = start + length, [*path[:depth], child]
         return best, best_path
 
-    def _full_path(self, token_ids: Sequence[int], salt: str) -> list[_Node[P]]:
+    def _full_path(self, token_ids: Sequence[int], salt: str) -> list[Node[P]]:
         """The nodes of the leading full blocks that are here."""
-        node = self._roots.get(salt)
-        path: list[_Node[P]] = []
+        node = self._roots.get(root_hash(self._identity, salt))
+        path: list[Node[P]] = []
         for start, stop in spans(len(token_ids)):
             if node is None or stop - start < BLOCK_TOKENS:
                 break
@@ -317,34 +290,34 @@ class PrefixCache(Generic[P]):
                 path.append(node)
         return path
 
-    def _children(self, path: Sequence[_Node[P]], salt: str) -> list[_Node[P]]:
-        parent = path[-1] if path else self._roots.get(salt)
+    def _children(self, path: Sequence[Node[P]], salt: str) -> list[Node[P]]:
+        parent = path[-1] if path else self._roots.get(root_hash(self._identity, salt))
         return list(parent.children.values()) if parent else []
 
-    def _root(self, salt: str) -> _Node[P]:
-        if salt not in self._roots:
-            self._roots[salt] = _Node(root_hash(self._identity, salt), None)
-        return self._roots[salt]
+    def _root(self, salt: str) -> Node[P]:
+        name = root_hash(self._identity, salt)
+        return self._roots.setdefault(name, Node(name, None))
 
-    def _add(self, parent: _Node[P], name: BlockHash, tokens: tuple[int, ...], payload: P) -> _Node[P]:
+    def _add(self, parent: Node[P], name: BlockHash, tokens: tuple[int, ...], payload: P) -> Node[P]:
         node = parent.children.get(name)
         if node is None:
-            node = _Node(name, parent, tokens)
+            node = Node(name, parent, tokens)
             self._recent[node] = None
         else:
-            self._nbytes -= _payload(node).nbytes
+            self._nbytes -= payload_of(node).nbytes
             node.saved = False
         node.payload = payload
         self._nbytes += payload.nbytes
-        for sibling in list(parent.children.values()):
-            if _replaces(node, sibling):
-                self._remove(sibling)
         parent.children[name] = node
+        for sibling in list(parent.children.values()):
+            if replaces(node, sibling):
+                self._remove(sibling)
         return node
 
-    def _settle(self, node: _Node[P]) -> None:
+    def _settle(self, node: Node[P]) -> None:
         """After insertions down to `node`: mark it used, and let the oldest go until the rest fits."""
         self._touch(node)
+        self._forget_empty(node)
         while self._nbytes > self._max_bytes:
             oldest = next(iter(self._recent))
             self._save(oldest)
@@ -354,45 +327,23 @@ class PrefixCache(Generic[P]):
             if len(self._evicted) > _MAX_EVICTED:
                 del self._evicted[next(iter(self._evicted))]
 
-    def _remove(self, node: _Node[P]) -> None:
+    def _remove(self, node: Node[P]) -> None:
         assert node.parent is not None
         assert not node.children
         del node.parent.children[node.name]
         del self._recent[node]
         self._shared.pop(node, None)
-        self._nbytes -= _payload(node).nbytes
+        self._nbytes -= payload_of(node).nbytes
+        self._forget_empty(node.parent)
 
-    def _touch(self, node: _Node[P]) -> None:
+    def _forget_empty(self, node: Node[P]) -> None:
+        """A root under which nothing is left."""
+        if node.parent is None and not node.children:
+            self._roots.pop(node.name, None)
+
+    def _touch(self, node: Node[P]) -> None:
         """Mark the node and then its ancestors as the most recently used."""
         while node.parent is not None:
             self._recent.pop(node)
             self._recent[node] = None
             node = node.parent
-
-
-def _payload(node: _Node[P]) -> P:
-    assert node.payload is not None
-    return node.payload
-
-
-def _usable(node: _Node[Any], token_ids: Sequence[int]) -> int:
-    """How many of `token_ids`, which follow the node's parent, the node's payload can serve."""
-    assert node.payload is not None
-    same = _num_same(node.token_ids, token_ids)
-    if node.payload.divisible or (node.payload.resumable and same == len(node.token_ids)):
-        return same
-    return 0
-
-
-def _num_same(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    """How many leading tokens both have."""
-    return next(
-        (index for index, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-    )
-
-
-def _replaces(node: _Node[Any], older: _Node[Any]) -> bool:
-    """Whether everything `older` can serve, `node` can serve too."""
-    assert node.payload is not None
-    length = len(older.token_ids)
-    return node.payload.divisible and length < len(node.token_ids) and node.token_ids[:length] == older.token_ids

@@ -161,3 +161,12 @@ def test_a_match_that_misses_what_was_pushed_out_says_so():
     assert found(cache, list(range(600))) == 256
     assert why(cache, list(range(600))) is Miss.EVICTED
     assert cache.num_evicted > 0
+
+
+def test_a_salt_is_forgotten_with_its_last_block():
+    cache: PrefixCache[Block] = PrefixCache("m", 50)
+    for number in range(1000):
+        remember(cache, [1, 2, 3], salt=f"key {number}")
+        assert found(cache, [1, 2, 3, 4], salt=f"key {number}") == 3
+        cache.check()
+    assert len(cache._roots) <= 5
