@@ -169,6 +169,7 @@ async def unless_client_leaves(receive: Receive, work: Coroutine[object, object,
         leaving.cancel()
         if working.cancel():
             await asyncio.wait({working})
+        del working  # an error's traceback holds this frame, which would hold the error, and all of the request with it
 
 
 async def _disconnected(receive: Receive) -> None:

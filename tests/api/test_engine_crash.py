@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from ..waiting import until
 from .serving import MODEL, Serving, serving
-from .test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY, num_running, until
+from .test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY, num_running
 
 LONG = "x" * 4000
 USER = [{"role": "user", "content": "hello"}]

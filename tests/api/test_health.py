@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..waiting import until
 from .serving import MODEL, serving
-from .test_server import CHAT, CHAT_BODY, num_running, until
+from .test_server import CHAT, CHAT_BODY, num_running
 
 
 async def test_health_tells_what_the_server_is(tmp_path: Path):

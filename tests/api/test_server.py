@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from ..text_model import build_text_model
+from ..waiting import until
 from .serving import MODEL, Serving, serving
 
 CHAT = "/v1/chat/completions"
@@ -37,12 +38,6 @@ def streamed_text(path: str, body: str) -> str:
         return "".join(choice["delta"].get("content") or "" for choice in choices)
     deltas = [record["delta"] for record in records(body) if record["type"] == "content_block_delta"]
     return "".join(delta["text"] for delta in deltas)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def num_running(server: Serving) -> int:

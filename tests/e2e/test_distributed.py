@@ -19,8 +19,8 @@ import pytest
 
 from ..models.fake_hub import running_hub
 from ..tiny_model import build_tiny_model, needs_embedded_model
+from ..waiting import wait_until
 from .harness import OMLX
-from .test_warm_launch import until
 
 pytestmark = [pytest.mark.e2e, needs_embedded_model]
 
@@ -47,9 +47,9 @@ def group(
         )
         try:
             state = home / "run" / "server.json"
-            until(state.is_file)
+            wait_until(state.is_file)
             client = stack.enter_context(httpx.Client(base_url=json.loads(state.read_text())["url"], timeout=60))
-            until(lambda: client.get("/ready").status_code == 200, 120)
+            wait_until(lambda: client.get("/ready").status_code == 200, 120)
             yield client, process.pid
             os.kill(json.loads(state.read_text())["pid"], signal.SIGTERM)
             process.wait(30)
@@ -104,7 +104,7 @@ def test_a_killed_rank_is_named_in_five_seconds_and_the_group_comes_back(tmp_pat
         assert "rank 1" in records[-1]["error"]["message"]
         assert time.monotonic() - killed < 5
         assert "rank 1" in str(_unready(client)["reasons"])
-        until(lambda: client.get("/ready").status_code == 200, 120)
+        wait_until(lambda: client.get("/ready").status_code == 200, 120)
         after = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
         assert after["choices"][0]["message"] == before["choices"][0]["message"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from ..tiny_model import build_tiny_model, needs_embedded_model
+from ..waiting import wait_until
 from .harness import OMLX
 
 pytestmark = [pytest.mark.e2e, needs_embedded_model]
@@ -29,19 +29,12 @@ def served(home: Path, models: Path) -> Iterator[httpx.Client]:
         command = [OMLX, "serve", "--model-dir", str(models), "--port", "0"]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        until(state.is_file)
+        wait_until(state.is_file)
         with httpx.Client(base_url=json.loads(state.read_text())["url"], headers=KEY, timeout=60) as client:
             yield client
     finally:
         server.terminate()
         server.wait(20)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def ask(client: httpx.Client, text: str) -> int:
@@ -61,7 +54,7 @@ def test_the_first_request_after_a_restart_finds_its_opening_in_memory(tmp_path:
     with served(tmp_path, tmp_path / "models") as client:
         client.post("/v1/launches", json=announcement).raise_for_status()
         cold = ask(client, "What is this?")
-        until(lambda: len(list((tmp_path / "cache").rglob("*.safetensors"))) >= 3)
+        wait_until(lambda: len(list((tmp_path / "cache").rglob("*.safetensors"))) >= 3)
     with served(tmp_path, tmp_path / "models") as client:
         launch = client.post("/v1/launches", json=announcement).raise_for_status().json()
         told: dict = {}
@@ -70,8 +63,8 @@ def test_the_first_request_after_a_restart_finds_its_opening_in_memory(tmp_path:
             told.update(client.get(f"/v1/launches/{launch['id']}").raise_for_status().json())
             return told["state"] == "ready" and told["num_cached_tokens"] > 0
 
-        until(restored)
-        until(lambda: client.get("/health").json()["num_running"] == 0)
+        wait_until(restored)
+        wait_until(lambda: client.get("/health").json()["num_running"] == 0)
         warm = ask(client, "And something else?")
 
     assert cold == 0

@@ -6,8 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from omlx.launcher.arrival import Arrival
 from omlx.launcher.connections import Peer, peers_of
 from omlx.launcher.watching import told, watch, watch_in_background
 
+from ..waiting import wait_until
 from .fake_server import FakeServer, Reply
 
 ELSEWHERE = ("192.0.2.7", 443)
@@ -108,10 +108,10 @@ def test_the_watcher_speaks_when_the_agent_has_ended_and_is_no_child_of_it(
     ):
         assert agent.stdout is not None
         assert agent.stdout.readline() == b"connected\n"
-        until(lambda: len([each for each in server.requests if each.path == "/v1/launches/abc"]) >= 2)
+        wait_until(lambda: len([each for each in server.requests if each.path == "/v1/launches/abc"]) >= 2)
         children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
         agent.communicate()
-    until(lambda: errors.read_text().endswith("leads it there.\n"))
+    wait_until(lambda: errors.read_text().endswith("leads it there.\n"))
     assert children == []
     assert errors.read_text() == told("Pi", server.url, {("127.0.0.1", port)}) + "\n"
     assert {each.headers["authorization"] for each in server.requests} == {"Bearer the-launchs-key"}
@@ -125,10 +125,3 @@ def begin(arrival: Arrival, port: int) -> None:
     """Watch this process, and become one that connects elsewhere."""
     watch_in_background(arrival, os.environ)
     os.execv(sys.executable, [sys.executable, "-c", CONNECTS, str(port)])
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,8 @@ from omlx.server.errors import (
 from omlx.server.models.catalog import ModelEntry, ModelKind
 from omlx.server.models.device_memory import DeviceMemory
 from omlx.server.models.pool import ModelPool, Residency
+
+from ..waiting import until
 
 
 class FakeEngine:
@@ -80,12 +81,6 @@ async def turns() -> None:
     """Let every task that can run do so."""
     for _ in range(20):
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_model_is_started_once_for_two_leases():

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from pathlib import Path
 
 import pytest
 
 from omlx.server.api.body_budget import FREE_BYTES, BodyBudget
 from omlx.server.errors import Overloaded
+from omlx.server.requests import GenerationRequest
 
+from ..api.serving import serving
+from ..api.test_server import MESSAGES, MESSAGES_BODY
 from ..torture.oversize import faults, oversize
+from ..waiting import until
 
 LIMIT = 4 * FREE_BYTES
 
@@ -73,3 +79,17 @@ def test_over_size_prompts_end_no_process_under_a_limit_of_memory():
     counts = oversize(2, window=200_000, address_space=2 << 30)
     assert not faults(counts), counts
     assert counts["too long"] + counts["too large"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refused_request_is_gone_at_once(tmp_path: Path, stream: bool):
+    async with serving(tmp_path, "Hi.") as server:
+        gc.collect()
+        gc.disable()  # what waits for the collector may be hundreds of megabytes, a hundred times
+        try:
+            body = {**MESSAGES_BODY, "messages": [{"role": "user", "content": "word " * 5000}], "stream": stream}
+            refused = await server.client.post(MESSAGES, json=body)
+            assert refused.status_code == 400
+            await until(lambda: not any(isinstance(each, GenerationRequest) for each in gc.get_objects()))
+        finally:
+            gc.enable()
