@@ -121,7 +121,7 @@ def mlx_engine_command(settings: ServeSettings, split: Split | None = None) -> E
     environment = _CUDA_GRAPHS | engine_environment(os.environ)
     ranks = [] if split is None else [f"--split={split}"]
     argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), *ranks, "--model"]
-    return lambda entry: EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value], environment)
+    return lambda entry: EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value], environment, entry.id)
 
 
 def engine_flags(settings: ServeSettings) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from omlx.server.engine.batch import MemoryUse
+from omlx.server.engine.engine_log import start_engine_log
 from omlx.server.engine.messages import DraftStats
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
@@ -78,6 +79,7 @@ def main() -> int:
     parser.add_argument("--script", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True)
     arguments = parser.parse_args()
+    start_engine_log()
     set_signals()
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
     limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)

@@ -7,7 +7,6 @@ processes that run one model together, with `--split`, only rank 0 has one.
 from __future__ import annotations
 
 import argparse
-import logging
 import socket
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..models.catalog import ENCODERS, ModelKind
 from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
+from .engine_log import start_engine_log
 from .messages import EngineFailed
 from .scheduler import SchedulerLimits
 from .worker import report, run, serve, set_signals
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         "--max-num-waiting", type=int, default=SchedulerLimits().max_num_waiting, help="length of the queue"
     )
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
+    start_engine_log()
     set_signals()
     if options.fd is None:
         use_lean_mlx_lm()

@@ -14,11 +14,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Thread
 from time import monotonic
 
 import msgspec
 
 from ..errors import EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
+from .engine_log import relay
 from .messages import (
     Batching,
     Cancel,
@@ -45,10 +47,12 @@ _SAVING_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class EngineCommand:
-    """How an engine process is started: its command line, to which `--fd N` is added, and its environment."""
+    """How an engine process is started: its command line, to which `--fd N` is added, and its environment. `name` is
+    what it is called in the log: its model's."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
+    name: str = "an engine"
 
 
 class EngineStream:
@@ -111,8 +115,10 @@ class Pulse:
 class EngineProcess:
     """A running engine. `start` spawns it at once; `attach` needs the event loop and begins to listen."""
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, log: Thread) -> None:
+        """`log` is the thread that writes the process's words to the log, until it ends."""
         self._process = process
+        self._log = log
         self._connection = connection
         self._ready: asyncio.Future[EngineReady] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -128,16 +134,18 @@ class EngineProcess:
 
     @classmethod
     def start(cls, command: EngineCommand) -> EngineProcess:
-        """Spawn the process. It inherits standard error for its log, and one socket."""
+        """Spawn the process. It inherits one socket, and what it says on standard error goes to the log."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
                 [*command.argv, "--fd", str(theirs.fileno())],
                 env=dict(command.environment),
                 stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
             )
-        return cls(process, ours)
+        assert process.stderr is not None
+        return cls(process, ours, relay(process.stderr, command.name))
 
     @property
     def pid(self) -> int:
@@ -287,12 +295,14 @@ class EngineProcess:
         self._failure = reason
 
     def _end_process(self) -> int:
-        """Wait for the process, killing it when it does not end in time; its exit status."""
+        """Wait for the process, killing it when it does not end in time, and for its last words; its exit status."""
         try:
-            return self._process.wait(_STOP_SECONDS)
+            status = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            status = self._process.wait()
+        self._log.join(_STOP_SECONDS)
+        return status
 
 
 def _words(status: int) -> str:

@@ -114,6 +114,26 @@ const scenarios = {
     await look(page, "checks");
   },
 
+  async logs() {
+    const page = await newPage({ viewport: { width: 900, height: 500 } });
+    await logIn(page);
+    await page.goto(url + "/admin/logs");
+    await page.locator("#lines .info").first().waitFor();
+    const lines = page.locator("#lines");
+    const fromEnd = () => lines.evaluate((log) => Math.round(log.scrollHeight - log.clientHeight - log.scrollTop));
+    const renewed = () => page.waitForResponse((response) => response.url().includes("/parts/logs"));
+    await renewed();
+    seen.followed = await fromEnd();
+    await page.uncheck("#follow");
+    await lines.evaluate((log) => { log.scrollTop = 0; });
+    await renewed();
+    await renewed();
+    seen.stayed = await lines.evaluate((log) => log.scrollTop);
+    await page.selectOption("#level", "ERROR");
+    await page.waitForFunction(() => !document.querySelector("#lines .info"));
+    seen.errors = await page.locator("#lines .error span").allTextContents();
+  },
+
   async chat() {
     const page = await newPage({});
     await logIn(page);

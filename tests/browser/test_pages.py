@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ async def test_the_probes_and_the_ramp_run_from_the_page_as_table_and_plot(tmp_p
             seen = await drive(admin, "checks")
     assert (seen["probes"], seen["rows"]) == (7, 8)
     assert seen["violations"] == []
+
+
+async def test_the_log_is_followed_and_filtered(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, logger="omlx.test")
+    async with admin_serving(tmp_path) as admin:
+        await admin.get("logs")  # it is kept from the first answer on
+        for number in range(60):
+            logging.getLogger("omlx.test").info("line %d", number)
+        logging.getLogger("omlx.test").error("something broke")
+        seen = await drive(admin, "logs")
+    assert seen["followed"] <= 1
+    assert seen["stayed"] == 0
+    assert "something broke" in seen["errors"]
 
 
 async def test_somebody_talks_to_a_model_and_sees_it_on_the_status_page(tmp_path: Path):
