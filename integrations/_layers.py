@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ._options import lenient_object
 from .spec import Surroundings
 
 _MODEL = re.compile(r"""---\r?\n(?:(?!---).*\n)*?model:[ \t]*["']?([^\s"'#]+)""")
@@ -36,3 +38,40 @@ def set_in_shell(surroundings: Surroundings, names: Iterable[str]) -> tuple[str,
     """A sentence for each of these variables that the shell sets, for wiring that lasts and cannot unset it."""
     named = (name for name in names if surroundings.environ.get(name))
     return tuple(f"this shell sets {name}, which overrides omlx's; unset it where the agent starts" for name in named)
+
+
+def set_in_lines(surroundings: Surroundings, paths: Iterable[Path], names: Iterable[str]) -> tuple[str, ...]:
+    """A sentence for each of these names at the beginning of a line: in a `.env`, or at the top of a YAML file."""
+    names = tuple(names)
+    pattern = re.compile(rf"^(?:export[ \t]+)?({'|'.join(map(re.escape, names))})[ \t]*[:=][ \t]*[^\s#]", re.MULTILINE)
+    found = ((path, pattern.findall(surroundings.read(path) or "")) for path in dict.fromkeys(paths))
+    return tuple(_overriding(path, name) for path, there in found for name in names if name in there)
+
+
+def set_in_files(
+    surroundings: Surroundings,
+    paths: Iterable[Path],
+    keys: Iterable[str],
+    parse: Callable[[str | None], Mapping[str, object]] = lenient_object,
+) -> tuple[str, ...]:
+    """A sentence for each of these dotted keys in each of these files."""
+    keys = tuple(keys)
+    found = ((path, parse(surroundings.read(path))) for path in paths)
+    return tuple(_overriding(path, key) for path, config in found for key in keys if has(config, key.split(".")))
+
+
+def toml_object(text: str | None) -> dict[str, object]:
+    """The settings in a TOML file, empty where it does not parse. For looking only."""
+    try:
+        return tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def has(config: object, steps: Sequence[str]) -> bool:
+    """Whether there is something at this path."""
+    return not steps or (isinstance(config, Mapping) and steps[0] in config and has(config[steps[0]], steps[1:]))
+
+
+def _overriding(path: Path, name: str) -> str:
+    return f"{path} sets {name}, which overrides omlx's"

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ._layers import foreign_agents, up_to_home
+from ._layers import foreign_agents, has, set_in_files, up_to_home
 from ._options import json_object, lenient_object, object_at
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Model, Surroundings, Target
 
 _KEY = f"{{env:{KEY_VARIABLE}}}"
 _NO_TIMEOUT = False
+_OURS = ("model", "small_model", f"provider.{PROVIDER}")
 
 
 def inline_config(target: Target, surroundings: Surroundings, variable: str) -> str:
@@ -25,26 +26,50 @@ def inline_config(target: Target, surroundings: Surroundings, variable: str) -> 
     return json.dumps(merged, separators=(",", ":"))
 
 
+def existing_file(surroundings: Surroundings, name: str) -> Path:
+    """The user's own settings file, of several the one that ranks highest; where there is none, the one to make."""
+    folder = own_folder(surroundings, name)
+    names = (f"{name}.jsonc", f"{name}.json", "config.json")
+    return next((folder / file for file in names if surroundings.read(folder / file) is not None), folder / names[1])
+
+
 def file_edit(target: Target, surroundings: Surroundings, path: Path) -> Edit:
     """The same in a file of the user's."""
     config = {**_models(target), "provider": {PROVIDER: _provider(target, surroundings.key(_KEY))}}
     return Edit.of(path, "jsonc", config, whole=("provider", PROVIDER))
 
 
-def foreign_settings(surroundings: Surroundings, name: str, variable: str) -> tuple[str, ...]:
-    """What of the user's own the inline configuration, which is merged key by key, leaves as it is.
+def foreign_settings(surroundings: Surroundings, name: str) -> tuple[str, ...]:
+    """What of the user's own the inline configuration, which is merged key by key, leaves as it is, and what of an
+    administrator's ranks above it.
 
-    In the settings files of opencode or its fork `name`, the one that `variable` names among them, and in agents
-    that are Markdown files with front matter.
+    In the settings files of opencode or its fork `name`, and in agents that are Markdown files with front matter.
     """
-    return (*_in_settings(surroundings, _places(surroundings, name, variable)), *_in_agents(surroundings, name))
+    managed = [folder / file for folder in _managed_folders(name) for file in _files(name)]
+    places = (*_user_files(surroundings, name), *_higher_files(surroundings, name), *managed)
+    return (
+        *set_in_files(surroundings, managed, _OURS),
+        *_in_settings(surroundings, places),
+        *_in_agents(surroundings, name),
+    )
+
+
+def settings_above_the_users(surroundings: Surroundings, name: str) -> tuple[str, ...]:
+    """The same for wiring in the user's own file, above which a project's and the variables' rank too."""
+    above = set_in_files(surroundings, _higher_files(surroundings, name), _OURS)
+    variable = f"{name.upper()}_CONFIG_CONTENT"
+    inline = lenient_object(surroundings.environ.get(variable))
+    in_shell = (
+        f"this shell sets {key} in {variable}, which overrides omlx's" for key in _OURS if has(inline, key.split("."))
+    )
+    return (*above, *in_shell, *foreign_settings(surroundings, name))
 
 
 def _in_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str, ...]:
     found: list[str] = []
     for path in paths:
         config = lenient_object(surroundings.read(path))
-        for kind in ("agent", "mode"):
+        for kind in ("agent", "mode", "command"):
             models = ((name, object_at(object_at(config, kind), name).get("model")) for name in object_at(config, kind))
             found += [
                 f"{path} sets {kind}.{name}.model to {model}, so that agent goes there and not to omlx"
@@ -61,25 +86,35 @@ def _in_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str
 
 def _in_agents(surroundings: Surroundings, name: str) -> tuple[str, ...]:
     above = (folder / f".{name}" for folder in up_to_home(surroundings))
-    folders = (_own_folder(surroundings, name), surroundings.home / f".{name}", *above)
-    patterns = ("agent/**/*.md", "agents/**/*.md", "mode/*.md", "modes/*.md")
+    folders = (own_folder(surroundings, name), surroundings.home / f".{name}", *above)
+    patterns = tuple(f"{kind}{end}/**/*.md" for kind in ("agent", "mode", "command") for end in ("", "s"))
     return foreign_agents(surroundings, folders, patterns, lambda model: model.startswith(f"{PROVIDER}/"))
 
 
-def _own_folder(surroundings: Surroundings, name: str) -> Path:
+def own_folder(surroundings: Surroundings, name: str) -> Path:
     return surroundings.folder("XDG_CONFIG_HOME", ".config") / name
 
 
-def _places(surroundings: Surroundings, name: str, variable: str) -> tuple[Path, ...]:
-    """In the user's folder, the one that the variable names, and those of the project, from this folder up to the
-    home."""
-    own = _own_folder(surroundings, name)
-    folders = [own]
-    for folder in up_to_home(surroundings):
-        folders += [folder, folder / f".{name}"]
-    files = [folder / f"{name}.{suffix}" for folder in folders for suffix in ("json", "jsonc")]
-    extra = surroundings.environ.get(variable)
-    return (*files, own / "config.json", *((Path(extra),) if extra else ()))
+def _files(name: str) -> tuple[str, ...]:
+    """A fork reads its parent's files too."""
+    return tuple(f"{stem}.{suffix}" for stem in dict.fromkeys((name, "opencode")) for suffix in ("json", "jsonc"))
+
+
+def _user_files(surroundings: Surroundings, name: str) -> tuple[Path, ...]:
+    own = own_folder(surroundings, name)
+    return (*(own / file for file in _files(name)), own / "config.json")
+
+
+def _higher_files(surroundings: Surroundings, name: str) -> tuple[Path, ...]:
+    """The one that a variable names, and those of the project, from this folder up to the home."""
+    folders = [place for folder in up_to_home(surroundings) for place in (folder, folder / f".{name}")]
+    extra = surroundings.environ.get(f"{name.upper()}_CONFIG")
+    named = (Path(extra),) if extra else ()
+    return (*named, *(folder / file for folder in folders for file in _files(name)))
+
+
+def _managed_folders(name: str) -> tuple[Path, ...]:
+    return Path("/etc") / name, Path("/Library/Application Support") / name
 
 
 def _models(target: Target) -> dict[str, object]:

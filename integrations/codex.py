@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ._codex_catalog import catalog_file
+from ._layers import set_in_files, toml_object, up_to_home
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _IDLE_MILLISECONDS = 3_600_000
@@ -57,6 +58,14 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit | RunFile, .
     return catalog, Edit.of(surroundings.folder("CODEX_HOME", ".codex") / "config.toml", "toml", config)
 
 
+def overrides(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    """A project's config.toml, once it is trusted, and an administrator's rank above the user's."""
+    ours = _settings(target, catalog_file(target, surroundings))
+    project = [folder / ".codex" / "config.toml" for folder in up_to_home(surroundings)]
+    keys = (*ours, f"model_providers.{PROVIDER}")
+    return (*set_in_files(surroundings, project, keys, toml_object), *_managed(surroundings, ours))
+
+
 def _settings(target: Target, catalog: RunFile) -> dict[str, object]:
     return {
         "model": target.model.name,
@@ -84,4 +93,5 @@ INTEGRATION = Integration(
     summary="`-c` overrides, which rank above config.toml, and a generated model catalog",
     wire=wire,
     edits=edits,
+    overrides=overrides,
 )

@@ -6,7 +6,7 @@ a shell that has `OMLX_API_KEY`, where the server wants a key.
 
 from __future__ import annotations
 
-from .codex import edits
+from .codex import edits, overrides
 from .spec import Integration
 
 INTEGRATION = Integration(
@@ -17,5 +17,6 @@ INTEGRATION = Integration(
     minimum_context=16_384,
     summary="for good only: config.toml and a generated model catalog",
     edits=edits,
+    overrides=overrides,
     default_arguments=("app",),
 )

@@ -1,11 +1,13 @@
 """GitHub Copilot CLI (npm `@github/copilot`), checked with 1.0.102.
 
 A provider of one's own is set by variables alone, needs no GitHub login, and holds one model a session.
-`COPILOT_OFFLINE` ends its calls to GitHub. It takes the prompt's and the answer's share of the window separately.
+`COPILOT_OFFLINE` ends its calls to GitHub. It takes the prompt's and the answer's share of the window separately. Its
+settings.json has no key for a provider, so nothing in a file could wire it for good.
 """
 
 from __future__ import annotations
 
+from ._layers import foreign_agents
 from .spec import Integration, Surroundings, Target, Wiring
 
 
@@ -21,7 +23,9 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     window = target.model.context_window
     if window is not None:
         environment["COPILOT_PROVIDER_MAX_PROMPT_TOKENS"] = str(window - target.model.max_output_tokens)
-    return Wiring(surroundings.arguments, environment)
+    folders = (surroundings.folder("COPILOT_HOME", ".copilot"), surroundings.directory / ".github")
+    others = foreign_agents(surroundings, folders, ("agents/**/*.md",), target.model.name.__eq__)
+    return Wiring(surroundings.arguments, environment, warnings=others)
 
 
 INTEGRATION = Integration(
@@ -32,6 +36,7 @@ INTEGRATION = Integration(
     minimum_context=32_768,
     summary="variables for a provider of one's own; no GitHub login, and offline but for the server",
     wire=wire,
+    no_file="it takes a provider of one's own from variables only, and its settings.json has no key for one",
     key_variables=("COPILOT_PROVIDER_API_KEY",),
     unset=(
         "COPILOT_PROVIDER_API_KEY_COMMAND",

@@ -6,6 +6,7 @@ it. Values may name variables. The large model works, the small one writes title
 
 from __future__ import annotations
 
+from ._layers import set_in_files, up_to_home
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, Surroundings, Target
 
 
@@ -22,6 +23,14 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     path = surroundings.folder("XDG_CONFIG_HOME", ".config") / "crush" / "crush.json"
     config = {"providers": {PROVIDER: provider}, "models": models}
     return (Edit.of(path, "json", config, whole=("providers", PROVIDER)),)
+
+
+def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    """A project's files, and the one in which Crush keeps the model last chosen in it, rank above the user's."""
+    project = [folder / name for folder in up_to_home(surroundings) for name in ("crush.json", ".crush.json")]
+    chosen = surroundings.folder("XDG_DATA_HOME", ".local/share") / "crush" / "crush.json"
+    keys = ("models.large", "models.small", f"providers.{PROVIDER}")
+    return set_in_files(surroundings, (*project, chosen), keys)
 
 
 def _model(model: Model) -> dict[str, object]:
@@ -43,4 +52,5 @@ INTEGRATION = Integration(
     minimum_context=16_384,
     summary="for good only: its crush.json; every served model is listed",
     edits=edits,
+    overrides=overrides,
 )

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
+from ._hermes_layers import DETOURS, in_dotenv, managed_folder, overrides
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Refusal, RunFile, Shape, Surroundings, Target, Wiring
 
-_MANAGED = "HERMES_MANAGED_DIR"
 _KEY = f"${{{KEY_VARIABLE}}}"
 _TIMEOUT_SECONDS = 3600
 _TASKS = (
@@ -32,12 +31,14 @@ _SHAPES = (
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
-    managed = Path(surroundings.environ.get(_MANAGED) or "/etc/hermes")
+    managed = managed_folder(surroundings)
     if surroundings.read(managed / "config.yaml") is not None:
         raise Refusal(f"{managed} already manages it, and a launch would displace that")
     text = json.dumps(_config(target, _KEY), indent=2) + "\n"  # JSON is YAML.
     file = RunFile.of(surroundings.run_directory, "config.yaml", text)
-    return Wiring(surroundings.arguments, {_MANAGED: str(file.path.parent)}, files=(file,))
+    return Wiring(
+        surroundings.arguments, {"HERMES_MANAGED_DIR": str(file.path.parent)}, (file,), in_dotenv(surroundings)
+    )
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
@@ -86,5 +87,6 @@ INTEGRATION = Integration(
     summary="a managed folder of this run, laid over the user's config.yaml; every route and every served model",
     wire=wire,
     edits=edits,
-    unset=("CUSTOM_BASE_URL", "HERMES_INFERENCE_MODEL", "HERMES_INFERENCE_PROVIDER", "OPENAI_BASE_URL"),
+    overrides=overrides,
+    unset=DETOURS,
 )

@@ -1,12 +1,13 @@
 """Kilo (npm `@kilocode/cli`), checked with 7.7.7.
 
-A fork of opencode with its configuration: `KILO_CONFIG_CONTENT` is merged over the user's own files.
+A fork of opencode with its configuration: `KILO_CONFIG_CONTENT` is merged over the user's own files, of which
+kilo.json or kilo.jsonc is edited where it is wired for good.
 """
 
 from __future__ import annotations
 
-from ._opencode_config import foreign_settings, inline_config
-from .spec import Integration, Surroundings, Target, Wiring
+from ._opencode_config import existing_file, file_edit, foreign_settings, inline_config, settings_above_the_users
+from .spec import Edit, Integration, Surroundings, Target, Wiring
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
@@ -15,8 +16,16 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "KILO_DISABLE_AUTOUPDATE": "1",
         "KILO_DISABLE_MODELS_FETCH": "1",
     }
-    warnings = foreign_settings(surroundings, "kilo", "KILO_CONFIG")
+    warnings = foreign_settings(surroundings, "kilo")
     return Wiring(surroundings.arguments, environment, warnings=warnings)
+
+
+def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
+    return (file_edit(target, surroundings, existing_file(surroundings, "kilo")),)
+
+
+def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    return settings_above_the_users(surroundings, "kilo")
 
 
 INTEGRATION = Integration(
@@ -27,4 +36,6 @@ INTEGRATION = Integration(
     minimum_context=16_384,
     summary="inline configuration in `KILO_CONFIG_CONTENT`, merged over the user's; every served model is listed",
     wire=wire,
+    edits=edits,
+    overrides=overrides,
 )

@@ -36,6 +36,10 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     )
 
 
+def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    return _elsewhere(surroundings, _own_file(surroundings))
+
+
 def _elsewhere(surroundings: Surroundings, own: Path) -> tuple[str, ...]:
     """The user's agents with a model of their own, which ranks above the default model."""
     agents = object_at(lenient_object(surroundings.read(own)), "agents")
@@ -83,5 +87,6 @@ INTEGRATION = Integration(
     summary="a configuration file of this run that includes the user's own; every served model is listed",
     wire=wire,
     edits=edits,
+    overrides=overrides,
     default_arguments=("tui", "--local"),
 )

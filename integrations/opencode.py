@@ -7,7 +7,7 @@ asked for beside the first turn, of `small_model`. Without `limit` it knows no w
 
 from __future__ import annotations
 
-from ._opencode_config import file_edit, foreign_settings, inline_config
+from ._opencode_config import existing_file, file_edit, foreign_settings, inline_config, settings_above_the_users
 from .spec import Edit, Integration, Surroundings, Target, Wiring
 
 
@@ -17,15 +17,16 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
     }
-    warnings = foreign_settings(surroundings, "opencode", "OPENCODE_CONFIG")
+    warnings = foreign_settings(surroundings, "opencode")
     return Wiring(surroundings.arguments, environment, warnings=warnings)
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
-    folder = surroundings.folder("XDG_CONFIG_HOME", ".config") / "opencode"
-    names = ("opencode.jsonc", "opencode.json", "config.json")
-    path = next((folder / name for name in names if surroundings.read(folder / name) is not None), folder / names[1])
-    return (file_edit(target, surroundings, path),)
+    return (file_edit(target, surroundings, existing_file(surroundings, "opencode")),)
+
+
+def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    return settings_above_the_users(surroundings, "opencode")
 
 
 INTEGRATION = Integration(
@@ -37,5 +38,6 @@ INTEGRATION = Integration(
     summary="inline configuration in `OPENCODE_CONFIG_CONTENT`, merged over the user's; every served model is listed",
     wire=wire,
     edits=edits,
+    overrides=overrides,
     other_places=(".opencode/bin/opencode",),
 )

@@ -2,35 +2,73 @@
 
 Pi has no variable for a custom provider, but takes an extension file with `-e`; ours registers every served model.
 The key is named, not written: Pi expands `$OMLX_API_KEY`. A model that reasons gets role `developer` and an effort.
+Pi gives up on an answer that is silent for `httpIdleTimeoutMs`, 5 minutes, a setting that an extension may only change
+where Pi reads it.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from ._layers import set_in_files
 from ._pi_model import model_entry
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _KEY = f"${KEY_VARIABLE}"
+_IDLE_MILLISECONDS = 3_600_000
+_EXTENSION = """\
+import * as host from "@earendil-works/pi-coding-agent";
+
+export default (pi) => {{
+  if (host.SettingsManager) host.SettingsManager.prototype.getHttpIdleTimeoutMs = () => {milliseconds};
+  pi.registerProvider({name}, {provider});
+}};
+"""
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
     provider = json.dumps(_provider(target, _KEY), indent=2)
-    text = f"export default (pi) => pi.registerProvider({json.dumps(PROVIDER)}, {provider});\n"
+    text = _EXTENSION.format(milliseconds=_IDLE_MILLISECONDS, name=json.dumps(PROVIDER), provider=provider)
     extension = RunFile.of(surroundings.run_directory, "omlx.ts", text)
     return Wiring(
         arguments=("-e", str(extension.path), "--model", f"{PROVIDER}/{target.model.name}", *surroundings.arguments),
         files=(extension,),
+        warnings=_other_timeouts(surroundings),
     )
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
-    folder = surroundings.folder("PI_CODING_AGENT_DIR", ".pi/agent")
+    folder = _folder(surroundings)
     provider = {"providers": {PROVIDER: _provider(target, surroundings.key(_KEY))}}
+    chosen = {
+        "defaultProvider": PROVIDER,
+        "defaultModel": target.model.name,
+        "httpIdleTimeoutMs": _IDLE_MILLISECONDS,
+    }
     return (
         Edit.of(folder / "models.json", "jsonc", provider, whole=("providers", PROVIDER)),
-        Edit.of(folder / "settings.json", "json", {"defaultProvider": PROVIDER, "defaultModel": target.model.name}),
+        Edit.of(folder / "settings.json", "json", chosen),
     )
+
+
+def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    """A project's settings rank above the user's, and a provider's timeout above that of all requests."""
+    keys = ("defaultProvider", "defaultModel", "httpIdleTimeoutMs")
+    return (*set_in_files(surroundings, (_project(surroundings),), keys), *_other_timeouts(surroundings))
+
+
+def _other_timeouts(surroundings: Surroundings) -> tuple[str, ...]:
+    paths = (_folder(surroundings) / "settings.json", _project(surroundings))
+    return set_in_files(surroundings, paths, ("retry.provider.timeoutMs",))
+
+
+def _folder(surroundings: Surroundings) -> Path:
+    return surroundings.folder("PI_CODING_AGENT_DIR", ".pi/agent")
+
+
+def _project(surroundings: Surroundings) -> Path:
+    return surroundings.directory / ".pi" / "settings.json"
 
 
 def _provider(target: Target, key: str) -> dict[str, object]:
@@ -51,4 +89,5 @@ INTEGRATION = Integration(
     summary="an extension file in the omlx home, loaded with `-e`; every served model is listed",
     wire=wire,
     edits=edits,
+    overrides=overrides,
 )

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ._layers import foreign_agents, set_in_files
 from ._options import json_object, object_at
 from .spec import KEY_VARIABLE, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
 
 _SYSTEM_SETTINGS = "QWEN_CODE_SYSTEM_SETTINGS_PATH"
+_SYSTEM = "/etc/qwen-code/settings.json"
 _TIMEOUT_MILLISECONDS = 3_600_000
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
-    old_path = surroundings.environ.get(_SYSTEM_SETTINGS, "/etc/qwen-code/settings.json")
+    old_path = surroundings.environ.get(_SYSTEM_SETTINGS, _SYSTEM)
     old = json_object(old_path if surroundings.read(Path(old_path)) is not None else None, surroundings)
     settings = {
         **old,
@@ -30,7 +32,22 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         ("--auth-type", "openai", "--model", target.model.name, *surroundings.arguments),
         {_SYSTEM_SETTINGS: str(file.path), "QWEN_STREAM_IDLE_TIMEOUT_MS": str(_TIMEOUT_MILLISECONDS)},
         files=(file,),
+        warnings=_agents(target, surroundings),
     )
+
+
+def _agents(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    folders = (surroundings.folder("QWEN_HOME", ".qwen"), surroundings.directory / ".qwen")
+    ours = {"inherit", "fast", *(model.name for model in target.models)}
+    return foreign_agents(surroundings, folders, ("agents/**/*.md",), ours.__contains__)
+
+
+def overrides(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
+    """A project's settings and an administrator's rank above the user's."""
+    system = Path(surroundings.environ.get(_SYSTEM_SETTINGS) or _SYSTEM)
+    keys = ("modelProviders", "fastModel", "model.name", "security.auth.selectedType")
+    paths = (surroundings.directory / ".qwen" / "settings.json", system)
+    return (*set_in_files(surroundings, paths, keys), *_agents(target, surroundings))
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
@@ -67,5 +84,6 @@ INTEGRATION = Integration(
     summary="a settings file of this run in the system settings' place; every served model is listed",
     wire=wire,
     edits=edits,
+    overrides=overrides,
     unset=("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "QWEN_MODEL"),
 )

@@ -136,6 +136,17 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """A step of a path: to the list's mapping whose `key` is `value`, which is added where there is none."""
+
+    key: str
+    value: str
+
+
+Steps = tuple[str | Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """Values for one of the agent's own files, by path, for wiring that lasts; a mapping replaces the one there.
 
@@ -144,7 +155,7 @@ class Edit:
 
     path: Path
     dialect: Dialect
-    values: tuple[tuple[tuple[str, ...], object], ...]
+    values: tuple[tuple[Steps, object], ...]
     shapes: tuple[Shape, ...] = ()
 
     @classmethod
@@ -158,9 +169,7 @@ class Edit:
         return cls(path, dialect, tuple(_leaves((), config, whole)))
 
 
-def _leaves(
-    path: tuple[str, ...], value: object, whole: tuple[str, ...] | None
-) -> Iterator[tuple[tuple[str, ...], object]]:
+def _leaves(path: tuple[str, ...], value: object, whole: tuple[str, ...] | None) -> Iterator[tuple[Steps, object]]:
     if isinstance(value, Mapping) and value and path != whole:
         for key, below in value.items():
             yield from _leaves((*path, str(key)), below, whole)
@@ -175,8 +184,8 @@ class Integration:
     `unset` are variables of the user's shell that would send it, or a real key of theirs, elsewhere. `key_variables`
     get the key beside KEY_VARIABLE, where the agent reads no other name. `edits` wires it for good, in its own files,
     and `overrides` says, a sentence each with file and key, what of the user's own ranks above those; `wire` is None
-    where it can only be wired for good, `edits` where it can only be wired for one run. What it is started with when
-    the user says nothing are its `default_arguments`. `other_places` are below the home.
+    where it can only be wired for good, `edits` where it can only be wired for one run, and then `no_file` says why.
+    What it is started with when the user says nothing are its `default_arguments`. `other_places` are below the home.
     """
 
     name: str
@@ -190,5 +199,6 @@ class Integration:
     key_variables: tuple[str, ...] = ()
     edits: Callable[[Target, Surroundings], tuple[Edit | RunFile, ...]] | None = None
     overrides: Callable[[Target, Surroundings], tuple[str, ...]] | None = None
+    no_file: str = ""
     default_arguments: tuple[str, ...] = ()
     other_places: tuple[str, ...] = ()

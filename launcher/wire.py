@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from ..integrations.spec import KEY_VARIABLE, Edit, RunFile
+from ..integrations.spec import KEY_VARIABLE, Edit, Item, RunFile
 from . import journal
-from .documents import Set
+from .documents import Set, Where
 from .errors import LauncherError
 from .journal import FileChange, FileEdit, WholeFile
-from .launch import Aim
+from .launch import Aim, find_agent
 from .plan import check_window
 from .shapes import misshapen
 from .state import OmlxHome
@@ -29,13 +29,19 @@ class WiringPlan:
     warnings: tuple[str, ...]
 
 
-def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
-    """Touches nothing. Raises WindowTooSmall, EditError for a file that does not parse, LauncherError without edits."""
-    integration = aim.integration
+def check_wirable(agent: str) -> None:
+    """Before a server is looked for. Raises UnknownAgent, LauncherError for one that has no file to be wired in."""
+    integration = find_agent(agent)
     if integration.edits is None:
-        raise LauncherError(
-            f"{integration.title} keeps no such settings in a file; use `omlx launch {integration.name}`"
-        )
+        fact = f"{integration.title} cannot be wired for good: {integration.no_file}"
+        raise LauncherError(f"{fact}; use `omlx launch {integration.name}`")
+
+
+def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
+    """Touches nothing; for an agent that `check_wirable` passed. Raises WindowTooSmall, EditError for a file that does
+    not parse."""
+    integration = aim.integration
+    assert integration.edits is not None
     warnings = (*check_window(integration, aim.target, force=force), *_key_warnings(aim))
     if integration.overrides is not None:
         warnings += integration.overrides(aim.target, aim.surroundings)
@@ -71,4 +77,9 @@ def _key_warnings(aim: Aim) -> tuple[str, ...]:
 def _journalled(edit: Edit | RunFile) -> FileEdit | WholeFile:
     if isinstance(edit, RunFile):
         return WholeFile(edit.path, edit.text)
-    return FileEdit(edit.path, edit.dialect, tuple(Set(path, value) for path, value in edit.values))
+    changes = ((tuple(_step(step) for step in path), value) for path, value in edit.values)
+    return FileEdit(edit.path, edit.dialect, tuple(Set(path, value) for path, value in changes))
+
+
+def _step(step: str | Item) -> str | Where:
+    return Where(step.key, step.value) if isinstance(step, Item) else step

@@ -57,7 +57,7 @@ def command(
     """
     from ..launch import LaunchRequest, locate, taken_aim
     from ..terminal import Progress
-    from ..wire import plan_wiring
+    from ..wire import check_wirable, plan_wiring
 
     _check_together(is_list=is_list, dry_run=dry_run, print_env=print_env, as_json=as_json)
     machine = this_machine()
@@ -65,6 +65,8 @@ def command(
         _print_agents(machine, as_json=as_json)
         return
     agent = agent or _picked_agent(machine, yes=yes)
+    if persist:
+        check_wirable(agent)
     runs = not dry_run and not print_env
     executable = locate(agent, machine) if runs else ""
     request = LaunchRequest(agent, wanted, url, arguments)

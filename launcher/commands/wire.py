@@ -49,8 +49,9 @@ def command(
     check_json(as_json, yes=yes, dry_run=dry_run)
     from ..launch import LaunchRequest, taken_aim
     from ..terminal import Progress
-    from ..wire import plan_wiring
+    from ..wire import check_wirable, plan_wiring
 
+    check_wirable(agent)
     machine = this_machine()
     request = LaunchRequest(agent, wanted, url)
     with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=not dry_run) as aim:

@@ -54,6 +54,7 @@ def test_its_words_are_complete(agent: Integration):
     assert all((agent.title, agent.executable, agent.install, agent.summary))
     assert agent.minimum_context > 0
     assert agent.wire is not None or agent.edits is not None
+    assert (agent.edits is None) == bool(agent.no_file), "and the words that say why it has none"
     assert re.fullmatch(r"[a-z][a-z_]*", agent.name)
 
 

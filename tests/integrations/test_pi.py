@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from omlx.integrations.pi import wire
+from omlx.integrations.pi import edits, overrides, wire
 from omlx.integrations.spec import Surroundings, Target
 
 
@@ -13,10 +14,24 @@ def test_an_extension_registers_every_model(target: Target, surroundings: Surrou
     extension = wiring.files[0]
     assert wiring.arguments[:4] == ("-e", str(extension.path), "--model", "omlx/qwen3-coder:30b")
     head, _, rest = extension.text.partition('registerProvider("omlx", ')
-    assert head == "export default (pi) => pi."
-    provider = json.loads(rest.removesuffix(");\n"))
+    assert "getHttpIdleTimeoutMs = () => 3600000;" in head
+    provider = json.loads(rest.removesuffix(");\n};\n"))
     assert (provider["baseUrl"], provider["apiKey"]) == ("http://127.0.0.1:8123/v1", "$OMLX_API_KEY")
     assert [
         (model["id"], model["contextWindow"], model["maxTokens"], model["reasoning"], model["input"])
         for model in provider["models"]
     ] == [("qwen3-coder:30b", 131_072, 32_000, True, ["text", "image"]), ("small", 65_536, 16_384, False, ["text"])]
+
+
+def test_for_good_its_idle_timeout_is_an_hour_and_settings_that_rank_above_are_named(
+    target: Target, surroundings: Surroundings
+):
+    _, settings = edits(target, surroundings)
+    assert dict(settings.values)["httpIdleTimeoutMs",] == 3_600_000
+    project = surroundings.directory / ".pi" / "settings.json"
+    own = surroundings.home / ".pi/agent/settings.json"
+    files = {project: '{"defaultModel": "x"}', own: '{"retry": {"provider": {"timeoutMs": 5}}}'}
+    around = replace(surroundings, read=files.get)
+    timeout = f"{own} sets retry.provider.timeoutMs, which overrides omlx's"
+    assert wire(target, around).warnings == (timeout,)
+    assert overrides(target, around) == (f"{project} sets defaultModel, which overrides omlx's", timeout)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from omlx.integrations import find, names
-from omlx.integrations.spec import Edit
+from omlx.integrations.spec import Edit, Model, Surroundings, Target
 from omlx.launcher.cli import commands
 from omlx.launcher.documents import Dialect, Value, read
 
@@ -20,8 +20,8 @@ from .fake_server import FakeServer
 
 Run = Callable[..., Result]
 WIRABLE = [name for name in names() if (agent := find(name)) is not None and agent.edits is not None]
-TAKE_NO_NAME = {"claude_desktop"}
-"""Where a key can only be written down, which the user does."""
+TAKE_NO_NAME = {"aider", "claude_desktop", "cline"}
+"""Their files could only hold a key itself: the user gives it to them another way."""
 FILES = {
     "hermes": (
         ".hermes/config.yaml",
@@ -31,12 +31,27 @@ FILES = {
     "openclaw": (".openclaw/openclaw.json", "{ // mine\n  gateway: {port: 18789,},\n}\n"),
     "pi": (".pi/agent/models.json", '{"providers": {"mine": {"baseUrl": "http://x"}}}'),
     "codex_app": (".codex/config.toml", '# mine\nmodel = "gpt"\n'),
+    "aider": (".aider.conf.yml", "# mine\nmodel: gpt  # paid\nread: [CONVENTIONS.md]\nmap-tokens: 1024\n"),
+    "cline": (
+        ".cline/data/settings/providers.json",
+        '{"version": 1, "lastUsedProvider": "mine", "providers": {"mine": {"settings": {"provider": "x"}}}}',
+    ),
+    "goose": (
+        ".config/goose/config.yaml",
+        "# mine\nGOOSE_PROVIDER: openai  # paid\nextensions: {dev: {enabled: true}}\n",
+    ),
+    "kilo": (".config/kilo/kilo.jsonc", '{\n  // mine\n  "theme": "x", "model": "foreign/y",\n}\n'),
+    "vibe": (
+        ".vibe/config.toml",
+        '# mine\nactive_model = "devstral" # paid\n\n[[providers]]\nname = "mine"\napi_base = "http://x"\n',
+    ),
     "crush": (".config/crush/crush.json", '{"options": {"debug": "mine"}}'),
     "codex": (".codex/config.toml", '# mine\napproval_policy = "never"\n\n[tui]\ntheme = "x"\n'),
     "claude": (".claude/settings.json", '{\n\t"permissions": {"allow": ["Bash(ls)"]},\n\t"env": {"FOO": "1"}\n}'),
     "claude_desktop": ("Library/Application Support/Claude/claude_desktop_config.json", '{"mcpServers": {"mine": {}}}'),
     "qwen": (".qwen/settings.json", '{"ui": {"theme": "x"}} // mine\n'),
 }
+"""Files with what an agent's user would have in them; an agent that is not among these gets any text."""
 
 
 @pytest.fixture
@@ -63,16 +78,35 @@ def files_of_the_user(home: Path) -> dict[str, str]:
     return {str(path.relative_to(home)): path.read_text() for path in paths}
 
 
+ANY_TEXT: dict[Dialect, str] = {
+    "json": '{"own": {"word": "mine"}}\n',
+    "jsonc": '{\n  // mine\n  "own": {"word": "x"}\n}\n',
+    "json5": "{\n  // mine\n  own: {word: 'x'},\n}\n",
+    "yaml": "# mine\nown:\n  word: x  # mine too\n",
+    "toml": '# mine\n[own]\nword = "x"\n',
+}
+
+
+def file_of(name: str) -> tuple[str, str]:
+    """A file of the user's that wiring this agent edits, below the home, and what stands in it."""
+    if name in FILES:
+        return FILES[name]
+    agent = find(name)
+    assert agent is not None
+    assert agent.edits is not None
+    model = Model("m", 131_072, 16_384)
+    target = Target("http://x", model, model, model, model, (model,), "")
+    nowhere = Surroundings({}, Path("/"), Path("/"), Path("/run"), (), lambda _: None, lambda *_: ())
+    edit = next(edit for edit in agent.edits(target, nowhere) if isinstance(edit, Edit))
+    return str(edit.path.relative_to("/")), ANY_TEXT[edit.dialect]
+
+
 def put(home: Path, name: str) -> dict[str, str]:
     """Give the home this agent's file, with comments and values of the user's own."""
-    path, text = FILES[name]
-    (home / path).parent.mkdir(parents=True)
+    path, text = file_of(name)
+    (home / path).parent.mkdir(parents=True, exist_ok=True)
     (home / path).write_text(text)
     return files_of_the_user(home)
-
-
-def test_every_agent_with_a_file_is_among_these():
-    assert set(WIRABLE) == set(FILES)
 
 
 @pytest.mark.parametrize("name", WIRABLE)
@@ -92,10 +126,10 @@ def test_what_was_wired_is_listed_and_restored_to_the_byte(omlx: Run, home: Path
 
 @pytest.mark.parametrize("name", WIRABLE)
 def test_nothing_that_the_user_had_is_gone_from_a_wired_file(omlx: Run, home: Path, name: str):
-    path, text = FILES[name]
+    path, text = file_of(name)
     put(home, name)
     assert omlx("wire", name, "--yes").exit_code == 0
-    dialects: dict[str, Dialect] = {".toml": "toml", ".yaml": "yaml"}
+    dialects: dict[str, Dialect] = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
     dialect = dialects.get(Path(path).suffix, "json5")
     after = (home / path).read_text()
     assert after != text
@@ -139,7 +173,7 @@ def test_without_agreement_nothing_is_written(omlx: Run, home: Path):
 @pytest.mark.parametrize("name", WIRABLE)
 def test_a_file_that_does_not_parse_is_refused_with_its_line_and_left(omlx: Run, home: Path, name: str):
     put(home, name)
-    path, text = FILES[name]
+    path, text = file_of(name)
     (home / path).write_text(f"{text}\n}}] = [\n")
     before = files_of_the_user(home)
     refused = omlx("wire", name, "--yes")
@@ -206,9 +240,15 @@ def test_what_stands_where_a_mapping_of_hermes_must_be_is_refused_with_its_line_
     assert path.read_text() == f"# mine\n\n{name}: a-word\n"
 
 
-def test_an_agent_without_a_file_of_settings_is_refused(omlx: Run):
-    refused = omlx("wire", "copilot", "--yes")
-    assert (refused.exit_code, "omlx launch copilot" in refused.stderr) == (1, True)
+@pytest.mark.parametrize("arguments", [("wire", "copilot"), ("launch", "copilot", "--persist", "--dry-run")])
+def test_an_agent_without_a_file_of_settings_is_refused_before_a_server_is_looked_for(
+    omlx: Run, server: FakeServer, arguments: tuple[str, ...]
+):
+    refused = omlx(*arguments, OMLX_URL="http://127.0.0.1:9")
+    assert refused.exit_code == 1
+    assert "takes a provider of one's own from variables only" in refused.stderr
+    assert "use `omlx launch copilot`" in refused.stderr
+    assert server.requests == []
 
 
 def test_wiring_and_restoring_tell_programs_what_they_change(omlx: Run, home: Path):
