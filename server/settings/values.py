@@ -55,21 +55,26 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         tuple[Text, ...], Meta(description="Folders with models; none means `models` beside this file")
     ] = ()
     max_body_bytes: Annotated[Size, Meta(description="The largest request body")] = 64 << 20
-    heartbeat_seconds: Annotated[Seconds, Meta(description="How long a stream may be silent")] = 10.0
+    heartbeat_seconds: Annotated[Seconds, Meta(description="Seconds for which a stream may be silent")] = 10.0
     shutdown_grace_seconds: Annotated[
-        float, Meta(ge=0, le=10**9, description="How long open requests may go on after the server was told to stop")
+        float,
+        Meta(ge=0, le=10**9, description="Seconds for which open requests may go on after the server was told to stop"),
     ] = 1.0
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="Whether prompt prefixes are kept between requests")] = True
-    folder: Annotated[Text | None, Meta(description="Where they outlive the server; none means `cache`")] = None
-    ram_bytes: Annotated[
-        Size | None, Meta(description="Memory for them, each model; none means a quarter of what the weights leave")
+    folder: Annotated[
+        Text | None,
+        Meta(description="Folder where prompt prefixes outlive the server; none means `cache` beside this file"),
     ] = None
-    ssd_bytes: Annotated[Size, Meta(description="Disk for them, all models together; 0 keeps them off the disk")] = (
-        50 * _GIB
-    )
+    ram_bytes: Annotated[
+        Size | None,
+        Meta(description="Memory for prompt prefixes, each model; none means a quarter of what the weights leave"),
+    ] = None
+    ssd_bytes: Annotated[
+        Size, Meta(description="Disk for prompt prefixes, all models together; 0 keeps them off the disk")
+    ] = 50 * _GIB
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=1 << 20, description="Requests that may wait; more are refused with 503")
     ] = 256
     stall_seconds: Annotated[
-        Seconds, Meta(description="An engine that says nothing for so long is killed and started again")
+        Seconds, Meta(description="Seconds of silence after which an engine is killed and started again")
     ] = 300.0
 
 
@@ -95,7 +100,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=100)] | None,
-        Meta(description="For requests that name none, as the five below; none means what the model's maker says"),
+        Meta(description="For requests that name none, as the six below; none means what the model's maker says"),
     ] = None
     top_p: Annotated[Share | None, Meta(description="Likeliest tokens kept, by their sum")] = None
     top_k: Annotated[
@@ -122,7 +127,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     ] = True
     pin: Annotated[bool, Meta(description="Never unloaded to make room, nor for being idle")] = False
     ttl_seconds: Annotated[
-        Seconds | None, Meta(description="Unloaded after so long without a request; none means never")
+        Seconds | None, Meta(description="Seconds without a request after which it is unloaded; none means never")
     ] = None
     preload: Annotated[bool, Meta(description="Loaded when the server starts")] = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from omlx.server.api.admin.downloads import DownloadState
 from omlx.server.api.admin.pages import MENU
 from omlx.server.api.admin.translations import LANGUAGES, forms_of, language_for, words_of
 from omlx.server.engine.record import Phase
+from omlx.server.settings.keys import keys, model_keys
 from omlx.server.settings.layers import Layer
 
 from ..serving import MODEL
@@ -31,7 +33,8 @@ def words_used() -> set[str]:
     """Every text that a template or the code around it asks a translation of."""
     written = {match[2] for path in TEMPLATES.rglob("*.jinja") for match in _WORDS.finditer(path.read_text())}
     families: Iterator[str] = (each for kind in (Phase, CheckState, DownloadState, Layer) for each in kind)
-    return written | set(MENU.values()) | {*families} | {*STATES, *VERDICTS, "System", "Light", "Dark"}
+    settings = {key.description for key in (*keys(), *model_keys(MODEL))}
+    return written | settings | set(MENU.values()) | {*families} | {*STATES, *VERDICTS, "System", "Light", "Dark"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -94,6 +97,17 @@ async def test_every_page_shows_itself_in_every_language(tmp_path: Path, languag
                 assert f'<html lang="{language}"' in answer.text
                 assert words_of(language)("Log out") in answer.text
             assert ADMIN_KEY not in answer.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_what_a_setting_means_is_told_in_every_language(tmp_path: Path, language: str):
+    words = words_of(language)
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        for page, shown in (("settings", keys()), (f"models/{MODEL}", model_keys(MODEL))):
+            answer = await client.get(f"/admin/{page}", headers={"accept-language": language})
+            text = html.unescape(answer.text)
+            assert [key.name for key in shown if words(key.description) not in text] == []
 
 
 async def test_a_page_asks_nothing_of_another_server_and_runs_no_script_of_its_own_text(tmp_path: Path):
