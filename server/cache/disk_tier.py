@@ -27,7 +27,7 @@ from typing import Generic, Protocol, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash
 from .tensor_file import DamagedFile
-from .write_ledger import spend
+from .write_ledger import locked, read_written, spend
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ _MOMENT_SECONDS = 0.02
 _QUEUED_BLOCKS = 4
 _RETRY_SECONDS = 60.0
 _LEFT_OVER_SECONDS = 3600.0
-_RESCAN_WRITES = 64
-"""Other engines write to the same root, so its files are counted anew from time to time."""
+_SPARE = 64
+"""What is counted anew is brought this part of the room below it, not to be counted for every block."""
 
 
 class Payload(Protocol):
@@ -117,15 +117,19 @@ class DiskTier(Generic[P]):
         self._queue: queue.Queue[tuple[str, P] | None] = queue.Queue(_QUEUED_BLOCKS)
         """The first parts of files' names, and what is to stand in them."""
         self._written: queue.SimpleQueue[tuple[_File, OSError | None]] = queue.SimpleQueue()
-        self._num_written = 0
+        self._foreign_bytes = 0
+        """Of files that other engines are writing; each has its whole size from the start."""
+        self._counted = 0
+        """The ledger's sum of all blocks, as far as they are in our books."""
         self._trouble = ""
         self._retry_at = 0.0
         self._num_damaged = 0
         self._written_bytes = 0
         try:
             self._make_folder()
-            self._scan()
-            self._make_room(0)
+            with locked(root):
+                self._scan()
+                self._make_room(0)
         except OSError as error:
             self._fail(f"{root} cannot be used: {error.strerror or error}")
         self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
@@ -194,9 +198,7 @@ class DiskTier(Generic[P]):
         if self._queue.full() or (self._trouble and self._clock() < self._retry_at):
             return False
         nbytes = self._codec.size(payload)
-        if nbytes is None or not self._has_place(nbytes):
-            return False
-        if not spend(self._root, nbytes, self._today(), self._limits.max_bytes_per_day):
+        if nbytes is None or not self._reserve(name.hex(), nbytes):
             return False
         use = _DIVISIBLE if payload.divisible else _RESUMABLE if payload.resumable else _PASSABLE
         self._queued[name.hex()] = nbytes
@@ -233,27 +235,36 @@ class DiskTier(Generic[P]):
         self._retry_at = self._clock() + _RETRY_SECONDS
 
     def _scan(self) -> None:
-        """Read the folders: names, sizes, times. Removes what an ended writer left unfinished in ours."""
+        """Read the folders: names, sizes, times. Removes what ended writers left unfinished."""
         found: list[tuple[float, _File]] = []
+        self._foreign_bytes, self._counted = 0, read_written(self._root).in_all
         for folder in (entry for entry in _entries(self._root) if entry.is_dir(follow_symlinks=False)):
             for entry in _entries(folder.path):
-                with contextlib.suppress(FileNotFoundError):
+                is_part = entry.name.endswith(".part")
+                try:
                     if not entry.is_file(follow_symlinks=False):
                         continue
                     if entry.name.endswith(_SUFFIX):
                         status = entry.stat(follow_symlinks=False)
                         found.append((status.st_mtime, _File.parse(Path(entry.path), status.st_size)))
-                    elif entry.name.endswith(".part") and self._is_left_over(folder.name, entry):
-                        os.unlink(entry.path)
+                    elif is_part:
+                        self._count_part(entry)
+                except FileNotFoundError:
+                    if is_part:  # it got its name just now, and is counted under neither
+                        self._scan()
+                        return
         self._files, self._paths, self._tails = {}, {}, {}
         for _, file in sorted(found, key=lambda item: item[0]):
             self._add(file)
 
-    def _is_left_over(self, folder_name: str, part: os.DirEntry[str]) -> bool:
-        """Whether the writer of an unfinished file has ended: ours has where nothing is queued, another in an hour."""
-        if folder_name == self._folder.name:
-            return not self._queued
-        return time.time() - part.stat(follow_symlinks=False).st_mtime > _LEFT_OVER_SECONDS
+    def _count_part(self, part: os.DirEntry[str]) -> None:
+        """Another engine's unfinished file takes its place; that of an ended one is removed."""
+        status = part.stat(follow_symlinks=False)
+        name, _, writer = part.name.removesuffix(".part").rpartition(".")
+        if time.time() - status.st_mtime > _LEFT_OVER_SECONDS or not _is_running(writer):
+            os.unlink(part.path)
+        elif part.path != str(self._part(name)) or name not in self._queued:
+            self._foreign_bytes += status.st_size
 
     def _add(self, file: _File) -> None:
         self._files[str(file.path)] = file
@@ -272,23 +283,36 @@ class DiskTier(Generic[P]):
         with contextlib.suppress(OSError):
             file.path.unlink()
 
-    def _has_place(self, nbytes: int) -> bool:
-        """Make room for a file of so many bytes; whether there is."""
+    def _reserve(self, name: str, nbytes: int) -> bool:
+        """Make room for a file of so many bytes, and take it, against all other engines; whether there is."""
         try:
             self._make_folder()
-            self._num_written += 1
-            if self._num_written % _RESCAN_WRITES == 0:
-                self._scan()
-            return self._make_room(nbytes)
+            with locked(self._root):
+                if not self._make_room(nbytes):
+                    return False
+                if not spend(self._root, nbytes, self._today(), self._limits.max_bytes_per_day):
+                    return False
+                self._counted += nbytes
+                with open(os.open(self._part(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as part:
+                    part.truncate(nbytes)
         except OSError as error:
             self._fail(f"{self._root} cannot be used: {error.strerror or error}")
             return False
+        return True
+
+    def _part(self, name: str) -> Path:
+        return self._folder / f"{name}.{os.getpid()}.part"
 
     def _make_room(self, nbytes: int) -> bool:
         """Remove the least recently used files until so many bytes fit; whether they can."""
-        held = self.nbytes + sum(self._queued.values())
+        held = self.nbytes + sum(self._queued.values()) + self._foreign_bytes
         free = shutil.disk_usage(self._folder).free
         room = min(self._limits.max_bytes, int((free + held) * self._limits.free_share))
+        news = read_written(self._root).in_all - self._counted
+        if news < 0 or (news and held + news + nbytes > room):
+            self._scan()
+            held = self.nbytes + sum(self._queued.values()) + self._foreign_bytes
+            nbytes += min(room // _SPARE, max(0, room - nbytes))
         if nbytes > room:
             if room < self._limits.max_bytes:
                 self._fail(f"the disk of {self._root} is full: {free >> 20} MiB are free")
@@ -320,11 +344,12 @@ class DiskTier(Generic[P]):
             raw = self._codec.encode(payload)
             path = self._folder / f"{stem}.{_checksum(stem + '.', raw)}{_SUFFIX}"
             file = _File.parse(path, len(raw))
-            part = file.path.with_name(f"{_name(file)}.{os.getpid()}.part")
+            part = self._part(_name(file))
             error = None
             try:
-                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as created:
+                with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
                     _write_all(created.fileno(), raw)
+                    created.truncate()
                 part.rename(file.path)
             except OSError as failure:
                 error = failure
@@ -336,6 +361,17 @@ class DiskTier(Generic[P]):
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return list(entries)
+
+
+def _is_running(pid: str) -> bool:
+    """On this machine; True where that cannot be told."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except (OverflowError, PermissionError):
+        return True
+    return True
 
 
 def _write_all(descriptor: int, raw: bytes) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-_FILE = "written"
+_FILE, _LOCK = "written", "lock"
 _MAX_BYTES = 100
 
 
@@ -31,6 +32,17 @@ def read_written(root: Path) -> Written:
         return _parsed((root / _FILE).read_bytes())
     except OSError:
         return Written()
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep the other engines from making room, and from taking it, meanwhile. Raises `OSError`."""
+    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def spend(root: Path, nbytes: int, today: date, max_bytes_per_day: int) -> bool:

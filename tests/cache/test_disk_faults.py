@@ -108,9 +108,7 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again_after_a_minute(
             return real(path, flags, *rest, **options)
 
         patch.setattr(os, "open", refuse)
-        assert write(tier, name(1), ROOT, 256, Text(b"a"))
-        while not tier.trouble:
-            pass
+        assert not write(tier, name(1), ROOT, 256, Text(b"a"))
         assert not tier.write(name(2), ROOT, 256, Text(b"b"))
     assert words in tier.trouble
     assert caplog.text.count(words) == 1
@@ -173,8 +171,12 @@ def test_more_than_may_be_there_leaves_at_the_start_without_being_read(tmp_path:
     other.mkdir()
     (other / "some.safetensors").write_bytes(bytes(5000))
 
+    read_bytes = Path.read_bytes
+
     def refuse(self: Path) -> bytes:
-        raise AssertionError(f"{self} was read at the start")
+        if self.suffix == ".safetensors":
+            raise AssertionError(f"{self} was read at the start")
+        return read_bytes(self)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     tier = make(tmp_path, limits=DiskLimits(max_bytes=300, free_share=1.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -215,11 +217,34 @@ def test_a_block_is_written_once(tmp_path: Path):
 
 def test_what_an_ended_writer_left_unfinished_is_cleared(tmp_path: Path):
     keep(tmp_path, 1)
-    part = only_file(tmp_path).with_name("abc.1.part")
+    writer = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    part = only_file(tmp_path).with_name(f"abc.{writer}.part")
     part.write_bytes(b"half")
     with disk(tmp_path) as tier:
         assert tier.holds(name(1))
     assert not part.exists()
+
+
+def test_what_another_engine_is_writing_stays_and_counts(tmp_path: Path):
+    keep(tmp_path, 1, b"x" * 60)
+    part = only_file(tmp_path).with_name(f"abc.{os.getppid()}.part")
+    part.write_bytes(b"half of a hundred".ljust(30))
+    with disk(tmp_path, DiskLimits(max_bytes=100, free_share=1.0)) as tier:
+        assert write(tier, name(2), ROOT, 256, Text(b"y" * 50))
+        tier.close()
+        assert part.exists()
+        assert not tier.holds(name(1))
+
+
+def test_two_engines_in_one_folder_never_pass_the_cap_together(tmp_path: Path):
+    limits = DiskLimits(max_bytes=1000, free_share=1.0)
+    with disk(tmp_path, limits, "one model") as one, disk(tmp_path, limits, "another model") as another:
+        for number in range(60):
+            for tier in (one, another):
+                write(tier, name(number), ROOT, 256, Text(b"x" * 70))
+                sizes = [file.stat().st_size for file in tmp_path.rglob("*.*") if file.exists()]
+                assert sum(sizes) <= 1000, number
+    assert len(list(tmp_path.rglob("*.safetensors"))) > 10
 
 
 def test_a_disk_that_cannot_be_written_costs_nothing_but_the_block(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -155,6 +155,7 @@ class Load:
 
 def _use(pids: list[int]) -> tuple[int, ...]:
     page = os.sysconf("SC_PAGE_SIZE")
+    pids = [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # one that is gone is told as lost at the end
     resident = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page >> 10 for pid in pids]
     return *resident, sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
