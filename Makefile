@@ -18,7 +18,7 @@ INSTALL_PROJECT := $(BIN)/python -m pip --disable-pip-version-check install --qu
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@[ -n "$(FOUND)" ] || { echo "omlx needs Python 3.11 or newer with its venv module (Debian: apt install python3-venv," \
@@ -59,6 +59,10 @@ agents: setup ## Install the pinned agents of the end-to-end tests
 	"$(FOUND)" -m venv --without-pip .cache/clients
 	$(BIN)/python -m pip --python .cache/clients/bin/python install --quiet --require-hashes --requirement $<
 	@touch $@
+
+.PHONY: agent-pages
+agent-pages: setup ## Write docs/agents.md and the admin pages' agents.json anew, from integrations/
+	@$(BIN)/python -m tests.integrations.agents_page
 
 .PHONY: clients
 clients: .cache/clients/.locked ## Install the other clients that judge the server in tests/clients

@@ -30,17 +30,16 @@ _CLEARED = (*_CLOUDS, *_CREDENTIALS, *_DETOURS)
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
     environment = _environment(target)
-    cleared = dict.fromkeys(_CLEARED, "")
     # Of two --settings only the last counts, so the user's own are taken in.
     given, arguments = taken_option(surroundings.arguments, "--settings")
     own = json_object(given, surroundings)
     settings = {
         **own,
         "apiKeyHelper": _HELPER,
-        "env": {**object_at(own, "env"), **environment, **cleared},
+        "env": {**object_at(own, "env"), **environment, **dict.fromkeys(_CLEARED, "")},
     }
     inline = json.dumps(settings, separators=(",", ":"))
-    warnings = above_inline(target, surroundings, (*environment, *cleared))
+    warnings = above_inline(target, surroundings, (*environment, *_CLEARED))
     if not own:
         return Wiring(("--settings", inline, *arguments), environment, warnings=warnings)
     # What the user keeps in a file of theirs must not become an argument, which everybody can read.
@@ -97,4 +96,5 @@ INTEGRATION = Integration(
     overrides=overrides,
     unset=_CLEARED,
     other_places=(".claude/local/claude",),
+    user_agents=("claude-cli", "claude-code"),
 )

@@ -94,4 +94,5 @@ INTEGRATION = Integration(
     wire=wire,
     edits=edits,
     overrides=overrides,
+    user_agents=("codex_cli_rs", "codex_exec", "codex_vscode"),
 )

@@ -46,4 +46,5 @@ INTEGRATION = Integration(
         "COPILOT_PROVIDER_TRANSPORT",
         "COPILOT_PROVIDER_WIRE_MODEL",
     ),
+    user_agents=("github-copilot-cli",),
 )

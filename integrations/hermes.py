@@ -89,4 +89,5 @@ INTEGRATION = Integration(
     edits=edits,
     overrides=overrides,
     unset=DETOURS,
+    user_agents=("hermes-agent",),
 )

@@ -38,4 +38,5 @@ INTEGRATION = Integration(
     wire=wire,
     edits=edits,
     overrides=overrides,
+    user_agents=("kilo-code",),
 )

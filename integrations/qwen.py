@@ -86,4 +86,5 @@ INTEGRATION = Integration(
     edits=edits,
     overrides=overrides,
     unset=("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "QWEN_MODEL"),
+    user_agents=("qwencode",),
 )

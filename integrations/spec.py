@@ -186,6 +186,7 @@ class Integration:
     and `overrides` says, a sentence each with file and key, what of the user's own ranks above those; `wire` is None
     where it can only be wired for good, `edits` where it can only be wired for one run, and then `no_file` says why.
     What it is started with when the user says nothing are its `default_arguments`. `other_places` are below the home.
+    `user_agents` are the first words of its requests' User-Agent, where these are not its name.
     """
 
     name: str
@@ -202,3 +203,4 @@ class Integration:
     no_file: str = ""
     default_arguments: tuple[str, ...] = ()
     other_places: tuple[str, ...] = ()
+    user_agents: tuple[str, ...] = ()

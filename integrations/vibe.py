@@ -74,4 +74,5 @@ INTEGRATION = Integration(
     wire=wire,
     edits=edits,
     overrides=overrides,
+    user_agents=("mistral-vibe",),
 )

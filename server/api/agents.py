@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.resources import files
+
+import msgspec
 
 _PRODUCT = re.compile(r"[A-Za-z0-9._/@-]{1,64}")
-_AGENTS = {
-    "claude-cli": "claude",
-    "claude-code": "claude",
-    "codex_cli_rs": "codex",
-    "codex_exec": "codex",
-    "codex_vscode": "codex",
-    "github-copilot-cli": "copilot",
-    "hermes-agent": "hermes",
-    "kilo-code": "kilo",
-    "qwencode": "qwen",
-    "mistral-vibe": "vibe",
-}
-"""Agents whose User-Agent begins with another word than their name here."""
+
+
+class Agent(msgspec.Struct):
+    """An agent as `omlx launch` knows it; in its User-Agent it goes by `user_agents`, where not by its name."""
+
+    name: str
+    title: str
+    command: str
+    install: str
+    minimum_context: int
+    summary: str
+    sets: list[str]
+    user_agents: list[str]
+
+
+@cache
+def known_agents() -> tuple[Agent, ...]:
+    """Those of templates/admin/agents.json, which is made from the integrations: the server knows none itself."""
+    text = files("omlx.templates").joinpath("admin", "agents.json").read_bytes()
+    return msgspec.json.decode(text, type=tuple[Agent, ...])
 
 
 def agent_of(key_name: str, user_agent: str) -> str:
@@ -26,4 +37,9 @@ def agent_of(key_name: str, user_agent: str) -> str:
         return key_name
     product = _PRODUCT.match(user_agent.strip())
     name = product.group().partition("/")[0].lower() if product else ""
-    return _AGENTS.get(name, name)
+    return _names().get(name, name)
+
+
+@cache
+def _names() -> dict[str, str]:
+    return {word: agent.name for agent in known_agents() for word in agent.user_agents}

@@ -24,6 +24,7 @@ BODY = {"model": MODEL, "messages": [{"role": "user", "content": "a secret of mi
         ("pi", "claude-cli/2.1.330 (external, cli)", "pi"),
         ("", "claude-cli/2.1.330 (external, cli)", "claude"),
         ("", "opencode/1.18.33 ai-sdk/6", "opencode"),
+        ("", "QwenCode/0.24.4 (linux; x64)", "qwen"),
         ("", "OpenAI/Python 3.54.0", "openai"),
         ("", "", ""),
         ("", "\x1b[31m evil", ""),

@@ -1,6 +1,6 @@
-"""templates/admin/agents.json, made from the folder: `python -m tests.integrations.agents_data`.
+"""templates/admin/agents.json, made from the folder; `make agent-pages` writes it.
 
-The server's pages show it, since the server knows no agents itself.
+The server's pages show it, and its log goes by it, since the server knows no agents itself.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def _described(agent: Integration) -> Mapping[str, object]:
         "minimum_context": agent.minimum_context,
         "summary": agent.summary,
         "sets": list(_sets(agent)),
+        "user_agents": agent.user_agents,
     }
 
 
@@ -53,14 +54,10 @@ def _sets(agent: Integration) -> Iterator[str]:
         for edit in agent.edits(_TARGET, surroundings):
             yield f"{edit.path}:"
             if isinstance(edit, Edit):
-                yield from (f"  {'.'.join(path)} = {_cut(json.dumps(value))}" for path, value in edit.values)
+                yield from (f"  {'.'.join(map(str, path))} = {_cut(json.dumps(value))}" for path, value in edit.values)
             else:
                 assert isinstance(edit, RunFile)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-if __name__ == "__main__":
-    FILE.write_text(agents_json(), encoding="utf-8")

@@ -1,12 +1,16 @@
-"""docs/agents.md, made from the folder: `python -m tests.integrations.agents_page > docs/agents.md`."""
+"""docs/agents.md, made from the folder; `make agent-pages` writes it and what the admin pages show."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from omlx.integrations import find, names
 from omlx.integrations.spec import Integration
 
+from .agents_data import FILE, agents_json
+
+PAGE = Path(__file__).parents[2] / "docs" / "agents.md"
 _HEAD = """\
 # Agents
 
@@ -37,4 +41,5 @@ def _section(agent: Integration) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(agents_page())
+    PAGE.write_text(agents_page(), encoding="utf-8")
+    FILE.write_text(agents_json(), encoding="utf-8")

@@ -6,4 +6,4 @@ from .agents_data import FILE, agents_json
 
 
 def test_the_agents_of_the_pages_are_those_of_the_folder():
-    assert FILE.read_text() == agents_json(), "python -m tests.integrations.agents_data writes it anew"
+    assert FILE.read_text() == agents_json(), "`make agent-pages` writes it anew"

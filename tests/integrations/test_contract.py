@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from omlx import integrations
 from omlx.integrations import find, names
 from omlx.integrations.spec import Integration, Model, RunFile, Surroundings, Target, Wiring
+from omlx.launcher.cli import commands
 
+from .agents_data import agents_json
 from .agents_page import agents_page
 from .conftest import KEY
 
@@ -133,11 +137,28 @@ def test_approvals_and_sandboxes_are_left_alone(agent: Integration, target: Targ
 
 
 def test_the_docs_are_made_from_the_folder(checkout: Path):
-    """To mend it: `python -m tests.integrations.agents_page > docs/agents.md`."""
-    assert (checkout / "docs" / "agents.md").read_text(encoding="utf-8") == agents_page()
+    page = (checkout / "docs" / "agents.md").read_text(encoding="utf-8")
+    assert page == agents_page(), "`make agent-pages` writes it anew"
 
 
 @every_agent
 def test_its_module_is_short(agent: Integration, checkout: Path):
     lines = (checkout / "integrations" / f"{agent.name}.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 100
+
+
+def test_a_new_module_in_the_folder_is_an_agent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    words = (
+        'name="newcomer", title="Newcomer", executable="newcomer", install="npm i n", minimum_context=1, summary="x"'
+    )
+    (tmp_path / "newcomer.py").write_text(
+        '"""A new one."""\n'
+        f"from omlx.integrations.spec import Integration, Wiring\n"
+        f"INTEGRATION = Integration({words}, wire=lambda target, around: Wiring(), no_file='x')\n"
+    )
+    monkeypatch.setattr(integrations, "__path__", [*integrations.__path__, str(tmp_path)])
+    assert "newcomer" in names()
+    shown = CliRunner().invoke(commands, ["launch", "--list"], env={"HOME": str(tmp_path)})
+    assert "Newcomer" in shown.stdout
+    assert "## Newcomer" in agents_page()
+    assert '"omlx launch newcomer"' in agents_json()

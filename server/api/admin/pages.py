@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from litestar.params import FromPath, FromQuery
 
 from ...errors import NotFound, OmlxError
 from ...settings.keys import model_keys
+from ..agents import known_agents
 from . import cache, models, settings, status
 from .checks import CheckKind
 from .context import AdminContext
@@ -126,8 +126,7 @@ def _kind(key: Any) -> str:
 
 
 async def _agents(context: AdminContext, _: Request) -> Values:
-    raw = files("omlx.templates").joinpath("admin", "agents.json").read_bytes()
-    return {"agents": msgspec.json.decode(raw), "seen": context.server.ledger.last_seen}
+    return {"agents": known_agents(), "seen": context.server.ledger.last_seen}
 
 
 async def _cache(context: AdminContext, _: Request) -> Values:
