@@ -107,14 +107,9 @@ compare: setup ## Time the server beside its peers, row by row; tests/bench/peer
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 
 .PHONY: torture
-torture: setup ## Abuse everything: load, cancels, killed writers, damaged files, settings; one table
-	$(BIN)/python -m tests.torture $(ARGS)
+torture: setup ## Abuse everything for hours: load, cancels, killed writers, damaged files, a soak; one table
 	$(BIN)/python -m tests.torture.install
-	$(BIN)/python -m tests.torture.edits --json 20000 --yaml 5000 --toml 5000
-	$(BIN)/python -m tests.torture.kills
-	$(BIN)/python -m tests.torture.undo
-	$(BIN)/python -m tests.torture.warm
-	$(BIN)/python -m tests.torture.ranks
+	$(BIN)/python -m tests.torture $(ARGS)
 
 .PHONY: audit
 audit: setup ## Say why each locked package is there, and look all up among published vulnerabilities

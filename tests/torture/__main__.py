@@ -1,20 +1,26 @@
 """Everything that abuses omlx, one after the other, and one table of it: `python -m tests.torture`.
 
-`--share 0.01` does a hundredth of it. Settings files have their own tables (`edits`, `kills`, `undo`).
+`--share 0.01` does a hundredth of it, `--only soak` one part. The table is what docs/reliability.md holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
+import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
-from . import disk
+from . import disk, edits, kills, oversize, soak, undo, warm
 from .load import load, percentile
+from .ranks import answers
+
+HEAD = "| what was done | how often | lost | wrong | notes |\n|---|--:|--:|--:|---|"
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Row:
     done: int
     lost: int
     wrong: int
-    notes: str
+    notes: str = ""
 
     def __str__(self) -> str:
         return f"| {self.what} | {self.done:,} | {self.lost:,} | {self.wrong:,} | {self.notes} |"
@@ -31,29 +37,38 @@ class Row:
 
 def mixed_requests(share: float) -> Iterator[Row]:
     outcome = load(max(60, int(10_000 * share)))
-    counts, memory = outcome.counts, outcome.memory
-    middle, last = memory[len(memory) // 2][:2], memory[-1][:2]
+    counts = outcome.counts
     yield Row(
         "mixed requests, four dialects, streaming and not",
         counts["answered"] + counts["cut"],
         counts["errors"] + counts["engines lost"],
         counts["wrong"] + counts["wrong before the cut"],
-        f"{counts['cut']:,} cut by the client; {outcome.seconds:.0f} s; "
-        f"server and engine grew by {sum(last) - sum(middle):,} KiB in the second half",
+        f"{counts['cut']:,} cut by the client; 64 at once; {outcome.seconds:.0f} s",
     )
-    yield Row("leases and streams still held at the end", sum(outcome.held.values()), 0, sum(outcome.held.values()), "")
+    yield Row("leases and streams still held at the end", sum(outcome.held.values()), 0, sum(outcome.held.values()))
 
 
 def cancels(share: float) -> Iterator[Row]:
-    outcome = load(max(60, int(1500 * share)), parallel=4, cut_share=0.7, seed=2)
-    for stream, values in outcome.freed.items():
-        yield Row(
-            f"a client leaves {'a stream' if stream else 'while it waits'}, until its row is free",
-            len(values),
-            0,
-            0,
-            f"p50 {1000 * percentile(values, 0.5):.0f} ms, p99 {1000 * percentile(values, 0.99):.0f} ms",
-        )
+    for parallel, words in ((4, "four at once"), (64, "64 at once")):
+        outcome = load(max(60, int(1500 * share)), parallel, cut_share=0.7, seed=2, filling=500)
+        for left, values in [*outcome.freed.items(), ("while its prompt is computed", outcome.freed_in_prefill)]:
+            times = ", ".join(
+                f"p{share:.0%}"[:-1] + f" {1000 * percentile(values, share):.0f} ms" for share in (0.5, 0.99)
+            )
+            yield Row(f"a client leaves {left}, until its row is free", len(values), 0, 0, f"{words}: {times}")
+
+
+def large_requests(share: float) -> Iterator[Row]:
+    counts = oversize.oversize(max(4, int(100 * share)), 1_000_000, 3 << 30)
+    refused = ", ".join(f"{counts[name]} {name}" for name in ("too long", "too large", "busy", "answered"))
+    small = counts["small answered"]
+    yield Row(
+        "requests of up to 60 MB, four at once",
+        counts.total() - small - counts["deaths"],
+        counts["deaths"],
+        oversize.faults(counts) - counts["deaths"],
+        f"a window of a million tokens, 3 GiB of address space a process; {refused}; {small} small ones in between",
+    )
 
 
 def cache_files(share: float) -> Iterator[Row]:
@@ -76,17 +91,95 @@ def cache_files(share: float) -> Iterator[Row]:
         )
 
 
+def settings_edits(share: float) -> Iterator[Row]:
+    for dialect in undo.DIALECTS:
+        count = 5000 if dialect in ("yaml", "toml") else 6667
+        verdicts = edits.torture(dialect, max(20, int(count * share)), seed=1)
+        lost = verdicts["lost comments"] + verdicts["changed lines"]
+        wrong = sum(verdicts.values()) - verdicts["edits"] - lost
+        yield Row(f"settings files: {dialect.upper()} edited", verdicts["edits"], lost, wrong)
+
+
+def settings_kills(share: float) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        for dialect in kills.FORMATS:
+            counts = kills.kills(Path(name), dialect, max(3, int(1000 * share)), seed=1)
+            yield Row(
+                f"settings files: {dialect.upper()}, its writer killed",
+                counts["cycles"],
+                counts["lost keys"] + counts["lost writes"],
+                counts["unreadable"] + counts["left over"],
+                f"{counts['killed in a write']:,} in a write",
+            )
+        writers, increments = 8, max(2, int(200 * share))
+        count = kills.together(Path(name), writers, increments)
+        yield Row("settings files: a counter, by eight writers", writers * increments, writers * increments - count, 0)
+
+
+def settings_undone(share: float) -> Iterator[Row]:
+    for dialect in undo.DIALECTS:
+        verdicts = undo.torture(dialect, max(10, int(600 * share)), seed=1)
+        wrong = sum(verdicts[name] for name in undo.COLUMNS[1:])
+        yield Row(f"settings files: {dialect.upper()} wired and restored", verdicts["rounds"], 0, wrong)
+
+
+def warm_answers(share: float) -> Iterator[Row]:
+    for kind in warm.KINDS:
+        cuts = warm.edges(warm.LENGTH)
+        with tempfile.TemporaryDirectory() as name:
+            found = warm.warm(kind, Path(name), cuts[:: max(1, round(1 / share))], seed=1)
+        hits, read = found.hits.total(), found.read.total()
+        notes = f"{hits:,} warm to the cut, {read:,} from disk"
+        yield Row(f"{kind}: warm answers beside cold ones", found.answers.total(), 0, len(found.wrong), notes)
+
+
+def ranks(share: float) -> Iterator[Row]:
+    for size in (2, 4) if share >= 1 else (2,):
+        for what, count, wrong in answers(size):
+            yield Row(f"{size} ranks: {what}", count, 0, wrong, "answers beside one process's own")
+
+
+def soaking(share: float) -> Iterator[Row]:
+    found = soak.soak(max(30.0, 1800 * share))
+    counts, slopes = found.outcome.counts, found.slopes
+    first, second = found.descriptors
+    yield Row(
+        "a soak: mixed requests on end",
+        counts["answered"] + counts["cut"],
+        counts["errors"] + counts["engines lost"],
+        counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()),
+        f"{found.outcome.seconds / 60:.0f} min; server {slopes[0]:+.2f} MB/h, engine {slopes[1]:+.2f} MB/h after the "
+        f"first third; descriptors at most {first}, then {second}",
+    )
+
+
+PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
+    "requests": mixed_requests,
+    "cancels": cancels,
+    "large": large_requests,
+    "cache": cache_files,
+    "edits": settings_edits,
+    "kills": settings_kills,
+    "undo": settings_undone,
+    "warm": warm_answers,
+    "ranks": ranks,
+    "soak": soaking,
+}
+
+
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--share", type=float, default=1.0, help="of the full numbers")
-    share = arguments.parse_args().share
+    arguments.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    wanted = arguments.parse_args()
     logging.disable(logging.WARNING)
     rows: list[Row] = []
-    for part in (mixed_requests, cancels, cache_files):
-        for row in part(share):
+    for part in wanted.only:
+        for row in PARTS[part](wanted.share):
             print(row, file=sys.stderr, flush=True)
             rows.append(row)
-    print("| what was done | how often | lost | wrong | notes |\n|---|--:|--:|--:|---|")
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}, {date.today():%-d %B %Y}, load average {os.getloadavg()[2]:.1f} at the end\n\n{HEAD}")
     print("\n".join(map(str, rows)))
     return 1 if any(row.lost or row.wrong for row in rows) else 0
 

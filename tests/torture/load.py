@@ -36,8 +36,10 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     cuts: dict[str, tuple[float, bool]] = field(default_factory=dict)
     """When each cut request was cut, and whether it streamed, by its word."""
-    freed: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
-    """Seconds from the cut to the row's end, by whether it streamed."""
+    freed: dict[str, list[float]] = field(default_factory=lambda: {"a stream": [], "while it waits": []})
+    """Seconds from the cut to the row's end, by what the client left."""
+    freed_in_prefill: list[float] = field(default_factory=list)
+    """Those of rows that were at their prompt, streaming or not."""
     memory: list[tuple[int, ...]] = field(default_factory=list)
     """Resident KiB of the server and of its engine, and open descriptors of both, from time to time."""
     held: dict[str, int] = field(default_factory=dict)
@@ -98,14 +100,19 @@ def _body(raw: bytes, chunked: bool) -> bytes:
 
 
 class Load:
-    def __init__(self, port: int, chance: random.Random, cut_share: float, outcome: Outcome) -> None:
+    """`filling` is the mean number of words in front of what is asked for."""
+
+    def __init__(
+        self, port: int, chance: random.Random, cut_share: float, outcome: Outcome, filling: float = 60.0
+    ) -> None:
         self._port, self._chance, self._cut_share, self._outcome = port, chance, cut_share, outcome
+        self._filling = filling
 
     async def one(self, number: int) -> None:
         chance, counts = self._chance, self._outcome.counts
         path, stream, cut = chance.choice(DIALECTS), chance.random() < 0.5, chance.random() < self._cut_share
         word = f"w{number}x"
-        prompt = "filler " * int(chance.expovariate(1 / 60)) + f"say {word} times {chance.randrange(1, 12)}"
+        prompt = "filler " * int(chance.expovariate(1 / self._filling)) + f"say {word} times {chance.randrange(1, 12)}"
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             body = body_of(path, prompt[-12_000:], stream)
@@ -165,9 +172,11 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
 
 
-async def _drive(port: int, pid: int, requests: int, parallel: int, cut_share: float, seed: int) -> Outcome:
+async def _drive(
+    port: int, pid: int, requests: int, parallel: int, cut_share: float, seed: int, filling: float
+) -> Outcome:
     outcome, chance = Outcome(), random.Random(seed)
-    load, numbers = Load(port, chance, cut_share, outcome), iter(range(requests))
+    load, numbers = Load(port, chance, cut_share, outcome, filling), iter(range(requests))
     await load.one(requests)
     engines = children_of(pid)
 
@@ -207,20 +216,22 @@ def load_server(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[by
         held |= json.loads(server.stdout.readline() or "{}")
 
 
-def load(requests: int, parallel: int = 64, cut_share: float = 0.2, seed: int = 1) -> Outcome:
+def load(requests: int, parallel: int = 64, cut_share: float = 0.2, seed: int = 1, filling: float = 60.0) -> Outcome:
     """Start a server, load it, end it; what happened."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         with load_server(home) as (server, port, held):
             started = time.monotonic()
-            outcome = asyncio.run(_drive(port, server.pid, requests, parallel, cut_share, seed))
+            outcome = asyncio.run(_drive(port, server.pid, requests, parallel, cut_share, seed, filling))
             outcome.seconds = time.monotonic() - started
         outcome.held = held
         for line in (home / "freed").read_text().splitlines():
-            word, at, _ = line.split()
+            word, at, phase = line.split()
             if word in outcome.cuts and float(at) > outcome.cuts[word][0]:
                 cut_at, stream = outcome.cuts[word]
-                outcome.freed[stream].append(float(at) - cut_at)
+                outcome.freed["a stream" if stream else "while it waits"].append(float(at) - cut_at)
+                if phase == "prefill":
+                    outcome.freed_in_prefill.append(float(at) - cut_at)
         return outcome
 
 
@@ -233,12 +244,13 @@ def main() -> int:
     arguments.add_argument("--requests", type=int, default=10_000)
     arguments.add_argument("--parallel", type=int, default=64)
     arguments.add_argument("--cut", type=float, default=0.2, help="the share of requests that are cut")
+    arguments.add_argument("--filling", type=float, default=60, help="words in front of a question, in the mean")
     wanted = arguments.parse_args()
-    outcome = load(wanted.requests, wanted.parallel, wanted.cut)
+    outcome = load(wanted.requests, wanted.parallel, wanted.cut, filling=wanted.filling)
     print(f"{outcome.seconds:.0f} s, {dict(outcome.counts)}, held {outcome.held}")
-    for stream, values in outcome.freed.items():
-        print(f"cut to freed, {'streaming' if stream else 'waiting'}: {len(values)} rows, p50 "
-              f"{1000 * percentile(values, 0.5):.0f} ms, p99 {1000 * percentile(values, 0.99):.0f} ms")  # fmt: skip
+    for left, values in [*outcome.freed.items(), ("at its prompt", outcome.freed_in_prefill)]:
+        print(f"cut to freed, {left}: {len(values)} rows, p50 {1000 * percentile(values, 0.5):.0f} ms, "
+              f"p99 {1000 * percentile(values, 0.99):.0f} ms")  # fmt: skip
     print("memory KiB and descriptors:", outcome.memory)
     return 1 if outcome.wrong else 0
 

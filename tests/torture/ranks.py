@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..engine.ranks.test_group import CASES, run_group
 
 
+def answers(size: int) -> Iterator[tuple[str, int, int]]:
+    """For each kind of model and split: its name, how many answers were compared, how many were wrong."""
+    for kind, write, split in CASES:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            told = run_group(folder, write(folder / "model"), split, size)["answers"]
+        alone = told.pop("alone")[0]
+        pairs = [(answer, alone[request]) for tokens, _ in told.values() for request, answer in tokens.items()]
+        yield f"{kind}, {split}", len(pairs), sum(answer != expected for answer, expected in pairs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2, 4])
-    sizes = parser.parse_args().sizes
     print("| model, split | ranks | answers | wrong |")
     print("|---|--:|--:|--:|")
-    for size in sizes:
-        for kind, write, split in CASES:
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                told = run_group(folder, write(folder / "model"), split, size)["answers"]
-            alone = told.pop("alone")[0]
-            pairs = [(answer, alone[request]) for tokens, _ in told.values() for request, answer in tokens.items()]
-            wrong = sum(answer != expected for answer, expected in pairs)
-            print(f"| {kind}, {split} | {size} | {len(pairs)} | {wrong} |", flush=True)
+    for size in parser.parse_args().sizes:
+        for what, count, wrong in answers(size):
+            print(f"| {what} | {size} | {count} | {wrong} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from . import disk
+from . import __main__ as torture
+from . import disk, soak
 from .load import load
 from .warm import KINDS, LENGTH, edges, warm
 
@@ -40,3 +41,19 @@ def test_an_answer_after_a_hit_is_the_cold_one_wherever_the_prompt_is_cut(kind: 
     for where in ("disk", "restart"):
         assert found.read[where] > 0
         assert found.hits[where] >= found.answers[where] // 3
+
+
+def test_make_torture_prints_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["torture", "--share", "0.01", "--only", "cache", "undo"])
+    assert torture.main() == 0
+    table = capsys.readouterr().out.partition("| what was done")[2].splitlines()
+    assert len(table) == 2 + 2 + 5
+    assert {line.count("|") for line in table[1:]} == {6}
+
+
+def test_a_soak_tells_what_grew_and_leaves_no_descriptor():
+    found = soak.soak(6.0)
+    assert found.outcome.wrong == 0, found.outcome.counts
+    assert len(found.slopes) == 2
+    before, after = found.descriptors
+    assert after <= before + 6  # each client that is there now has one
