@@ -12,7 +12,7 @@ from ..errors import InvalidRequest, OmlxError, RequestError, ServiceError
 from ..events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from ..requests import ToolCall
 from .base import Answer
-from .sse import encode, named_record, response_id
+from .sse import RecordTemplate, encode, named_record, response_id
 
 _STOP_REASONS = {
     FinishReason.STOP: "end_turn",
@@ -42,6 +42,8 @@ class MessagesEncoder:
         self._reasoning: list[str] = []
         self._has_arguments = False
         self._progress: PrefillProgress | None = None
+        self._text: RecordTemplate
+        """Of the open block."""
 
     def start(self, usage: Usage) -> bytes:
         message = _message(self._request_id, self._model, [], None, "", usage)
@@ -50,10 +52,10 @@ class MessagesEncoder:
     def feed(self, event: Delta | PrefillProgress) -> bytes:
         match event:
             case TextDelta(text):
-                return self._feed("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
+                return self._feed("text", {"type": "text", "text": ""}, text)
             case ReasoningDelta(text):
                 block = {"type": "thinking", "thinking": "", "signature": ""}
-                records = self._feed("thinking", block, {"type": "thinking_delta", "thinking": text})
+                records = self._feed("thinking", block, text)
                 self._reasoning.append(text)
                 return records
             case ToolCallDelta():
@@ -76,9 +78,12 @@ class MessagesEncoder:
     def error(self, error: OmlxError) -> bytes:
         return named_record("error", _error(error, self._request_id))
 
-    def _feed(self, kind: str, block: dict[str, Any], delta: dict[str, Any]) -> bytes:
-        records = b"" if self._open == kind else self._close() + self._start_block(kind, block)
-        return records + self._delta(delta)
+    def _feed(self, kind: str, block: dict[str, Any], text: str) -> bytes:
+        if self._open == kind:
+            return self._text.fill(text)
+        records = self._close() + self._start_block(kind, block)
+        self._text = RecordTemplate(lambda text: self._delta({"type": f"{kind}_delta", kind: text}))
+        return records + self._text.fill(text)
 
     def _feed_call(self, call: ToolCallDelta) -> bytes:
         records = b""

@@ -24,7 +24,7 @@ from ..requests import ToolCall
 from .base import Answer
 from .openai_errors import error_object
 from .openai_logprobs import chat_logprobs
-from .sse import DONE, data_record, encode
+from .sse import DONE, RecordTemplate, data_record, encode
 
 FINISH_REASONS = {
     FinishReason.STOP: "stop",
@@ -64,6 +64,8 @@ class ChatEncoder:
         self._bare_calls: dict[int, int] = {}
         """By choice: the call that has no arguments yet."""
         self._scores: dict[int, list[TokenScore]] = {}
+        self._templates: dict[tuple[str, int], RecordTemplate] = {}
+        """By field and choice."""
 
     def start(self, usage: Usage) -> bytes:
         del usage
@@ -72,9 +74,9 @@ class ChatEncoder:
     def feed(self, event: Delta | PrefillProgress) -> bytes:
         match event:
             case TextDelta(text, choice):
-                return self._delta({"content": text}, choice)
+                return self._text("content", text, choice)
             case ReasoningDelta(text, choice):
-                return self._delta({"reasoning_content": text}, choice)
+                return self._text("reasoning_content", text, choice)
             case ToolCallDelta():
                 return self._feed_call(event)
             case Logprobs(tokens, choice):
@@ -125,6 +127,14 @@ class ChatEncoder:
         if bare is None:
             return b""
         return self._delta({"tool_calls": [_call_piece(ToolCallDelta(bare, arguments="{}"))]}, choice)
+
+    def _text(self, field: str, text: str, choice: int) -> bytes:
+        if choice in self._scores:
+            return self._delta({field: text}, choice)
+        template = self._templates.get((field, choice))
+        if template is None:
+            template = self._templates[field, choice] = RecordTemplate(lambda text: self._delta({field: text}, choice))
+        return template.fill(text)
 
     def _delta(self, delta: dict[str, Any], choice: int) -> bytes:
         logprobs = self._take_scores(choice)

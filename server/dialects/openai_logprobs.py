@@ -35,6 +35,8 @@ class TokensOfText:
 
     def take(self, text: str) -> list[TokenScore]:
         """The tokens of the next piece; none where the bytes are no text."""
+        if not self._tokens:
+            return []
         piece = text.encode()
         start = b"".join(token.data for token in self._tokens).find(piece, self._num_used)
         if not piece or start < 0:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 DONE = b"data: [DONE]\n\n"
+_STAND_IN = "\ue0f8text\ue0f8"
+"""Private use: in no name that a record repeats."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -24,6 +27,19 @@ def data_record(value: Any) -> bytes:
 def named_record(event: str, value: Any) -> bytes:
     """A record with a name, as the Messages and Responses streams have them."""
     return b"event: " + event.encode() + b"\ndata: " + _one_line(_encoder.encode(value)) + b"\n\n"
+
+
+class RecordTemplate:
+    """A record in which one text changes: encoded once, and filled in for each token.
+
+    `make` gives the record with a text in its place.
+    """
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        self._before, self._after = make(_STAND_IN).split(encode(_STAND_IN))
+
+    def fill(self, text: str) -> bytes:
+        return self._before + _one_line(_encoder.encode(text)) + self._after
 
 
 def _one_line(json: bytes) -> bytes:

@@ -99,7 +99,7 @@ class RequestRecord:
         self._started_at = started_at
         self._totals = totals
         self._on_end = on_end
-        self._observe_gap = metrics.token_gaps(model)
+        self._token_gaps = metrics.token_gaps(model)
         self._arrived = clock()
         self._usage = Usage(0)
         self._num_computed_tokens = 0
@@ -158,8 +158,7 @@ class RequestRecord:
             self._first_token = now
             self._metrics.first_token(self._model, now - self._arrived, now - (self._started or now))
         else:
-            for _ in range(count):
-                self._observe_gap((now - self._last_token) / count)
+            self._token_gaps.observe((now - self._last_token) / count, count)
         self._last_token = now
         self._num_output_tokens += count
         self._totals.num_output_tokens += count

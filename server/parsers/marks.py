@@ -26,6 +26,14 @@ class Marks:
         """How many characters the longest proper beginning of a mark has."""
         return max(self._longest - 1, 0)
 
+    def look(self, text: str) -> tuple[int, str, int]:
+        """What `find` and `held_back` tell, in one search where no mark begins, as in most pieces of an answer."""
+        return (*self.find(text), self.held_back(text)) if self.may_begin_in(text) else (-1, "", 0)
+
+    def may_begin_in(self, text: str) -> bool:
+        """Whether the text has a character that a mark begins with."""
+        return self._first.search(text) is not None
+
     def find(self, text: str, start: int = 0) -> tuple[int, str]:
         """Where the first mark stands, and which: the longest of those that begin there. (-1, "") for none."""
         found = self._any.search(text, start)

@@ -26,6 +26,9 @@ class Scrubber:
         for delta in deltas:
             if not isinstance(delta, self._kind):
                 scrubbed += self.finish()
+            elif self._passes(delta.text):
+                scrubbed.append(delta)
+                continue
             if isinstance(delta, TextDelta | ReasoningDelta):
                 self._kind = type(delta)
                 text = self._scrub(delta.text)
@@ -33,6 +36,14 @@ class Scrubber:
             else:
                 scrubbed.append(delta)
         return scrubbed
+
+    def _passes(self, text: str) -> bool:
+        """Whether no mark begins in the text or before it, as in most pieces; then it is taken note of."""
+        window = self._tail + text
+        if self._held or self._marks.may_begin_in(window):
+            return False
+        self._tail = window[-self._reach :] if self._reach else ""
+        return True
 
     def finish(self) -> list[Delta]:
         """What was held back as the possible beginning of a mark."""
@@ -45,8 +56,8 @@ class Scrubber:
         self._held += text
         while True:
             window = self._tail + self._held
-            start, marker = self._marks.find(window)
-            sure = len(window) - (0 if is_ended else self._marks.held_back(window))
+            start, marker, held = self._marks.look(window)
+            sure = len(window) - (0 if is_ended else held)
             is_found = bool(marker) and start < sure
             keep = window[len(self._tail) : start if is_found else sure]
             self._held = window[start + len(marker) :] if is_found else window[max(sure, len(self._tail)) :]

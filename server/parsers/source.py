@@ -56,8 +56,8 @@ class Source:
         """
         searched = marks(*markers)
         while True:
-            position, marker = searched.find(self.buffer)
-            safe = len(self.buffer) if self.is_ended else len(self.buffer) - searched.held_back(self.buffer)
+            position, marker, held = searched.look(self.buffer)
+            safe = len(self.buffer) if self.is_ended else len(self.buffer) - held
             if marker and position < safe:
                 if position:
                     emit(self.take(position))
