@@ -131,7 +131,7 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
             for member in family:  # what mlx.launch starts is in no hurry to end with it
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(member, signal.SIGKILL)
-            process.wait()
+            process.communicate()
 
 
 def _wait_for_answer(client: httpx.Client, contender: Contender, process: subprocess.Popen[bytes], log: Path) -> None:
