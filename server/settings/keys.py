@@ -46,6 +46,12 @@ class Key:
     def is_list(self) -> bool:
         return isinstance(self.default, list)
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names that it takes, where it takes nothing else."""
+        names = _NAMES.search(str(self.type))
+        return tuple(names[1].split("|")) if names else ()
+
     def convert(self, value: object, strict: bool = True) -> Json:
         """`value`, checked. Raises `SettingsError` with the fact only; the caller knows where it stands."""
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from omlx.server.api.admin.browsers import browser_of
 from omlx.server.api.agents import agent_of
 
 from .serving import MODEL, serving
@@ -33,6 +34,23 @@ BODY = {"model": MODEL, "messages": [{"role": "user", "content": "a secret of mi
 )
 def test_a_keys_name_goes_before_the_user_agent(key_name: str, user_agent: str, agent: str):
     assert agent_of(key_name, user_agent) == agent
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox, macOS"),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139 Safari/537",
+            "Chrome, Linux",
+        ),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) Version/18.6 Mobile Safari/604.1", "Safari, iOS"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/139.0 Safari/537.36 Edg/139.0", "Edge, Windows"),
+        ("curl/8.9", "curl"),
+    ],
+)
+def test_a_browser_is_named_with_its_system(user_agent: str, words: str):
+    assert browser_of(user_agent) == words
 
 
 async def test_the_log_tells_of_a_request_what_it_took_and_neither_text_nor_key(

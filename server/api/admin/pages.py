@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 import msgspec
 from litestar import Request, Response, get
@@ -15,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from ...errors import NotFound, OmlxError
-from ...settings.keys import model_keys
+from ...settings.keys import Key, model_keys
 from ..agents import known_agents
 from . import cache, models, settings, status
 from .checks import CheckKind
@@ -111,15 +110,18 @@ def _model_of(model_id: str) -> Data:
         entry = context.server.pool.entry(model_id)
         model = await asyncio.to_thread(models.view, context, entry)
         values = msgspec.to_builtins(model.settings)
-        fields = [(key.path[-1], key.description, values[key.path[-1]], _kind(key)) for key in model_keys(entry.id)]
+        fields = [(key, key.path[-1], values[key.path[-1]], _kind(key)) for key in model_keys(entry.id)]
         return {"model": model, "fields": fields}
 
     return data
 
 
-def _kind(key: Any) -> str:
-    """What kind of field a setting gets: a check box for what is true or false, a choice where that may be open."""
+def _kind(key: Key) -> str:
+    """What kind of field a setting gets: a check box for what is true or false, a choice where that may be open, and
+    where there are names to choose from."""
     text = str(key.type)
+    if key.choices:
+        return "names"
     if "bool" in text:
         return "choice" if "None" in text else "check"
     return "text" if "str" in text else "number"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +12,13 @@ from importlib.resources import files
 import jinja2
 import msgspec
 from litestar import Request
+from markupsafe import Markup, escape
 
 from .translations import LANGUAGES, Words, language_for, words_of
 
 THEMES = ("auto", "light", "dark")
 _ADMIN = files("omlx.templates").joinpath("admin")
+_CODE = re.compile(r"`([^`]+)`")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 ASSETS = {
     "admin.css": "text/css; charset=utf-8",
@@ -57,6 +60,7 @@ def environment() -> jinja2.Environment:
     made.globals.update(
         languages=LANGUAGES, themes=THEMES, asset=lambda name: f"/admin/static/{asset(name).digest}/{name}"
     )
+    made.filters["code"] = marked
     made.filters["as_json"] = lambda value: msgspec.json.encode(value).decode()
     return made
 
@@ -82,6 +86,11 @@ def render(request: Request, template: str, **values: object) -> bytes:
         )
     )
     return text.encode()
+
+
+def marked(text: str) -> Markup:
+    """Words of ours, with what stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def words_for(request: Request) -> Words:

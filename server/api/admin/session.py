@@ -7,8 +7,8 @@ from litestar import Request, Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from ...errors import Unauthorized
-from ..agents import agent_of
 from .access import cookie
+from .browsers import browser_of
 from .context import AdminContext, answer_with, decoded
 from .sessions import Session
 
@@ -40,7 +40,7 @@ def open_routes(context: AdminContext) -> list[HTTPRouteHandler]:
     @post("/api/login", status_code=200)
     async def log_in(request: Request) -> Response[bytes]:
         given = await decoded(request, LogIn)
-        token, session = access.log_in(given.key, agent_of("", request.headers.get("user-agent", "")))
+        token, session = access.log_in(given.key, browser_of(request.headers.get("user-agent", "")))
         response = answer_with(_view(session, own=True))
         response.headers["set-cookie"] = cookie(token)
         return response

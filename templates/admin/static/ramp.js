@@ -1,7 +1,6 @@
 // The benchmark's ramp of prompts as a plot: what the table of this page says, over the prompts' lengths.
 "use strict";
 
-const FIELDS = { rates: ["prefill_rate", "decode_rate"], waits: ["first_token_seconds"] };
 const ramp = document.getElementById("ramp");
 let charts = [];
 let drawn = "";
@@ -18,13 +17,11 @@ function draw() {
   if (ramp.hidden) return;
   if (!charts.length) {
     charts = [...ramp.querySelectorAll("[data-chart]")].map((element) => ({
-      fields: FIELDS[element.dataset.chart],
-      plot: chartOf(element, { labels: JSON.parse(element.dataset.labels), x: compact, points: true }),
+      field: element.dataset.chart,
+      plot: chartOf(element, { labels: [element.dataset.label], x: compact, points: true }),
     }));
   }
-  for (const { fields, plot } of charts) {
-    plot.setData([rows.map((row) => row.amount), ...fields.map((name) => rows.map((row) => row[name]))]);
-  }
+  for (const { field, plot } of charts) plot.setData([rows.map((row) => row.amount), rows.map((row) => row[field])]);
 }
 
 document.body.addEventListener("htmx:afterSwap", draw);

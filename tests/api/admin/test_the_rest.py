@@ -111,6 +111,7 @@ async def test_the_cache_says_what_it_holds(tmp_path: Path):
     assert (cache["disk_bytes"], cache["num_files"]) == (1000, 1)
     assert (cache["written_bytes"], cache["written_today_bytes"]) == (3 * 10**12, 0)
     assert "3.0\u00a0TB" in page
+    assert "the script says so" in page, "why a prompt missed"
     assert 0 < cache["num_cached_tokens"] < cache["num_queried_tokens"]
 
 
