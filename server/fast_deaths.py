@@ -1,29 +1,32 @@
-"""Tells a service that cannot live: one that died again and again, soon after its start, is not started once more.
+"""When something that dies is not started once more: three times in a row within a minute of its start.
 
-launchd starts a service for ever; so each start is written down, taken out again at a good end, and counted.
+One rule for the engines under the server (`models.supervision`) and for the server under launchd or systemd, which
+start a service for ever; so each start of the service is written down, and how long it lived.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-MOST_DEATHS = 5
-WITHIN_SECONDS = 180.0
+MAX_FAST_DEATHS = 3
+FAST_SECONDS = 60.0
 _UNKNOWN = "it was killed, or crashed without a word; the last lines before may say more"
 
 
 class Start(msgspec.Struct, frozen=True):
-    """A start that had no good end, with what it died of."""
+    """A start that had no good end: when, what it died of, and when where that is known."""
 
     at: float
     reason: str = _UNKNOWN
+    died_at: float | None = None
 
 
 class FastDeaths:
-    """The starts in `path` that had no good end; a file that cannot be read counts as none."""
+    """The service's last starts in `path`, as many as died fast and in a row; a file that cannot be read has none."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
@@ -31,33 +34,40 @@ class FastDeaths:
 
     def verdict(self) -> str | None:
         """Why the service must not start again; None where it may. Saying so forgets the starts: a person may try."""
-        starts = self._recent()
-        if len(starts) < MOST_DEATHS:
+        row = self._row()
+        if len(row) < MAX_FAST_DEATHS:
             return None
         self._write([])
         return (
-            f"the service died {len(starts)} times within {WITHIN_SECONDS / 60:.0f} minutes and is not started again. "
-            f"The last time: {starts[-1].reason}. When that is mended: `omlx service start`"
+            f"the service died {len(row)} times in a row, each within a minute of its start, and is not started again. "
+            f"The last time: {row[-1].reason}. When that is mended: `omlx service start`"
         )
 
     def began(self) -> None:
-        self._write([*self._recent(), Start(self._clock())])
+        self._write([*self._row(), Start(self._clock())])
 
     def died(self, reason: str) -> None:
         """The start that was written down last ends for this reason."""
-        starts = self._recent()
+        starts = self._read()
         if starts:
-            self._write([*starts[:-1], Start(starts[-1].at, reason)])
+            self._write([*starts[:-1], Start(starts[-1].at, reason, self._clock())])
 
     def ended_well(self) -> None:
-        self._write(self._recent()[:-1])
+        self._write([])
 
-    def _recent(self) -> list[Start]:
+    def _row(self) -> list[Start]:
+        """A start that was killed is taken to have lived until the next."""
+        row: list[Start] = []
+        for start, following in pairwise([*self._read(), Start(self._clock())]):
+            lived = (start.died_at or following.at) - start.at
+            row = [*row, start] if 0 <= lived < FAST_SECONDS else []
+        return row
+
+    def _read(self) -> list[Start]:
         try:
-            starts = msgspec.json.decode(self._path.read_bytes(), type=list[Start])
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Start])
         except (OSError, msgspec.DecodeError):
             return []
-        return [start for start in starts if 0 <= self._clock() - start.at < WITHIN_SECONDS]
 
     def _write(self, starts: list[Start]) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

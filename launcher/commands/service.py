@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Run the server as a launch agent (macOS) or a systemd user unit (Linux), as the settings say.
 
-    It starts when you log in, and again after a crash. One that dies five times within three minutes stays ended, and
-    says why in ~/.omlx/logs/server.log; what it says outside its log is in service.log beside it.
+    It starts when you log in, and again after a crash. One that three times in a row lives less than a minute stays
+    ended, and says why in ~/.omlx/logs/server.log; what it says outside its log is in service.log beside it.
     """
 
 

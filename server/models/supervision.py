@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-MAX_FAST_DEATHS = 3
-_FAST_SECONDS = 60.0
+from ..fast_deaths import FAST_SECONDS, MAX_FAST_DEATHS
 
 
 class Supervision:
@@ -26,7 +25,7 @@ class Supervision:
     def died(self, model_id: str, reason: str, ready_seconds: float) -> bool:
         """Note a death; whether the engine is worth starting again by itself. One that never got ready is not:
         it would most likely meet the same again."""
-        self._fast[model_id] = self._fast[model_id] + 1 if ready_seconds < _FAST_SECONDS else 0
+        self._fast[model_id] = self._fast[model_id] + 1 if ready_seconds < FAST_SECONDS else 0
         if self.is_stopped(model_id):
             reason = (
                 f"{model_id} was stopped: its engine died {MAX_FAST_DEATHS} times in a row, at last because {reason}. "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omlx.server.errors import SettingsError
-from omlx.server.fast_deaths import MOST_DEATHS, WITHIN_SECONDS, FastDeaths
+from omlx.server.fast_deaths import FAST_SECONDS, MAX_FAST_DEATHS, FastDeaths
 
 from .conftest import Run
 
@@ -15,30 +15,33 @@ from .conftest import Run
 def test_a_service_that_keeps_dying_ends_well_with_the_reason_in_the_log(run: Run, home: Path):
     home.mkdir()
     (home / "settings.json").write_text('{"server": {"port": "x"}}')
-    for _ in range(MOST_DEATHS):
+    for _ in range(MAX_FAST_DEATHS):
         with pytest.raises(SettingsError, match=r"server\.port"):
             run("serve", "--service")
     assert run("serve", "--service").exit_code == 0
     log = (home / "logs" / "server.log").read_text()
-    assert "died 5 times within 3 minutes" in log
+    assert "died 3 times in a row, each within a minute of its start" in log
     assert "server.port is 'x'" in log
     with pytest.raises(SettingsError):
         run("serve", "--service")  # a person started it again
 
 
-def test_old_deaths_and_good_ends_do_not_count(tmp_path: Path):
+def test_a_good_end_or_a_long_life_makes_it_no_row(tmp_path: Path):
     now = 1000.0
     deaths = FastDeaths(tmp_path / "run" / "starts.json", lambda: now)
-    for _ in range(2 * MOST_DEATHS):
+    for _ in range(2 * MAX_FAST_DEATHS):
         deaths.began()
         deaths.ended_well()
     assert deaths.verdict() is None
-    for _ in range(MOST_DEATHS):
+    for lived in (1, 1, FAST_SECONDS, 1, 1):
         deaths.began()
-    now += WITHIN_SECONDS
-    assert deaths.verdict() is None
-    for _ in range(MOST_DEATHS):
+        now += lived
+        deaths.died("it crashed")
+        now += 3600  # somebody starts it again much later
+        assert deaths.verdict() is None
+    for _ in range(MAX_FAST_DEATHS - 1):
         deaths.began()
+        now += 1
     assert "killed, or crashed without a word" in (deaths.verdict() or "")
     assert deaths.verdict() is None
 
