@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException
 from .api import completions, encoders, health, launches, messages, models, openapi, responses
 from .api.admin.context import AdminContext
 from .api.admin.router import routes as admin_routes
+from .api.admin.router import secure
 from .api.body_budget import BodyBudget
 from .api.context import Context
 from .api.failures import on_bug, on_http_exception, on_omlx_error
@@ -84,6 +85,7 @@ def create_app(
         lifespan=[lifespan],
         exception_handlers={OmlxError: on_omlx_error, HTTPException: on_http_exception, Exception: on_bug},
         request_max_body_size=settings.max_body_bytes,
+        before_send=[secure],
         openapi_config=None,
         logging_config=None,
     )

@@ -12,6 +12,7 @@ import httpx
 import tokenizers
 from litestar.types import ASGIApp
 
+from omlx.server.api.body_budget import BodyBudget
 from omlx.server.app import create_app
 from omlx.server.engine.process import EngineProcess
 from omlx.server.errors import ShuttingDown
@@ -81,7 +82,9 @@ async def serving(
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
-            yield Serving(client, http, app.app, pool, model_settings, tokenizer)
+            budget = app.app
+            assert isinstance(budget, BodyBudget)
+            yield Serving(client, http, budget.app, pool, model_settings, tokenizer)
     finally:
         http.should_exit = True
         await running

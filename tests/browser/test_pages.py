@@ -57,6 +57,13 @@ async def test_axe_finds_no_violation_on_any_page_in_either_theme(tmp_path: Path
     assert seen["violations"] == []
 
 
+async def test_the_policy_of_every_page_lets_in_nothing_from_elsewhere_and_nothing_written_into_it(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        seen = await drive(admin, "policy")
+    blocked = ["connect-src", "frame-src", "img-src", "script-src-elem", "style-src-elem"]
+    assert seen["blocked"] == dict.fromkeys(["/admin/login", *PAGES], blocked)
+
+
 async def test_no_page_is_wider_than_a_small_screen_in_the_languages_of_the_longest_words(tmp_path: Path):
     async with admin_serving(tmp_path, "Hello there.") as admin:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router
+from litestar import Router
+from litestar.datastructures import MutableScopeHeaders
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Message, Scope
 
+from ..guard import ADMIN_PATH
 from . import cache, chat, check_routes, download_routes, keys, models, pages, session, settings, status
 from .access import Connection
 from .context import AdminContext
@@ -28,6 +31,7 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
 }
 
 
@@ -40,14 +44,15 @@ def routes(context: AdminContext) -> list[Router]:
         Router(
             "/admin",
             route_handlers=[*session.open_routes(context), *pages.open_routes(context)],
-            after_request=_secured,
         ),
-        Router("/admin", route_handlers=guarded, guards=[guard], after_request=_secured),
+        Router("/admin", route_handlers=guarded, guards=[guard]),
     ]
 
 
-async def _secured(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers.setdefault("cache-control", "no-store")
-    return response
+async def secure(message: Message, scope: Scope) -> None:
+    """Put the pages' policy on every answer under `/admin`, errors too: a hook before the application sends."""
+    path = scope["path"]
+    if message["type"] == "http.response.start" and (path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")):
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)

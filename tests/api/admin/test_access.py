@@ -147,8 +147,23 @@ def test_a_session_ends_when_it_was_idle_or_is_a_week_old(step: float, count: in
     assert sessions.find(token) is None
 
 
-async def test_the_answers_carry_a_strict_policy(tmp_path: Path):
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+async def test_every_answer_under_admin_carries_the_strict_policy(tmp_path: Path):
     async with admin_serving(tmp_path) as admin:
-        headers = (await admin.http.get("/admin/api/models")).headers
-    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
-    assert headers["cache-control"] == "no-store"
+        app = admin.server.app
+        assert isinstance(app, Litestar)
+        paths = [route.path for route in app.routes if "GET" in getattr(route, "methods", ())]
+        paths = [path for path in paths if path.startswith("/admin")]
+        pages = [path for path in paths if not path.startswith(("/admin/api/", "/admin/static/", "/admin/parts/"))]
+        assert len(pages) > 3
+        for path in [*paths, "/admin/models/none-of-this-name", "/admin/api/models/none-of-this-name"]:
+            plain = path.replace("{model_id:path}", "tiny").replace("{name:str}", "models").replace("{file:path}", "x")
+            answer = await admin.http.get(plain)
+            assert answer.headers.get("content-security-policy") == POLICY, (plain, answer.status_code)
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+            assert answer.headers["x-content-type-options"] == "nosniff"
