@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import time
@@ -93,7 +94,18 @@ def _run(command: EngineCommand) -> int:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return process.wait()
+        return _wait(process)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Its exit status. One that a signal has stopped is killed: rank 0 gives up a silent rank, and waits for another."""
+    while True:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode
+        logger.warning("The engine was stopped by signal %d; killing it", os.WSTOPSIG(status))
+        process.kill()

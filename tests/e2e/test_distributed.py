@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..api.admin.admin_serving import ADMIN_KEY, write_keys
 from ..models.fake_hub import running_hub
 from ..tiny_model import build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
@@ -90,7 +91,22 @@ def _follower(launcher: int) -> int:
     return next(pid for pid, command in engines.items() if "--fd" not in command)
 
 
-def test_a_killed_rank_is_named_in_five_seconds_and_the_group_comes_back(tmp_path: Path) -> None:
+def _parent(pid: int) -> int:
+    return int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize(
+    ("how", "whole_rank", "reason"),
+    [
+        (signal.SIGKILL, False, "has ended"),
+        (signal.SIGSTOP, False, "has ended"),
+        (signal.SIGSTOP, True, "has not answered for 3 seconds"),
+    ],
+    ids=["its engine killed", "its engine stopped", "stopped as a whole for a while"],
+)
+def test_a_rank_that_is_lost_is_named_in_five_seconds_and_the_group_comes_back(
+    tmp_path: Path, how: signal.Signals, whole_rank: bool, reason: str
+) -> None:
     build_tiny_model(tmp_path / "models" / "tiny")
     with group(tmp_path, tmp_path / "models") as (client, launcher):
         before = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
@@ -98,32 +114,61 @@ def test_a_killed_rank_is_named_in_five_seconds_and_the_group_comes_back(tmp_pat
         with client.stream("POST", "/v1/chat/completions", json={**_BODY, "stream": True}) as response:
             lines = response.iter_lines()
             next(line for line in lines if '"content"' in line)
-            os.kill(_follower(launcher), signal.SIGKILL)
-            killed = time.monotonic()
+            engine = _follower(launcher)
+            rank = [_parent(engine), engine] if whole_rank else [engine]
+            for pid in rank:
+                os.kill(pid, how)
+            lost = time.monotonic()
             records = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
-        assert "rank 1" in records[-1]["error"]["message"]
-        assert time.monotonic() - killed < 5
+        assert time.monotonic() - lost < 5
+        message = records[-1]["error"]["message"]
+        assert "rank 1" in message
+        assert reason in message
         assert "rank 1" in str(_unready(client)["reasons"])
+        if whole_rank:
+            for pid in rank:
+                os.kill(pid, signal.SIGCONT)
         wait_until(lambda: client.get("/ready").status_code == 200, 120)
         after = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()
         assert after["choices"][0]["message"] == before["choices"][0]["message"]
 
 
 def test_a_group_serves_a_model_that_its_ranks_download(tmp_path: Path) -> None:
-    model = build_tiny_model(tmp_path / "elsewhere" / "tiny")
+    folder = build_tiny_model(tmp_path / "elsewhere" / "tiny")
     (tmp_path / "models").mkdir()
     with running_hub() as hub:
-        hub.files = {file.name: file.read_bytes() for file in model.iterdir()}
+        hub.files = {file.name: file.read_bytes() for file in folder.iterdir()}
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
         with group(tmp_path, tmp_path / "models", "--model", "org/model", environment=environment) as (client, _):
             answer = client.post("/v1/chat/completions", json={**_BODY, "model": "org/model", "max_tokens": 8})
             assert answer.raise_for_status().json()["usage"]["completion_tokens"] == 8
+            _work_as_with_any_server(str(client.base_url))
+            write_keys(tmp_path / "home", ("admin", "admin", ADMIN_KEY))
+            client.headers["authorization"] = f"Bearer {ADMIN_KEY}"
+            (model,) = client.get("/admin/api/models").raise_for_status().json()
+            assert (model["id"], model["state"]) == ("org/model", "loaded")
+            refused = client.delete("/admin/api/loaded/org/model")
+            assert (refused.status_code, "stop the server to end the group" in refused.text) == (409, True)
+            assert client.get("/ready").status_code == 200
         assert hub.downloaded == ["model.safetensors"] * 2
     parts = tmp_path / "home" / "parts"
     assert sorted(str(path.relative_to(parts)) for path in parts.glob("*/*/*")) == [
         "rank0of2/org/model",
         "rank1of2/org/model",
     ]
+
+
+def _work_as_with_any_server(url: str) -> None:
+    """What wires agents and asks questions knows nothing of ranks."""
+    for arguments in (["launch", "claude", "--print-env", "--yes"], ["ps"], ["status"]):
+        done = subprocess.run([OMLX, *arguments, "--url", url], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "org/model" in done.stdout, arguments
+    assert httpx.get(f"{url}/admin", follow_redirects=True).status_code == 200
+    metrics = httpx.get(f"{url}/metrics").text
+    for rank in (0, 1):
+        for kind in ("memory", "prefix_cache"):
+            assert f'omlx:rank_{kind}_bytes{{model_name="org/model",rank="{rank}"}}' in metrics
 
 
 def _unready(client: httpx.Client) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class _Link:
                     self.woken.set()
         except TimeoutError:
             reason = f"has not answered for {SILENCE_SECONDS:.0f} seconds"
+        except ConnectionResetError:
+            pass  # it ended with a message unread
         except OSError as error:
             reason = f"cannot be reached any more ({error.strerror})"
         if not self._ended.is_set():
