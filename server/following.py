@@ -101,7 +101,7 @@ def _run(command: EngineCommand) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Its exit status. One that a signal has stopped is killed: rank 0 gives up a silent rank, and waits for another."""
+    """Its exit status. One that a signal has stopped is killed: rank 0 has given it up, and waits for another."""
     while True:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
