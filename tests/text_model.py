@@ -42,10 +42,25 @@ def build_text_model(folder: Path, context_window: int = 4096) -> tokenizers.Tok
     return tokenizer
 
 
-def byte_tokenizer() -> tokenizers.Tokenizer:
+DEEPSEEK_V4_MARKS = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")  # noqa: RUF001
+
+
+def build_deepseek_v4_text_model(folder: Path, context_window: int = 4096) -> tokenizers.Tokenizer:
+    """The folder as DeepSeek V4 is published: an architecture, a tokenizer with its marks, and no template."""
+    build_text_model(folder, context_window)
+    (folder / "chat_template.jinja").unlink()
+    tokenizer = byte_tokenizer(*DEEPSEEK_V4_MARKS, "<think>", "</think>", "｜DSML｜")  # noqa: RUF001
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": DEEPSEEK_V4_MARKS[1]}))
+    config = {"model_type": "deepseek_v4", "max_position_embeddings": context_window, "vocab_size": 300}
+    (folder / "config.json").write_text(json.dumps(config))
+    return tokenizer
+
+
+def byte_tokenizer(*control: str) -> tokenizers.Tokenizer:
     alphabet = sorted(ByteLevel.alphabet())
     tokenizer = tokenizers.Tokenizer(BPE({character: index for index, character in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|im_start|>", END_OF_TURN])
+    tokenizer.add_special_tokens(list(control) or ["<|im_start|>", END_OF_TURN])
     return tokenizer

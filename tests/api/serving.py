@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,13 @@ async def serving(
     engine_command: EngineCommandFor | None = None,
     cache_trouble: str = "",
     prefill_seconds_per_token: float = 0.0,
+    build: Callable[[Path, int], tokenizers.Tokenizer] = build_text_model,
+    end_of_turn: str = END_OF_TURN,
 ) -> AsyncIterator[Serving]:
-    """Serve the model `tiny`, which writes `answers` in order; the last one again and again."""
-    tokenizer = build_text_model(folder / "models" / MODEL, context_window)
-    tokens = [tokenizer.encode(answer + END_OF_TURN).ids for answer in answers]
+    """Serve the model `tiny`, which writes `answers` in order; the last one again and again. `build` writes its
+    folder."""
+    tokenizer = build(folder / "models" / MODEL, context_window)
+    tokens = [tokenizer.encode(answer + end_of_turn).ids for answer in answers]
     script = Script(
         tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8, cache_trouble, prefill_seconds_per_token
     )

@@ -27,12 +27,10 @@ from omlx.server.requests import (
     ToolResult,
 )
 
-from ..text_model import build_text_model
-from .models import byte_backend
+from ..text_model import DEEPSEEK_V4_MARKS, build_deepseek_v4_text_model, build_text_model
 
 TEMPLATE = ChatTemplate(files("omlx.templates").joinpath("architectures", "deepseek_v4.jinja").read_text("utf-8"))
-BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
+BOS, EOS, USER, ASSISTANT = DEEPSEEK_V4_MARKS
 LOOK = {
     "type": "function",
     "function": {
@@ -195,11 +193,7 @@ def test_effort_is_asked_for_at_the_very_beginning_while_thinking(effort: str, b
 def text(tmp_path_factory: pytest.TempPathFactory) -> ModelText:
     """A folder as it is published: an architecture, a tokenizer, and no template."""
     folder = tmp_path_factory.mktemp("models") / "v4"
-    build_text_model(folder)
-    (folder / "chat_template.jinja").unlink()
-    byte_backend(BOS, EOS, USER, ASSISTANT).save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": EOS}))
-    (folder / "config.json").write_text(json.dumps({"model_type": "deepseek_v4", "max_position_embeddings": 4096}))
+    build_deepseek_v4_text_model(folder)
     (entry,) = discover([folder.parent])
     return ModelText.read(entry)
 
