@@ -5,11 +5,13 @@ A direct dependency has its own line in docs/dependencies.md; any other is named
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Collection, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("runtime", "dev", "clients", "embedded", "node")
@@ -30,6 +32,25 @@ def pins(lock: str) -> list[tuple[str, str]]:
     """Name and version of each package that a lock holds; platforms may differ in the version."""
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     return [(normal(name), version) for name, version in _PIN.findall(text)]
+
+
+def npm_locks() -> dict[Path, dict[str, dict[str, Any]]]:
+    """The packages of each `package-lock.json` of ours, by the folder they go to."""
+    locks = sorted((ROOT / "tests").rglob("package-lock.json"))
+    found = {lock: json.loads(lock.read_text())["packages"] for lock in locks if "node_modules" not in lock.parts}
+    return {lock: {place: each for place, each in packages.items() if place} for lock, packages in found.items()}
+
+
+def npm_pins() -> list[tuple[str, str]]:
+    """Name and version of each package that npm installs. An alias is named as what it stands for."""
+    packages = [(place, each) for lock in npm_locks().values() for place, each in lock.items()]
+    return [(each.get("name") or place.rpartition("node_modules/")[2], each["version"]) for place, each in packages]
+
+
+def vendored() -> list[tuple[str, str]]:
+    """The npm packages whose files lie in the admin pages' folder, as docs/dependencies.md names them."""
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    return re.findall(r"^\| `[^`]+` \| `([^`]+)` (\d+\.\d+\.\d+)", page, re.MULTILINE)
 
 
 def sentences(page: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.packaging import audit
-from tests.packaging.locked import LOCKS, ROOT, brought_by, pins, reasons, sentences
+from tests.packaging.locked import LOCKS, ROOT, brought_by, npm_locks, pins, reasons, sentences
 
 Answer = Callable[[list[dict[str, Any]]], bytes]
 
@@ -40,9 +40,9 @@ def database(answer: Answer, status: int = 200) -> Iterator[str]:
             thread.join()
 
 
-def knowing(*bad: tuple[str, str]) -> Answer:
+def knowing(*bad: audit.Package) -> Answer:
     def answer(queries: list[dict[str, Any]]) -> bytes:
-        asked = [(query["package"]["name"], query["version"]) for query in queries]
+        asked = [audit.Package(**{**query["package"], "version": query["version"]}) for query in queries]
         results = [{"vulns": [{"id": "X-1"}]} if each in bad else {} for each in asked]
         return json.dumps({"results": results}).encode()
 
@@ -59,7 +59,7 @@ def test_locks_without_a_known_hole_pass(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def answer(queries: list[dict[str, Any]]) -> bytes:
         asked.extend(query["package"]["name"] for query in queries)
-        return knowing(audit.KNOWN_BAD)(queries)
+        return knowing(*audit.KNOWN_BAD)(queries)
 
     with database(answer) as address:
         assert run(monkeypatch, address) == 0
@@ -67,21 +67,26 @@ def test_locks_without_a_known_hole_pass(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_published_hole_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with database(knowing(audit.KNOWN_BAD, ("tomlkit", dict(pins("runtime"))["tomlkit"]))) as address:
-        assert run(monkeypatch, address) == 1
-    assert "tomlkit" in capsys.readouterr().out
+    ours = [package for package in audit.locked_packages() if package.name in ("tomlkit", "htmx.org", "@openai/codex")]
+    assert len(ours) >= 3
+    for package in ours:
+        with database(knowing(*audit.KNOWN_BAD, package)) as address:
+            assert run(monkeypatch, address) == 1
+        assert f"{' '.join(package)}: X-1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
         (knowing(), 200),
+        (knowing(audit.KNOWN_BAD[0]), 200),
+        (knowing(audit.KNOWN_BAD[1]), 200),
         (lambda _: b'{"results": [{}]}', 200),
         (lambda _: b'{"results": null}', 200),
         (lambda _: b"{}", 200),
         (lambda _: b"<html>", 200),
-        (knowing(audit.KNOWN_BAD), 503),
-        (knowing(audit.KNOWN_BAD), 404),
+        (knowing(*audit.KNOWN_BAD), 503),
+        (knowing(*audit.KNOWN_BAD), 404),
     ],
 )
 def test_an_answer_that_says_nothing_fails(
@@ -93,7 +98,7 @@ def test_an_answer_that_says_nothing_fails(
 
 
 def test_a_database_that_is_away_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with database(knowing(audit.KNOWN_BAD)) as address:
+    with database(knowing(*audit.KNOWN_BAD)) as address:
         pass
     assert run(monkeypatch, address) == 2
     assert "NOT audited" in capsys.readouterr().err
@@ -120,3 +125,11 @@ def test_every_locked_package_has_its_hashes(lock: str) -> None:
     blocks = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(blocks) == len(pins(lock))
     assert [block for block in blocks if "--hash=sha256:" not in block] == []
+
+
+def test_every_package_of_npm_has_its_hash_or_lies_in_one_that_has() -> None:
+    locks = npm_locks()
+    assert len(locks) > 5
+    for lock, packages in locks.items():
+        without = [place for place, each in packages.items() if "integrity" not in each and not each.get("inBundle")]
+        assert without == [], lock
