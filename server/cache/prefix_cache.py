@@ -55,7 +55,7 @@ class PrefixCache(Generic[P]):
     def __init__(self, identity: str, max_bytes: int, lower: LowerTier[P] | None = None) -> None:
         self._identity = identity
         self._lower = lower
-        self._max_bytes = max_bytes
+        self._max_bytes = self._bound = max_bytes
         self._nbytes = 0
         self._roots: dict[BlockHash, Node[P]] = {}
         """Of the salts under which something is kept."""
@@ -94,6 +94,11 @@ class PrefixCache(Generic[P]):
     def num_damaged(self) -> int:
         """Blocks the lower tier found damaged."""
         return self._lower.num_damaged if self._lower else 0
+
+    def bound(self, num_bytes: int) -> None:
+        """Hold no more than this from now on, and never more than `max_bytes`."""
+        self._bound = min(num_bytes, self._max_bytes)
+        self._shrink()
 
     def peek(self, token_ids: Sequence[int], salt: str = "") -> int:
         """How many leading tokens `match` would find, short of a lower tier that fails."""
@@ -318,7 +323,10 @@ class PrefixCache(Generic[P]):
         """After insertions down to `node`: mark it used, and let the oldest go until the rest fits."""
         self._touch(node)
         self._forget_empty(node)
-        while self._nbytes > self._max_bytes:
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self._nbytes > self._bound:
             oldest = next(iter(self._recent))
             self._save(oldest)
             self._remove(oldest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..models.footprint import Footprint
 from .messages import Batching, DraftStats, RankMemory, Submit, TokenLogprob
 
 END_OF_GRAMMAR = -1
@@ -18,13 +19,16 @@ class BatchInfo:
     """Facts about a loaded model.
 
     `checkpointed` models can be resumed only where a snapshot of their state was taken: prefill has to stop
-    at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says.
+    at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says. Sequences take what `footprint`
+    says, None where that is not known, of the `memory_bytes` that the model may take in all.
     """
 
     device: str
     weight_bytes: int
     checkpointed: bool = False
     checkpoint_tokens: int = 1024
+    footprint: Footprint | None = None
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,11 @@ class BatchEngine(Protocol):
 
     def release(self, request_id: str) -> None:
         """Drop the row, keeping what it computed in the prefix cache. Unknown ids are ignored."""
+        ...
+
+    def bound_prefixes(self, num_bytes: int) -> None:
+        """Let the prefix cache hold no more than this in memory until the next call, and never more than its own
+        bound."""
         ...
 
     def memory(self) -> MemoryUse: ...

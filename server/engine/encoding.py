@@ -10,7 +10,7 @@ from ..errors import InvalidRequest
 from ..events import FinishReason
 from .batch import BatchInfo
 from .engine import refusal
-from .messages import Batching, Encode, EncoderInput, EngineStats, SequenceUpdate, StepOutput, Submit
+from .messages import Batching, Encode, EncoderInput, EngineStats, MemoryLimit, SequenceUpdate, StepOutput, Submit
 
 MAX_ROWS = 64
 MAX_BATCH_TOKENS = 16_384
@@ -68,6 +68,9 @@ class EncodingEngine:
 
     def cancel(self, request_id: str) -> None:
         self._open.pop(request_id, None)
+
+    def limit(self, limit: MemoryLimit) -> None:
+        """Batches are small and of a fixed size, whatever memory there is."""
 
     def step(self) -> StepOutput:
         """Encode a batch, and tell the requests that are complete with it."""

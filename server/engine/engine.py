@@ -9,7 +9,7 @@ from msgspec import structs
 from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, ServiceError
 from ..events import FinishReason
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchEngine, BatchInfo
-from .messages import Batching, Encode, EngineStats, SequenceUpdate, StepOutput, Submit
+from .messages import Batching, Encode, EngineStats, MemoryLimit, SequenceUpdate, StepOutput, Submit
 from .scheduler import Scheduler
 from .sequence import Sequence, SequenceStatus
 
@@ -70,6 +70,10 @@ class Engine:
         else:
             self._updates[request.request_id] = SequenceUpdate(request.request_id, num_cached_tokens=num_cached_tokens)
 
+    def limit(self, limit: MemoryLimit) -> None:
+        """Other models have come or gone."""
+        self._scheduler.room.limit_bytes = limit.num_bytes
+
     def cancel(self, request_id: str) -> None:
         """Drop the request now. What it computed stays in the prefix cache."""
         self._updates.pop(request_id, None)
@@ -78,6 +82,7 @@ class Engine:
 
     def step(self) -> StepOutput:
         """One decode step of all rows, then one prefill chunk of one sequence, or several short prompts."""
+        self._keep_within_memory()
         plan = self._scheduler.schedule(self._clock())
         if plan.decode:
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
@@ -96,6 +101,14 @@ class Engine:
             raise InvalidRequest("the prompt has no tokens; send at least one")
         if request.max_tokens < 1:
             raise InvalidRequest(f"max_tokens is {request.max_tokens}; ask for at least 1", "max_tokens")
+        self._scheduler.room.check(request)
+
+    def _keep_within_memory(self) -> None:
+        """End what has outgrown the memory, the last to come first; prefixes may have what sequences do not need."""
+        room, error = self._scheduler.room, Overloaded("the requests that run have filled the memory; try again", 5)
+        while (sequence := room.first_to_end(self._scheduler.running)) is not None:
+            self._fail(sequence, error)
+        self._batch.bound_prefixes(max(0, room.left(self._scheduler.running)))
 
     def _decode(self, rows: dict[str, Sequence]) -> None:
         started = self._clock()
@@ -109,6 +122,7 @@ class Engine:
         if sequence.status is SequenceStatus.WAITING:
             try:
                 queue_seconds = started - sequence.arrived
+                self._batch.bound_prefixes(max(0, self._scheduler.room.left([*self._scheduler.running, sequence])))
                 self._scheduler.start(sequence, self._batch.open(sequence.request))
             except RequestError as error:
                 self._scheduler.remove(sequence.request_id)
@@ -171,7 +185,7 @@ class Engine:
         pending = self._updates.get(update.request_id)
         self._updates[update.request_id] = update.joined_to(pending) if pending else update
 
-    def _fail(self, sequence: Sequence, error: EngineFailure) -> None:
+    def _fail(self, sequence: Sequence, error: ServiceError) -> None:
         self._updates[sequence.request_id] = refusal(sequence.request_id, error)
         self._scheduler.remove(sequence.request_id)
         self._batch.release(sequence.request_id)

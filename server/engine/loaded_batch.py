@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
@@ -13,10 +14,14 @@ from ..cache.codec import BlockPayload, CacheCodec
 from ..cache.disk_tier import DiskLimits, DiskTier
 from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
+from ..models.catalog import weight_headers
 from ..models.device_memory import device_memory, plan
-from ..models.loading import load_model
+from ..models.folder import read_config, text_config
+from ..models.footprint import Footprint, footprint_of
+from ..models.loading import LoadedModel, load_model
 from ..models.part_folder import whole_name
 from ..models.sharding import divide
+from ..models.shares import held_part
 from ..models.split import Split
 from .batch import BatchInfo
 from .decode_layout import Forward
@@ -54,8 +59,8 @@ def load_batch(
     runs_ahead = mx.default_device().type == mx.gpu
     loaded = load_model(path, ranks and (lambda model, config: divide(model, config, ranks.group, split)))
     model = loaded.model
-    total = device_memory(has_own_gpu=mx.cuda.is_available()).total
-    budget = plan(total, loaded.weight_bytes)
+    memory = device_memory(has_own_gpu=mx.cuda.is_available())
+    budget = plan(memory.total, loaded.weight_bytes)
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
@@ -79,6 +84,8 @@ def load_batch(
         device=device,
         weight_bytes=loaded.weight_bytes,
         checkpointed=not codec.divisible,
+        footprint=_footprint(path, loaded, ranks),
+        memory_bytes=memory.usable,
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
@@ -94,3 +101,16 @@ def load_batch(
         drafters=drafters,
         ranks=ranks,
     )
+
+
+def _footprint(path: Path, loaded: LoadedModel, ranks: MlxRanks | None) -> Footprint:
+    """What sequences take here: of the whole model, or of this rank's part."""
+    config = read_config(path)
+    whole = footprint_of(config, weight_headers(path))
+    if ranks is None:
+        return whole
+    model: Any = loaded.model
+    all_layers = text_config(config).get("num_hidden_layers")
+    num_layers = len(model.layers)
+    held = held_part(config, ranks.size, num_layers, all_layers if isinstance(all_layers, int) else num_layers)
+    return whole.part(loaded.weight_bytes, held)

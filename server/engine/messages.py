@@ -68,11 +68,17 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request_id: str
 
 
+class MemoryLimit(msgspec.Struct, frozen=True, tag="limit"):
+    """What the model may take of the memory from now on, its weights included."""
+
+    num_bytes: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the process after the current step."""
 
 
-Command = Submit | Encode | Cancel | Shutdown
+Command = Submit | Encode | Cancel | MemoryLimit | Shutdown
 
 
 class EngineReady(msgspec.Struct, frozen=True, tag="ready"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -13,7 +13,7 @@ from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchInfo, Logprobs, MemoryUse, PrefixReport
+from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
@@ -22,6 +22,7 @@ from .messages import Batching, DraftStats, Submit, TokenLogprob
 from .ngram_drafter import NgramDrafter
 from .ranks.group import Alone, Ranks
 from .recorder import Recorder
+from .row import Row
 from .sampling import RowSampler, choose
 from .sequence import checkpoints
 from .speculation import Draft, Drafter, Speculation
@@ -35,50 +36,11 @@ _MAX_STEP_TOKENS = 32
 """Rows times tokens fed in one step: more would cost more than drafts can bring."""
 
 
-@dataclass(slots=True, eq=False)
-class _Row:
-    """`token_ids` are the prompt and every token generated so far; the caches hold the first
-    `num_computed` of them. While the row decodes, the layout holds its caches and `caches` is empty."""
-
-    request: Submit
-    token_ids: list[int]
-    num_computed: int
-    sampler: RowSampler
-    caches: list[LayerCache]
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    """Of the last step's tokens."""
-    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
-    prefix: PrefixReport = field(default_factory=PrefixReport)
-
-    @property
-    def key(self) -> str:
-        return self.request.request_id
-
-    def append(self, token_ids: list[int]) -> None:
-        self.token_ids += token_ids
-        for token_id in token_ids:
-            self.sampler.observe(token_id)
-
-    def note(self, logits: mx.array, token_ids: list[int]) -> None:
-        """Keep what the new tokens were given, where the request wants to know. Shape [tokens, vocabulary]."""
-        if self.request.logprobs is not None:
-            self.logprobs = token_logprobs(logits, token_ids, self.request.logprobs)
-
-    def news(self, count: int) -> list[int]:
-        """The last `count` tokens, and what the row's grammar has to say of its end."""
-        token_ids, grammar = self.token_ids[-count:], self.sampler.grammar
-        if grammar is None:
-            return token_ids
-        if grammar.error:
-            return [*token_ids, GRAMMAR_FAILED]
-        return [*token_ids, END_OF_GRAMMAR] if grammar.is_complete else token_ids
-
-
 @dataclass(frozen=True, slots=True)
 class _Flight:
     """A step that is being computed: what `rows` will go on with, shape [rows]."""
 
-    rows: list[_Row]
+    rows: list[Row]
     tokens: mx.array
 
 
@@ -115,8 +77,8 @@ class MlxBatch:
         self._clock = clock
         self._ranks = ranks or Alone()
         self._speculation = Speculation([NgramDrafter()] if drafters is None else drafters)
-        self._rows: dict[str, _Row] = {}
-        self._decoding: list[_Row] = []
+        self._rows: dict[str, Row] = {}
+        self._decoding: list[Row] = []
         """In the layout's order."""
         self._may_run_ahead = runs_ahead
         self._flight: _Flight | None = None
@@ -146,7 +108,7 @@ class MlxBatch:
         sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
         sampler.grammar = grammar
         sampler.thinking = RowThinking(request.thinking) if request.thinking else None
-        row = _Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
+        row = Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
         row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value)
         if request.prompt_logprobs:
             row.prompt_logprobs = [TokenLogprob(request.token_ids[0], None)]
@@ -188,7 +150,9 @@ class MlxBatch:
         started = self._clock()
         drafts = self.draft() if drafts is None else drafts
         # What is too much must not count, as it does not where a row may be fed drafts.
-        flies = self._may_run_ahead and self._layout.overruns and not drafts and all(map(_is_free, self._decoding))
+        flies = (
+            self._may_run_ahead and self._layout.overruns and not drafts and all(row.is_free for row in self._decoding)
+        )
         if self._flight is None and not flies:
             return self._decode_now(drafts, started)
         flight = self._flight or self._launch(None)
@@ -235,6 +199,9 @@ class MlxBatch:
         del self._decoding[index]
         if not self._decoding:
             self._flight = None
+
+    def bound_prefixes(self, num_bytes: int) -> None:
+        self._prefix_cache.bound(num_bytes)
 
     def memory(self) -> MemoryUse:
         cache = self._prefix_cache
@@ -340,7 +307,7 @@ class MlxBatch:
         choices = iter(self._read(self._next(logits.reshape(-1, logits.shape[-1])[mx.array(places)], samplers)))
         return [[next(choices) for _ in tokens] for tokens in fed]
 
-    def _take(self, row: _Row, draft: list[int], chosen: list[int]) -> int:
+    def _take(self, row: Row, draft: list[int], chosen: list[int]) -> int:
         """Let the row go on with the choices up to the first that its draft had wrong; their number.
 
         A choice drawn at random is an ordinary draw whether or not the draft had it, so the distribution
@@ -355,7 +322,7 @@ class MlxBatch:
         row.num_computed += count
         return count
 
-    def _compute(self, row: _Row, stop: int) -> None:
+    def _compute(self, row: Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""
         if row.request.prompt_logprobs:
             self._score(row, stop)
@@ -364,7 +331,7 @@ class MlxBatch:
         evaluate(row.caches)
         row.num_computed = stop
 
-    def _score(self, row: _Row, stop: int) -> mx.array:
+    def _score(self, row: Row, stop: int) -> mx.array:
         """`_compute`, noting what each token was given; the logits behind the last one, shape [1, vocabulary]."""
         while True:
             end = min(stop, row.num_computed + _SCORED_TOKENS)
@@ -377,7 +344,7 @@ class MlxBatch:
             if end == stop:
                 return logits[-1:]
 
-    def _remember(self, row: _Row, caches: Callable[[], list[LayerCache]], ended: bool = False) -> None:
+    def _remember(self, row: Row, caches: Callable[[], list[LayerCache]], ended: bool = False) -> None:
         """Keep what the row has computed for later requests. `caches` finds it, where there is any news.
 
         States that exist at one position only are dear, so they are taken where the next request is
@@ -389,11 +356,3 @@ class MlxBatch:
         if blocks:
             payloads = self._codec.cut(caches(), blocks, snapshot=resumable)
             self._prefix_cache.insert(token_ids, blocks, payloads, salt)
-
-
-def _is_free(row: _Row) -> bool:
-    """Whether the row's next token can be chosen without having seen the one before, or its own logits."""
-    sampler = row.sampler
-    return (
-        sampler.num_free > 0 and sampler.grammar is None and sampler.penalties is None and row.request.logprobs is None
-    )

@@ -30,6 +30,7 @@ from .messages import (
     EngineMessage,
     EngineReady,
     EngineStats,
+    MemoryLimit,
     SequenceUpdate,
     Shutdown,
     StepOutput,
@@ -216,6 +217,10 @@ class EngineProcess:
         self._streams[submit.request_id] = stream
         self._send(submit)
         return stream
+
+    def limit_memory(self, num_bytes: int) -> None:
+        """What the model may take of the memory in all, its weights included."""
+        self._send(MemoryLimit(num_bytes))
 
     def fail_requests(self, error: OmlxError) -> None:
         """End every open request with `error`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .memory_room import MemoryRoom
 from .messages import Submit
 from .sequence import Sequence, SequenceStatus, checkpoints
 
@@ -41,10 +42,11 @@ class SchedulerOutput:
 
 
 class Scheduler:
-    """Holds every sequence that is not finished, in order of arrival."""
+    """Holds every sequence that is not finished, in order of arrival. `room` says which of them memory holds."""
 
-    def __init__(self, limits: SchedulerLimits) -> None:
+    def __init__(self, limits: SchedulerLimits, room: MemoryRoom | None = None) -> None:
         self._limits = limits
+        self.room = room or MemoryRoom()
         self._sequences: dict[str, Sequence] = {}
         self._decode_seconds = 0.0
         self._prefill_seconds_per_token = 0.0
@@ -81,7 +83,11 @@ class Scheduler:
         running = self.running
         candidates = [sequence for sequence in running if sequence.is_prefilling]
         if len(running) < self._limits.max_num_seqs:
-            candidates += [sequence for sequence in self.waiting if not self._worth_waiting(sequence, candidates)]
+            waiting = [sequence for sequence in self.waiting if not self._worth_waiting(sequence, candidates)]
+            first = min(waiting, key=lambda sequence: self._rank(sequence, now), default=None)
+            # Where there is no room for the first, none overtakes it: it would wait for ever.
+            if first is not None and self.room.fits(first, running):
+                candidates.append(first)
         return SchedulerOutput(
             decode=tuple(sequence for sequence in running if sequence.is_decoding),
             prefill=min(candidates, key=lambda sequence: self._rank(sequence, now), default=None),

@@ -21,6 +21,7 @@ import msgspec
 from ..errors import OmlxError
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
+from .memory_room import MemoryRoom
 from .messages import (
     Batching,
     Cancel,
@@ -29,6 +30,7 @@ from .messages import (
     EngineFailed,
     EngineMessage,
     EngineReady,
+    MemoryLimit,
     Shutdown,
     StepOutput,
     Submit,
@@ -60,6 +62,8 @@ class Stepping(Protocol):
 
     def cancel(self, request_id: str) -> None: ...
 
+    def limit(self, limit: MemoryLimit) -> None: ...
+
     def step(self) -> StepOutput: ...
 
     def idle(self) -> bool: ...
@@ -76,7 +80,9 @@ def run(
     """`serve` with a model that writes."""
 
     def load() -> Engine:
-        return Engine(Scheduler(limits or SchedulerLimits()), make_batch(), time.perf_counter)
+        batch = make_batch()
+        room = MemoryRoom(batch.info.footprint, batch.info.memory_bytes)
+        return Engine(Scheduler(limits or SchedulerLimits(), room), batch, time.perf_counter)
 
     return serve(connection, load, heartbeat_seconds)
 
@@ -137,6 +143,8 @@ def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartb
                     engine.submit(command)
                 case Cancel():
                     engine.cancel(command.request_id)
+                case MemoryLimit():
+                    engine.limit(command)
                 case Shutdown() | None:
                     return
                 case BaseException():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from ..requests import Json
 from .folder import text_config
@@ -68,6 +69,12 @@ class Footprint:
             else:
                 high = middle - 1
         return low * _CHUNK_TOKENS
+
+    def part(self, weight_bytes: int, held: Fraction) -> Footprint:
+        """That of one machine of several, which has these weights and so much of each sequence's memory."""
+        windows = tuple((window, int(num_bytes * held)) for window, num_bytes in self.windows)
+        token_bytes, state_bytes = int(self.token_bytes * held), int(self.state_bytes * held)
+        return Footprint(weight_bytes, token_bytes, state_bytes, windows, self.chunk_bytes, self.score_bytes)
 
     def describe(self, window: int) -> str:
         """One line of words for people."""

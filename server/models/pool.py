@@ -65,6 +65,10 @@ class Engine(Protocol):
         """End it at once, for this reason."""
         ...
 
+    def limit_memory(self, num_bytes: int) -> None:
+        """What the model may take in all, its weights included, from now on."""
+        ...
+
     def fail_requests(self, error: OmlxError) -> None: ...
 
     async def stop(self) -> None: ...
@@ -206,6 +210,7 @@ class ModelPool(Generic[E]):
                 raise Conflict(f"{entry.id} answers {loaded.num_leases} requests; unload it when they have ended")
             logger.info("Unloading %s, as asked", entry.id)
             del self._loaded[entry.id]
+            self._share_memory()
             await loaded.engine.stop()
             return True
 
@@ -231,6 +236,7 @@ class ModelPool(Generic[E]):
             if not loaded.attached.is_set():
                 await loaded.engine.attach()
                 loaded.attached.set()
+                self._share_memory()
                 watching = asyncio.create_task(self._watch(loaded))
                 self._watching.add(watching)
                 watching.add_done_callback(self._watching.discard)
@@ -257,6 +263,7 @@ class ModelPool(Generic[E]):
         """Take note of an engine that died; whether to start another by itself."""
         engine, model_id = loaded.engine, loaded.entry.id
         del self._loaded[model_id]
+        self._share_memory()
         try_again = self._supervision.died(model_id, await engine.ended(), engine.ready_seconds)
         await engine.stop()
         if self._supervision.is_stopped(model_id):
@@ -305,7 +312,14 @@ class ModelPool(Generic[E]):
                 if ttl is not None and self._may_leave(loaded) and monotonic() - loaded.last_used >= ttl:
                     logger.info("Unloading %s, idle for %.0f seconds", loaded.entry.id, ttl)
                     del self._loaded[loaded.entry.id]
+                    self._share_memory()
                     await loaded.engine.stop()
+
+    def _share_memory(self) -> None:
+        """Tell each engine what the others leave it. A group's ranks have each their own memory, and know it."""
+        for loaded in [] if self._is_group else self._loaded.values():
+            others = self._needed() - loaded.entry.needed_bytes
+            loaded.engine.limit_memory(max(self.memory.usable - others, loaded.entry.needed_bytes))
 
     def _may_leave(self, loaded: _Loaded[E]) -> bool:
         return not (self._is_group or loaded.num_leases or self._residency_of(loaded.entry.id).pinned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,17 @@ def shares(folder: Path, size: int, split: Split, window: int) -> tuple[Split, l
         model: Any = outline(folder)
         num_layers = len(model.layers)
         taken = divide(model, config, Place(rank, size), split)
-        part = kv_bytes
-        if taken is Split.PIPELINE:
-            part = kv_bytes * len(model.layers) // num_layers
-        elif _divides_heads(text_config(config), size):
-            part = kv_bytes // size
-        found.append(Share(num_bytes(model), part, work))
+        held = held_part(config, size, len(model.layers), num_layers)
+        found.append(Share(num_bytes(model), int(kv_bytes * held), work))
     return taken, found
 
 
-def _divides_heads(config: Mapping[str, Json], size: int) -> bool:
-    """Whether each rank keeps the keys of its own heads only. A latent that serves all heads is kept whole."""
-    heads = config.get("num_key_value_heads")
-    return isinstance(heads, int) and heads % size == 0 and not config.get("kv_lora_rank")
+def held_part(config: Mapping[str, Json], size: int, layers: int, all_layers: int) -> Fraction:
+    """How much of a sequence's memory one of `size` ranks holds that has so many of the layers."""
+    if layers < all_layers:
+        return Fraction(layers, all_layers)
+    text = text_config(config)
+    heads = text.get("num_key_value_heads")
+    # Each keeps the keys of its own heads only; a latent that serves all heads is kept whole.
+    divides = isinstance(heads, int) and heads % size == 0 and not text.get("kv_lora_rank")
+    return Fraction(1, size) if divides else Fraction(1)

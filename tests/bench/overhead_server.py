@@ -57,6 +57,9 @@ class InstantEngine:
         stream.put(SequenceUpdate(submit.request_id, len(submit.token_ids), 0, [1], FinishReason.LENGTH))
         return stream
 
+    def limit_memory(self, num_bytes: int) -> None:
+        del num_bytes
+
     def fail_requests(self, error: OmlxError) -> None:
         del error
 

@@ -170,3 +170,17 @@ def test_a_salt_is_forgotten_with_its_last_block():
         assert found(cache, [1, 2, 3, 4], salt=f"key {number}") == 3
         cache.check()
     assert len(cache._roots) <= 5
+
+
+def test_a_lower_bound_lets_the_oldest_go_and_a_higher_one_is_no_more_than_the_own():
+    cache: PrefixCache[Block] = PrefixCache("m", 30)
+    for start in (0, 1000, 2000):
+        remember(cache, list(range(start, start + 100)))
+    cache.bound(20)
+    assert cache.nbytes == 20
+    assert [found(cache, list(range(start, start + 100))) for start in (0, 1000, 2000)] == [0, 99, 99]
+    cache.bound(1000)
+    for start in (3000, 4000):
+        remember(cache, list(range(start, start + 100)))
+    assert cache.nbytes == 30
+    cache.check()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omlx.server.engine.batch import BatchEngine
 from omlx.server.engine.engine import Engine
+from omlx.server.engine.memory_room import MemoryRoom
 from omlx.server.engine.messages import SequenceUpdate
 from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
 
@@ -31,8 +32,8 @@ class Answer:
         return self.updates[-1]
 
 
-def make_engine(batch: BatchEngine, limits: SchedulerLimits | None = None) -> Engine:
-    return Engine(Scheduler(limits or SchedulerLimits()), batch, TickingClock())
+def make_engine(batch: BatchEngine, limits: SchedulerLimits | None = None, room: MemoryRoom | None = None) -> Engine:
+    return Engine(Scheduler(limits or SchedulerLimits(), room), batch, TickingClock())
 
 
 def step(engine: Engine, answers: dict[str, Answer]) -> None:

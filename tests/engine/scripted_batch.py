@@ -28,6 +28,7 @@ class ScriptedBatch:
         self.released: list[str] = []
         self.closed = False
         self.chunks: list[tuple[str, int]] = []
+        self.prefix_bounds: list[int] = []
 
     @property
     def info(self) -> BatchInfo:
@@ -81,6 +82,9 @@ class ScriptedBatch:
     @property
     def drafts(self) -> list[DraftStats]:
         return []
+
+    def bound_prefixes(self, num_bytes: int) -> None:
+        self.prefix_bounds.append(num_bytes)
 
     def memory(self) -> MemoryUse:
         return MemoryUse()

@@ -33,6 +33,7 @@ class FakeEngine:
         self.silent_seconds = 0.0
         self.num_dumps = 0
         self.killed_for = ""
+        self.memory_limit = 0
         self.failed_with: list[OmlxError] = []
         self._end = asyncio.Event()
 
@@ -42,6 +43,9 @@ class FakeEngine:
     async def ready(self) -> None:
         if self.failure:
             raise self.failure
+
+    def limit_memory(self, num_bytes: int) -> None:
+        self.memory_limit = num_bytes
 
     def fail_requests(self, error: OmlxError) -> None:
         self.failed_with.append(error)
@@ -103,6 +107,17 @@ async def test_an_idle_model_leaves_for_another_least_recently_used_first():
     await pool.lease("c")
     assert sorted(pool.engines) == ["a", "c"]
     assert not started[1].is_alive
+
+
+async def test_each_engine_is_told_what_the_others_leave_it():
+    pool, started = make_pool("a", "b", memory_limit=100)
+    (await pool.lease("a")).release()
+    assert started[0].memory_limit == 100
+    (await pool.lease("b")).release()
+    needed = pool.entry("a").needed_bytes
+    assert [engine.memory_limit for engine in started] == [100 - needed] * 2
+    await pool.unload("a")
+    assert started[1].memory_limit == 100
 
 
 async def test_a_model_in_use_is_never_unloaded():

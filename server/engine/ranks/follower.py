@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ...errors import RequestError
 from .leader import DraftingBatch
-from .plan import Call, Close, Decode, Open, Prefill, Release, Sleep, decode
+from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, Release, Sleep, decode
 
 
 def follow(batch: DraftingBatch, hear: Callable[[], bytes], wait_for_wake: Callable[[float], bool]) -> None:
@@ -37,6 +37,8 @@ def _perform(batch: DraftingBatch, call: Call) -> None:
             batch.decode(drafts)
         case Release(request_id):
             batch.release(request_id)
+        case BoundPrefixes(num_bytes):
+            batch.bound_prefixes(num_bytes)
 
 
 def _sleep(batch: DraftingBatch, wait_for_wake: Callable[[float], bool]) -> None:

@@ -11,7 +11,7 @@ from ...errors import EngineFailure
 from ..batch import BatchEngine, BatchInfo, Logprobs, MemoryUse, PrefixReport
 from ..messages import Batching, DraftStats, RankMemory, Submit
 from ..speculation import Draft
-from .plan import Call, Close, Decode, Open, Prefill, Release, Sleep, encode
+from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, Release, Sleep, encode
 
 
 class DraftingBatch(BatchEngine, Protocol):
@@ -49,6 +49,7 @@ class LeaderBatch:
         self._broadcast = broadcast
         self._others = others
         self._untold: list[Call] = []
+        self._bound = -1
         self._asleep = False
         self._broken = False
 
@@ -85,6 +86,12 @@ class LeaderBatch:
     def release(self, request_id: str) -> None:
         self._untold.append(Release(request_id))  # nothing is computed: it can go with the next call
         self._batch.release(request_id)
+
+    def bound_prefixes(self, num_bytes: int) -> None:
+        if num_bytes != self._bound:
+            self._bound = num_bytes
+            self._untold.append(BoundPrefixes(num_bytes))
+        self._batch.bound_prefixes(num_bytes)
 
     def memory(self) -> MemoryUse:
         return replace(self._batch.memory(), ranks=self._others.memory())

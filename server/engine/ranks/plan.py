@@ -35,7 +35,11 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The last there is."""
 
 
-Call = Open | Prefill | Decode | Release | Sleep | Close
+class BoundPrefixes(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    num_bytes: int
+
+
+Call = Open | Prefill | Decode | Release | Sleep | Close | BoundPrefixes
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Call])

@@ -1,0 +1,63 @@
+"""One request in the batch: what it has written, and what is needed to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from ..cache.codec import LayerCache
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, PrefixReport
+from .logprobs import token_logprobs
+from .messages import Submit, TokenLogprob
+from .sampling import RowSampler
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """`token_ids` are the prompt and every token generated so far; the caches hold the first
+    `num_computed` of them. While the row decodes, the layout holds its caches and `caches` is empty."""
+
+    request: Submit
+    token_ids: list[int]
+    num_computed: int
+    sampler: RowSampler
+    caches: list[LayerCache]
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """Of the last step's tokens."""
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    prefix: PrefixReport = field(default_factory=PrefixReport)
+
+    @property
+    def key(self) -> str:
+        return self.request.request_id
+
+    def append(self, token_ids: list[int]) -> None:
+        self.token_ids += token_ids
+        for token_id in token_ids:
+            self.sampler.observe(token_id)
+
+    def note(self, logits: mx.array, token_ids: list[int]) -> None:
+        """Keep what the new tokens were given, where the request wants to know. Shape [tokens, vocabulary]."""
+        if self.request.logprobs is not None:
+            self.logprobs = token_logprobs(logits, token_ids, self.request.logprobs)
+
+    def news(self, count: int) -> list[int]:
+        """The last `count` tokens, and what the row's grammar has to say of its end."""
+        token_ids, grammar = self.token_ids[-count:], self.sampler.grammar
+        if grammar is None:
+            return token_ids
+        if grammar.error:
+            return [*token_ids, GRAMMAR_FAILED]
+        return [*token_ids, END_OF_GRAMMAR] if grammar.is_complete else token_ids
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its next token can be chosen without having seen the one before, or its own logits."""
+        sampler = self.sampler
+        return (
+            sampler.num_free > 0
+            and sampler.grammar is None
+            and sampler.penalties is None
+            and self.request.logprobs is None
+        )

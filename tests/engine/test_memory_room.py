@@ -1,0 +1,104 @@
+"""Sequences run together where memory has room for all of them, and prefixes take what they leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from omlx.server.engine.memory_room import MemoryRoom
+from omlx.server.engine.messages import MemoryLimit, Submit
+from omlx.server.events import FinishReason
+from omlx.server.models.footprint import Footprint
+
+from .driving import Answer, drain, make_engine, step
+from .scripted_batch import ScriptedBatch
+
+FOOTPRINT = Footprint(weight_bytes=1000, token_bytes=10, chunk_bytes=100)
+
+
+def submit(request_id: str, length: int, max_tokens: int = 10) -> Submit:
+    first = sum(map(ord, request_id)) * 100_000
+    return Submit(request_id, list(range(first, first + length)), max_tokens)
+
+
+def room_for(num_tokens: int) -> MemoryRoom:
+    return MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * num_tokens)
+
+
+def test_a_request_waits_until_there_is_room_beside_those_that_run():
+    batch = ScriptedBatch([[7] * 10])
+    engine = make_engine(batch, room=room_for(200))
+    for name in ("a", "b", "c"):
+        engine.submit(submit(name, 80))
+    answers: dict[str, Answer] = {}
+    for _ in range(4):
+        step(engine, answers)
+    assert batch.opened == ["a", "b"]
+    drain(engine, answers)
+    assert batch.opened == ["a", "b", "c"]
+    assert [answers[name].token_ids for name in ("a", "b", "c")] == [[7] * 10] * 3
+
+
+def test_none_overtakes_the_first_that_has_no_room():
+    batch = ScriptedBatch([[7] * 40])
+    engine = make_engine(batch, room=room_for(200))
+    engine.submit(submit("running", 100, 40))
+    step(engine, {})
+    engine.submit(submit("large", 100, 10))
+    engine.submit(submit("small", 120, 1))
+    for _ in range(20):
+        step(engine, {})
+    assert batch.opened == ["running"]
+    drain(engine)
+    assert batch.opened == ["running", "large", "small"]
+
+
+def test_a_request_that_is_alone_runs_whatever_answer_it_allows():
+    engine = make_engine(ScriptedBatch([[7, 8]]), room=room_for(100))
+    engine.submit(submit("a", 90, max_tokens=100_000))
+    for _ in range(3):
+        step(engine, answers := {})
+    assert answers["a"].token_ids
+
+
+def test_a_prompt_that_never_fits_is_refused_with_the_length_that_does():
+    engine = make_engine(ScriptedBatch([[7]]), room=room_for(600))
+    engine.submit(submit("a", 700))
+    (answer,) = drain(engine).values()
+    assert answer.last.error == "context_length_exceeded: prompt is too long: 700 tokens > 511 maximum"
+
+
+def test_the_last_to_come_ends_where_answers_outgrow_the_memory():
+    batch = ScriptedBatch([[7] * 6000])
+    engine = make_engine(batch, room=room_for(9000))
+    engine.submit(submit("first", 100, 6000))
+    engine.submit(submit("second", 100, 6000))
+    answers = drain(engine)
+    assert answers["second"].last.error.startswith("overloaded: the requests that run have filled the memory")
+    assert len(answers["second"].token_ids) > 4000
+    assert answers["first"].token_ids == [7] * 6000
+    assert answers["first"].last.finish_reason is FinishReason.LENGTH
+    assert batch.released == ["second", "first"]
+
+
+def test_prefixes_may_have_what_the_sequences_leave():
+    batch = ScriptedBatch([[7] * 5])
+    engine = make_engine(batch, room=room_for(200))
+    engine.submit(submit("a", 90, 10))
+    drain(engine)
+    step(engine, {})
+    assert min(batch.prefix_bounds) == 10 * 200 - 10 * 100
+    assert batch.prefix_bounds[-1] == 10 * 200 + 100
+
+
+@pytest.mark.parametrize("limit", [100_000, 0])
+def test_the_limit_changes_while_requests_run(limit: int):
+    batch = ScriptedBatch([[7] * 30])
+    engine = make_engine(batch, room=room_for(150))
+    engine.submit(submit("a", 100, 30))
+    engine.submit(submit("b", 100, 30))
+    step(engine, answers := {})
+    engine.limit(MemoryLimit(limit))
+    step(engine, answers)
+    assert batch.opened == (["a", "b"] if limit else ["a"])
+    drain(engine, answers)
+    assert [answers[name].token_ids for name in ("a", "b")] == [[7] * 30] * 2
