@@ -55,8 +55,9 @@ def test_none_overtakes_the_first_that_has_no_room():
 def test_a_request_that_is_alone_runs_whatever_answer_it_allows():
     engine = make_engine(ScriptedBatch([[7, 8]]), room=room_for(100))
     engine.submit(submit("a", 90, max_tokens=100_000))
+    answers: dict[str, Answer] = {}
     for _ in range(3):
-        step(engine, answers := {})
+        step(engine, answers)
     assert answers["a"].token_ids
 
 
