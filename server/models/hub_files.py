@@ -15,7 +15,7 @@ _LARGEST_TEXT = 128 << 20
 _LARGEST_WEIGHTS = 50 * 10**9  # more in one file the hub does not give over plain HTTP
 _TEXT_FILE = re.compile(
     r"[\w.-]+\.(json|jinja|txt|model|tiktoken)|(LICENSE|NOTICE)[\w.-]*|additional_chat_templates/[\w.-]+\.jinja"
-    r"|1_Pooling/config\.json",
+    r"|[1-9]_(Pooling|Dense)/config\.json|[1-9]_Dense/model\.safetensors",
     re.ASCII,
 )
 _OTHER_FRAMEWORKS = re.compile(r".*\.(bin|msgpack|h5|pth)\.index\.json|requirements\.txt", re.ASCII)
@@ -44,7 +44,8 @@ def checked_repo(repo: str) -> str:
 
 
 def text_files(repo: str, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
-    """What stands beside the weights: configs, tokenizer, templates, license. No code, no pickles.
+    """What stands beside the weights: configs, tokenizer, templates, license, an embedding model's own small layers.
+    No code, no pickles.
 
     Raises `UnsupportedModel` where the repository holds no model that omlx reads.
     """

@@ -22,7 +22,7 @@ EMBED, RERANK, CHAT = "/v1/embeddings", "/v1/rerank", "/v1/chat/completions"
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Serving]:
-    for name in ("Tiny-Embedding", "xlm-roberta-reranker", "Tiny-Reranker"):
+    for name in ("Tiny-Embedding", "xlm-roberta-reranker", "modernbert-reranker", "qwen3-labels", "Tiny-Reranker"):
         build(tmp_path / "models" / name, CONFIGS[name])
     command = mlx_engine_command(ServeSettings(home=tmp_path, model_dirs=()))
     async with serving(tmp_path, "Hi.", engine_command=command) as running:
@@ -44,7 +44,7 @@ async def test_texts_become_vectors_of_unit_length_whatever_their_company(server
     np.testing.assert_allclose(ids[0]["embedding"], second, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["xlm-roberta-reranker", "Tiny-Reranker"])
+@pytest.mark.parametrize("model", ["xlm-roberta-reranker", "modernbert-reranker", "qwen3-labels", "Tiny-Reranker"])
 async def test_documents_are_ranked_and_cut_to_what_the_model_reads(server: Serving, model: str):
     asked = {"model": model, "query": "w1", "documents": ["w2", "w3 w4", "w5 " * 300], "return_documents": True}
     ranked = (await server.client.post(RERANK, json=asked)).raise_for_status().json()

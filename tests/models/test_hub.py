@@ -76,6 +76,14 @@ def test_only_what_a_model_needs_is_fetched(fake: FakeHub, tmp_path: Path) -> No
     assert asked.isdisjoint(name.rpartition("/")[2] for name in unwanted)
 
 
+def test_the_layers_behind_an_embedding_model_come_with_it(fake: FakeHub, tmp_path: Path) -> None:
+    wanted = {"modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"}
+    fake.files |= dict.fromkeys(wanted, b"[]") | {"2_Dense/pytorch_model.bin": b"pickle"}
+    folder = pull(REQUEST, tmp_path, hub_of(fake)).path
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*")} >= wanted
+    assert not (folder / "2_Dense" / "pytorch_model.bin").exists()
+
+
 def test_the_index_says_which_shards_there_are(fake: FakeHub, tmp_path: Path) -> None:
     del fake.files["model.safetensors"]
     fake.files |= dict.fromkeys((*SHARDS, "model-of-another-kind.safetensors"), WEIGHTS)

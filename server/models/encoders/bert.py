@@ -44,10 +44,6 @@ class BertConfig:
         """Raises `KeyError` for what is missing, `UnsupportedModel` for what is not here."""
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise UnsupportedModel(f"omlx has no {config['position_embedding_type']} positions for BERT")
-        activation = config.get("hidden_act", "gelu")
-        if activation not in _ACTIVATIONS:
-            raise UnsupportedModel(f"omlx has no {activation} for BERT; it has {', '.join(_ACTIVATIONS)}")
-        labels = config.get("id2label")
         return cls(
             hidden_size=config["hidden_size"],
             num_hidden_layers=config["num_hidden_layers"],
@@ -57,10 +53,23 @@ class BertConfig:
             max_position_embeddings=config["max_position_embeddings"],
             type_vocab_size=config.get("type_vocab_size", 2),
             layer_norm_eps=config.get("layer_norm_eps", 1e-12),
-            activation=_ACTIVATIONS[activation],
+            activation=activation_of(config.get("hidden_act", "gelu")),
             first_position=0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1,
-            num_labels=0 if not classifies else len(labels) if labels else config.get("num_labels", 2),
+            num_labels=num_labels_of(config) if classifies else 0,
         )
+
+
+def activation_of(name: str) -> Callable[[mx.array], mx.array]:
+    """Raises `UnsupportedModel` for one that is not here."""
+    if name not in _ACTIVATIONS:
+        raise UnsupportedModel(f"omlx has no {name} for encoders; it has {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
+
+
+def num_labels_of(config: Mapping[str, Any]) -> int:
+    """How many labels a classifier has. A configuration that says nothing means transformers' two."""
+    labels = config.get("id2label")
+    return len(labels) if labels else config.get("num_labels", 2)
 
 
 class _Embeddings(nn.Module):
@@ -145,8 +154,9 @@ class Bert(nn.Module):
             hidden = layer(hidden, mask)
         return hidden
 
-    def classify(self, hidden: mx.array) -> mx.array:
+    def classify(self, hidden: mx.array, is_token: mx.array) -> mx.array:
         """The labels' scores by the first token's vector, shape [rows, labels]."""
+        del is_token
         return self.classifier(mx.tanh(self.before_classifier(hidden[:, 0])))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,11 +13,12 @@ import msgspec
 from ...errors import CorruptModel, UnsupportedModel
 from ..folder import context_window, read_config, read_json_object
 
-BERT_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
-_POOLING = "sentence_transformers.models.Pooling"
-_KNOWN_MODULES = frozenset(
-    {"sentence_transformers.models.Transformer", _POOLING, "sentence_transformers.models.Normalize"}
-)
+MODERN_BERT = "modernbert"
+_ROBERTA_TYPES = frozenset({"roberta", "xlm-roberta", "camembert"})
+_ENCODER_TYPES = _ROBERTA_TYPES | {"bert", MODERN_BERT}
+_LIBRARY = "sentence_transformers."
+_POOLING, _DENSE = "Pooling", "Dense"
+_KNOWN_MODULES = frozenset({"Transformer", _POOLING, _DENSE, "Normalize"})
 
 
 class Pooling(StrEnum):
@@ -28,49 +30,90 @@ class Pooling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Dense:
+    """A projection of the pooled vector, its weights in the folder `path`. `activation` names PyTorch's class."""
+
+    path: Path
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding:
-    """`is_decoder`: a language model, whose tokens see only what stands before them. `max_tokens` bounds one input."""
+    """`is_decoder`: a language model, whose tokens see only what stands before them. `max_tokens` bounds one input.
+    `has_classifier`: a reranker's scores come from labels of its own, not from a language model's words."""
 
     is_decoder: bool
     pooling: Pooling
     max_tokens: int
+    has_classifier: bool = False
+    dense: tuple[Dense, ...] = ()
 
 
 class _Module(msgspec.Struct):
     type: str
     path: str = ""
 
+    @property
+    def name(self) -> str:
+        """The class's own: the library has moved its classes between versions."""
+        return self.type.rpartition(".")[2]
+
 
 def read_encoding(folder: Path) -> Encoding:
     """Raises `CorruptModel` or `UnsupportedModel`."""
     config = read_config(folder)
-    is_decoder = config["model_type"] not in BERT_TYPES
+    is_decoder = config["model_type"] not in _ENCODER_TYPES
+    if is_decoder and (config.get("use_bidirectional_attention") or config.get("is_causal") is False):
+        raise UnsupportedModel(
+            f"{folder}: a language model whose tokens see those behind them, which omlx has not; choose one of BERT's "
+            "kin, ModernBERT, or one like Qwen3-Embedding"
+        )
     max_tokens = context_window(config)
-    if config["model_type"] != "bert" and not is_decoder:
+    if config["model_type"] in _ROBERTA_TYPES:
         max_tokens -= _number(config.get("pad_token_id"), 1) + 1  # their positions begin behind the padding's
     limit = _number(read_json_object(folder / "sentence_bert_config.json").get("max_seq_length"), 0)
-    pooling = _read_pooling(folder) or (Pooling.LAST if is_decoder else Pooling.MEAN)
-    return Encoding(is_decoder, pooling, min(max_tokens, limit) if limit else max_tokens)
+    modules = _read_modules(folder)
+    pooling = next((_pooling_of(folder / Path(each.path).name) for each in modules if each.name == _POOLING), None)
+    return Encoding(
+        is_decoder,
+        pooling or (Pooling.LAST if is_decoder else Pooling.MEAN),
+        min(max_tokens, limit) if limit else max_tokens,
+        has_classifier=is_classifier(config),
+        dense=tuple(_dense_of(folder / Path(each.path).name) for each in modules if each.name == _DENSE),
+    )
 
 
-def _read_pooling(folder: Path) -> Pooling | None:
+def is_classifier(config: Mapping[str, Any]) -> bool:
+    """Whether the folder's architecture, the first that it names, gives scores of labels."""
+    architectures = config.get("architectures")
+    return isinstance(architectures, list) and str(next(iter(architectures), "")).endswith("ForSequenceClassification")
+
+
+def _read_modules(folder: Path) -> list[_Module]:
+    """Those of sentence-transformers, in their order; none where the folder does not say."""
     path = folder / "modules.json"
     if not path.is_file():
-        return None
+        return []
     try:
         modules = msgspec.json.decode(path.read_bytes(), type=list[_Module])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptModel(f"{path}: not a list of modules ({error})") from error
     for module in modules:
-        if module.type not in _KNOWN_MODULES:
-            raise UnsupportedModel(f"{path}: omlx has no {module.type}")
-    pooling = next((module for module in modules if module.type == _POOLING), None)
-    if pooling is None:
-        return None
-    return _pooling_of(folder / Path(pooling.path).name / "config.json")
+        if not module.type.startswith(_LIBRARY) or module.name not in _KNOWN_MODULES:
+            known = ", ".join(sorted(_KNOWN_MODULES))
+            raise UnsupportedModel(f"{path}: omlx has no {module.type}; choose a model made of {known}")
+    return modules
 
 
-def _pooling_of(path: Path) -> Pooling:
+def _dense_of(path: Path) -> Dense:
+    config = read_json_object(path / "config.json")
+    if not (path / "model.safetensors").is_file():
+        raise UnsupportedModel(f"{path}: has no model.safetensors, and omlx reads nothing else; save the model as such")
+    return Dense(path, str(config.get("activation_function", "Tanh")).rpartition(".")[2])
+
+
+def _pooling_of(folder: Path) -> Pooling:
+    path = folder / "config.json"
     config = read_json_object(path)
     modes: dict[str, Pooling] = {
         "pooling_mode_cls_token": Pooling.FIRST,

@@ -31,6 +31,8 @@ def _rows(transformers: Any, torch: Any, path: Path, config: dict[str, Any]) -> 
     """Each row alone, without padding: every token's vector, the classifier's logits, or the next token's."""
     if config["architectures"][0].endswith("Classification"):
         model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+        if "type_vocab_size" not in config:
+            return [model(torch.tensor([ids])).logits[0].tolist() for ids, _ in PAIRS]
         return [
             model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0].tolist() for ids, types in PAIRS
         ]

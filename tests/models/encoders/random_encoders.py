@@ -48,6 +48,26 @@ _QWEN: dict[str, Any] = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": True,
 }
+_MODERN_BERT: dict[str, Any] = {
+    "model_type": "modernbert",
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": INTERMEDIATE,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 120,
+    "norm_eps": 1e-5,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+    "global_attn_every_n_layers": 2,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+    "local_attention": 4,
+}
+_LABELED = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 CONFIGS: Mapping[str, dict[str, Any]] = {
     "bert": {"model_type": "bert", "architectures": ["BertModel"], **_BERT},
     "xlm-roberta": {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"], **_ROBERTA},
@@ -65,6 +85,20 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
     },
     "Tiny-Embedding": _QWEN,
     "Tiny-Reranker": _QWEN,
+    "modernbert": {"architectures": ["ModernBertModel"], **_MODERN_BERT},
+    "modernbert-reranker": {
+        "architectures": ["ModernBertForSequenceClassification"],
+        "classifier_pooling": "mean",
+        **_LABELED,
+        **_MODERN_BERT,
+    },
+    "qwen3-labels": {
+        **_QWEN,
+        "architectures": ["Qwen3ForSequenceClassification"],
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        **_LABELED,
+    },
 }
 
 
@@ -106,7 +140,39 @@ def _tokenizer(is_decoder: bool) -> tokenizers.Tokenizer:
 
 
 def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return _qwen_shapes() if config["model_type"] == "qwen3" else _bert_shapes(config)
+    classifies = config["architectures"][0].endswith("Classification")
+    match config["model_type"]:
+        case "qwen3" if classifies:
+            return {"score.weight": (1, HIDDEN)} | {f"model.{name}": shape for name, shape in _qwen_shapes().items()}
+        case "qwen3":
+            return _qwen_shapes()
+        case "modernbert":
+            return _modern_bert_shapes(classifies)
+        case _:
+            return _bert_shapes(config)
+
+
+def _modern_bert_shapes(classifies: bool) -> dict[str, tuple[int, ...]]:
+    at = "model." if classifies else ""
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{at}embeddings.tok_embeddings.weight": (VOCABULARY, HIDDEN),
+        f"{at}embeddings.norm.weight": (HIDDEN,),
+        f"{at}final_norm.weight": (HIDDEN,),
+    }
+    for layer in range(LAYERS):
+        shapes |= {
+            f"{at}layers.{layer}.attn.Wqkv.weight": (3 * HIDDEN, HIDDEN),
+            f"{at}layers.{layer}.attn.Wo.weight": (HIDDEN, HIDDEN),
+            f"{at}layers.{layer}.mlp_norm.weight": (HIDDEN,),
+            f"{at}layers.{layer}.mlp.Wi.weight": (2 * INTERMEDIATE, HIDDEN),
+            f"{at}layers.{layer}.mlp.Wo.weight": (HIDDEN, INTERMEDIATE),
+        }
+        if layer:
+            shapes[f"{at}layers.{layer}.attn_norm.weight"] = (HIDDEN,)
+    if classifies:
+        shapes |= {"head.dense.weight": (HIDDEN, HIDDEN), "head.norm.weight": (HIDDEN,)}
+        shapes |= _linear("classifier", 1, HIDDEN)
+    return shapes
 
 
 def _bert_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -42,7 +42,7 @@ def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "Tiny-Embedding"])
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert", "Tiny-Embedding"])
 def test_a_text_is_the_pooled_vectors_of_its_tokens(name: str, pooling: str, tmp_path: Path):
     found = np.array(loaded(tmp_path, name, pooling).encode([EncoderInput(row, [0] * len(row)) for row in ROWS]))
 
@@ -52,7 +52,7 @@ def test_a_text_is_the_pooled_vectors_of_its_tokens(name: str, pooling: str, tmp
         np.testing.assert_allclose(vector, unit(pooled), atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["bert-reranker", "xlm-roberta-reranker"])
+@pytest.mark.parametrize("name", ["bert-reranker", "xlm-roberta-reranker", "modernbert-reranker", "qwen3-labels"])
 def test_a_pair_is_scored_by_its_classifier(name: str, tmp_path: Path):
     found = np.array(loaded(tmp_path, name).encode([EncoderInput(*pair) for pair in PAIRS]))
 
@@ -78,14 +78,18 @@ def test_the_kinds_are_told_by_what_the_folders_say(tmp_path: Path):
         "xlm-roberta-reranker": ModelKind.RERANKER,
         "Tiny-Embedding": ModelKind.EMBEDDING,
         "Tiny-Reranker": ModelKind.RERANKER,
+        "modernbert": ModelKind.EMBEDDING,
+        "modernbert-reranker": ModelKind.RERANKER,
+        "qwen3-labels": ModelKind.RERANKER,
     }
 
 
 def test_without_a_word_on_pooling_encoders_take_the_mean_and_language_models_the_last(tmp_path: Path):
-    described = [read_encoding(build(tmp_path / name, CONFIGS[name])) for name in ("xlm-roberta", "Tiny-Embedding")]
+    names = ("xlm-roberta", "modernbert", "Tiny-Embedding")
+    described = [read_encoding(build(tmp_path / name, CONFIGS[name])) for name in names]
 
-    assert [each.pooling for each in described] == [Pooling.MEAN, Pooling.LAST]
-    assert [each.max_tokens for each in described] == [36, 120], "RoBERTa's positions begin behind the padding's"
+    assert [each.pooling for each in described] == [Pooling.MEAN, Pooling.MEAN, Pooling.LAST]
+    assert [each.max_tokens for each in described] == [36, 120, 120], "RoBERTa's positions begin behind the padding's"
 
 
 def test_a_pooling_that_is_not_here_is_named(tmp_path: Path):
@@ -96,11 +100,65 @@ def test_a_pooling_that_is_not_here_is_named(tmp_path: Path):
         read_encoding(path)
 
 
-def test_a_module_that_is_not_here_is_named(tmp_path: Path):
-    dense = {"modules.json": [{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]}
+@pytest.mark.parametrize("kind", ["sentence_transformers.models.LSTM", "custom_code.Pooling"])
+def test_a_module_that_is_not_here_is_named(kind: str, tmp_path: Path):
+    other = {"modules.json": [{"path": "2_Other", "type": kind}]}
 
-    with pytest.raises(UnsupportedModel, match="Dense"):
-        read_encoding(build(tmp_path / "bert", CONFIGS["bert"], dense))
+    with pytest.raises(UnsupportedModel, match=kind):
+        read_encoding(build(tmp_path / "bert", CONFIGS["bert"], other))
+
+
+def with_dense(folder: Path, *activations: str) -> list[NDArray[np.float32]]:
+    """Adds projections to the model in the folder, and gives their weights."""
+    listed = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
+    random, weights = np.random.default_rng(5), list[NDArray[np.float32]]()
+    for number, activation in enumerate(activations, 2):
+        path = f"{number}_Dense"
+        listed.append({"path": path, "type": "sentence_transformers.models.Dense"})
+        (folder / path).mkdir()
+        (folder / path / "config.json").write_text(json.dumps({"activation_function": activation}))
+        weights.append(random.standard_normal((HIDDEN, HIDDEN)).astype(np.float32))
+        mx.save_safetensors(str(folder / path / "model.safetensors"), {"linear.weight": mx.array(weights[-1])})
+    (folder / "modules.json").write_text(json.dumps(listed))
+    return weights
+
+
+def test_the_pooled_vector_is_projected(tmp_path: Path):
+    path = build(tmp_path / "bert", CONFIGS["bert"])
+    activations = ("torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Tanh")
+    first, second = with_dense(path, *activations)
+    found = np.array(load_encoder(path, ModelKind.EMBEDDING).encode([EncoderInput(row) for row in ROWS]))
+
+    for vector, row in zip(found, EXPECTED["bert"], strict=True):
+        pooled = np.array(row).reshape(-1, HIDDEN).mean(axis=0)
+        np.testing.assert_allclose(vector, unit(np.tanh(second @ (first @ pooled))), atol=1e-4)
+
+
+def test_a_projection_that_is_not_here_is_named(tmp_path: Path):
+    path = build(tmp_path / "bert", CONFIGS["bert"])
+    with_dense(path, "torch.nn.modules.activation.Mish")
+    with pytest.raises(UnsupportedModel, match="Mish"):
+        load_encoder(path, ModelKind.EMBEDDING)
+
+    (path / "2_Dense" / "model.safetensors").rename(path / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(UnsupportedModel, match=r"no model\.safetensors"):
+        read_encoding(path)
+
+
+@pytest.mark.parametrize("fields", [{"use_bidirectional_attention": True}, {"is_causal": False}])
+def test_a_language_model_that_looks_ahead_is_refused(fields: dict[str, bool], tmp_path: Path):
+    path = build(tmp_path / "Tiny-Embedding", CONFIGS["Tiny-Embedding"] | fields)
+    with pytest.raises(UnsupportedModel, match="see those behind them"):
+        read_encoding(path)
+
+
+def test_a_language_model_that_embeds_needs_no_head(tmp_path: Path):
+    """Qwen3-Embedding-8B says that its head is not its embedding, and has none."""
+    tied = loaded(tmp_path, "Tiny-Embedding")
+    path = build(tmp_path / "Untied-Embedding", CONFIGS["Tiny-Embedding"] | {"tie_word_embeddings": False})
+    untied = load_encoder(path, ModelKind.EMBEDDING)
+    inputs = [EncoderInput(row) for row in ROWS]
+    np.testing.assert_allclose(np.array(untied.encode(inputs)), np.array(tied.encode(inputs)), atol=1e-6)
 
 
 def test_an_architecture_that_is_not_here_is_named(tmp_path: Path):
