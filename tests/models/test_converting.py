@@ -71,7 +71,7 @@ def _unpacked(weight: np.ndarray, bits: int) -> np.ndarray:
     return (weight[..., None] >> shifts & (2**bits - 1)).reshape(*weight.shape[:-1], -1)
 
 
-def _plain(module: Any) -> np.ndarray:
+def plain_weights(module: Any) -> np.ndarray:
     """A packed layer's weights by the formats' definitions."""
     codes = _unpacked(np.array(module.weight), module.bits)
     if module.mode == "affine":
@@ -89,7 +89,7 @@ def _as_plain_model(loaded: Any) -> Any:
         if "scales" in module:
             for kind in ("scales", "biases"):
                 weights.pop(f"{path}.{kind}", None)
-            weights[f"{path}.weight"] = _plain(module)
+            weights[f"{path}.weight"] = plain_weights(module)
     for name, array in weights.items():
         if name.endswith("tid2eid"):
             weights[name] = array.astype(np.int32)
@@ -118,7 +118,7 @@ def test_fp4_experts_stay_bit_for_bit(original: tuple[Path, Weights], tmp_path: 
     experts = loaded.model.layers[1].ffn.switch_mlp.down_proj
     assert experts.mode == "mxfp4"
     expected = [numbers[f"model.layers.1.mlp.experts.{index}.down_proj.weight"] for index in range(8)]
-    assert np.array_equal(_plain(experts), np.stack(expected))
+    assert np.array_equal(plain_weights(experts), np.stack(expected))
 
 
 def test_the_mtp_layer_is_kept_where_that_is_asked_for_and_the_config_says_what_is_so(
