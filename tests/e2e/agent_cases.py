@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from . import own_files
 from .harness import Bench
 from .talking_server import MODEL
 
@@ -67,55 +68,6 @@ class AgentCase:
 
 
 _DESCRIBED = MappingProxyType({"description": "Print a word"})
-_OPENCODE_OWN = """\
-{
-  "$schema": "https://opencode.ai/config.json", // mine
-  /* Not this one. */ "model": "foreign/x",   "small_model": "foreign/y",
-  "provider": {"foreign": {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": "http://127.0.0.1:9/v1"},
-    "models": {"x": {}, "y": {}}}},
-}
-"""
-_CODEX_OWN = """\
-# mine
-model = "gpt-5.5"   # not this one
-model_provider = "foreign"
-
-[model_providers.foreign] # a far one
-name = "far"
-base_url = "http://127.0.0.1:9/v1"
-"""
-_QWEN_OWN = """\
-{
-  // mine
-  "security": {"auth": {"selectedType": "qwen-oauth"}},
-  "model": {"name": "foreign"}, "fastModel": "other",
-  "env": {"OPENAI_BASE_URL": "http://127.0.0.1:9"},
-  "$version": 4
-}
-"""
-_OPENCLAW_OWN = """\
-{ // mine
-  agents: { defaults: { model: { primary: "foreign/x", fallbacks: ["foreign/y"] } } },
-  models: { providers: { foreign: { baseUrl: "http://127.0.0.1:9/v1", apiKey: "k", api: "openai-completions",
-    models: [{id: "x", name: "x"}, {id: "y", name: "y"}] } } },
-}
-"""
-_HERMES_OWN = """\
-# mine
-model:
-  provider: openrouter
-  default: foreign/model   # not this one
-  base_url: http://127.0.0.1:9/v1
-auxiliary:
-  compression: {provider: openrouter, model: x}
-fallback_model: {provider: openrouter, model: z}
-"""
-_CLAUDE_OWN = """\
-{
-  "cleanupPeriodDays": 20,   "env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "a-foreign-key",
-    "CLAUDE_CODE_USE_BEDROCK": "1"}
-}
-"""
 
 CASES = (
     AgentCase(
@@ -125,7 +77,7 @@ CASES = (
         path=MESSAGES,
         first=("-p", "{prompt}", "--allowedTools", "Bash"),
         again=("-c", "-p", "{prompt}", "--allowedTools", "Bash"),
-        own_files={".claude/settings.json": _CLAUDE_OWN},
+        own_files={".claude/settings.json": own_files.CLAUDE},
         environment={"CLAUDE_CODE_USE_BEDROCK": "1", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"},
     ),
     AgentCase(
@@ -143,7 +95,7 @@ CASES = (
             "--last",
             "{prompt}",
         ),
-        own_files={".codex/config.toml": _CODEX_OWN},
+        own_files={".codex/config.toml": own_files.CODEX},
     ),
     AgentCase(
         name="opencode",
@@ -151,7 +103,7 @@ CASES = (
         more=_DESCRIBED,
         first=("run", "{prompt}"),
         again=("run", "-c", "{prompt}"),
-        own_files={".config/opencode/opencode.jsonc": _OPENCODE_OWN},
+        own_files={".config/opencode/opencode.jsonc": own_files.OPENCODE},
     ),
     AgentCase(
         name="copilot",
@@ -159,6 +111,7 @@ CASES = (
         more=_DESCRIBED,
         first=("-p", "{prompt}", "--allow-all-tools"),
         again=("--continue", "-p", "{prompt}", "--allow-all-tools"),
+        own_files={".copilot/settings.json": own_files.COPILOT},
     ),
     AgentCase(
         name="qwen",
@@ -166,7 +119,7 @@ CASES = (
         more={"description": "Print a word", "is_background": False},
         first=("-p", "{prompt}", "--yolo"),
         again=("-c", "-p", "{prompt}", "--yolo"),
-        own_files={".qwen/settings.json": _QWEN_OWN},
+        own_files={".qwen/settings.json": own_files.QWEN},
     ),
     AgentCase(
         name="kilo",
@@ -175,7 +128,7 @@ CASES = (
         first=("run", "--auto", "{prompt}"),
         again=("run", "--auto", "-c", "{prompt}"),
         own_files={
-            ".config/kilo/kilo.jsonc": _OPENCODE_OWN.replace("opencode.ai", "kilo.ai"),
+            ".config/kilo/kilo.jsonc": own_files.OPENCODE.replace("opencode.ai", "kilo.ai"),
             ".config/kilo/.bash-permission-migrated": "",  # else Kilo itself adds a permission to the file above
         },
     ),
@@ -185,6 +138,7 @@ CASES = (
         output_cap="max_completion_tokens",
         first=("-p", "{prompt}"),
         again=("-c", "-p", "{prompt}"),
+        own_files={".pi/agent/models.json": own_files.PI},
     ),
     AgentCase(
         name="openclaw",
@@ -192,13 +146,13 @@ CASES = (
         output_cap="max_completion_tokens",
         first=("agent", "--local", "--session-id", "words", "-m", "{prompt}"),
         again=("agent", "--local", "--session-id", "words", "-m", "{prompt}"),
-        own_files={".openclaw/openclaw.json": _OPENCLAW_OWN},
+        own_files={".openclaw/openclaw.json": own_files.OPENCLAW},
     ),
     AgentCase(
         name="hermes",
         tool="terminal",
         first=("chat", "-Q", "-q", "{prompt}"),
         again=("chat", "-Q", "--continue", "-q", "{prompt}"),
-        own_files={".hermes/config.yaml": _HERMES_OWN},
+        own_files={".hermes/config.yaml": own_files.HERMES},
     ),
 )

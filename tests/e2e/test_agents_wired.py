@@ -6,7 +6,6 @@ import difflib
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,20 +14,11 @@ from omlx.integrations import find
 
 from .agent_cases import ANSWERS, CASES, PROMPT, WORDS, AgentCase
 from .harness import COMMANDS, OMLX, make_bench
+from .own_files import NOTE
 from .talking_server import KEY, MODEL
 from .test_agents_scripted import main_turns
 
 pytestmark = pytest.mark.e2e
-
-_PI_OWN = {
-    ".pi/agent/models.json": """\
-{
-  // mine
-  "providers": {"foreign": {"baseUrl": "http://127.0.0.1:9/v1", "api": "openai-completions", "apiKey": "k",
-    "models": [{"id": "x"}]}},
-}
-"""
-}
 
 
 def can_be_wired(case: AgentCase) -> bool:
@@ -37,8 +27,7 @@ def can_be_wired(case: AgentCase) -> bool:
     return integration.edits is not None
 
 
-WIRED = [replace(case, own_files={**case.own_files, **_PI_OWN}) if case.name == "pi" else case for case in CASES]
-WIRED = [case for case in WIRED if can_be_wired(case)]
+WIRED = [case for case in CASES if can_be_wired(case)]
 
 
 @pytest.mark.parametrize("case", WIRED, ids=lambda case: case.name)
@@ -75,6 +64,7 @@ def test_a_wired_agent_started_alone_comes_here_and_restoring_gives_its_files_ba
     assert shown_diff(wired.output, changed) == [
         line for path in changed for line in diff(path, own[path], after[path])
     ]
+    assert [NOTE.findall(after[path]) for path in own] == [NOTE.findall(text) for text in own.values()]
     assert KEY not in wired.output + "".join(after.values())
     assert ANSWERS[0] in agent.output, str(outcome)
     turns = main_turns(outcome, case)

@@ -14,7 +14,8 @@ import pytest
 
 from ..tiny_model import build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
-from .harness import OMLX
+from .harness import OMLX, Outcome, make_bench
+from .wordy_model import build_wordy_model
 
 pytestmark = [pytest.mark.e2e, needs_embedded_model]
 
@@ -71,3 +72,28 @@ def test_the_first_request_after_a_restart_finds_its_opening_in_memory(tmp_path:
     assert told["num_opening_tokens"] > 600
     assert told["num_cached_tokens"] >= 512, "the opening's full blocks came from disk"
     assert warm >= told["num_opening_tokens"]
+
+
+def test_the_first_answer_of_a_launched_agent_starts_warm_after_a_restart(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, "pi")
+    model = build_wordy_model(tmp_path / "models" / "wordy")
+    serve = [OMLX, "serve", "--model-dir", str(model.parent), "--port", "0"]
+    launch = ["launch", "pi", "--model", model.name, "--", "--no-session", "-p"]
+
+    cold = bench.run(serve, [*launch, "Say something."])
+    warm = bench.run(serve, [*launch, "Say something else."])
+
+    assert [outcome.runs[0].exit_code for outcome in (cold, warm)] == [0, 0], f"{cold}\n{warm}"
+    assert cached_tokens(cold) == 0
+    told = [json.loads(each.answer) for each in warm.exchanges if each.path.startswith("/v1/launches/")]
+    assert told[-1]["num_cached_tokens"] >= 512, "the launch itself brought the opening's blocks from disk"
+    assert cached_tokens(warm) >= told[-1]["num_cached_tokens"]
+    assert warm.server_exit_code == 0, warm.server_log
+
+
+def cached_tokens(outcome: Outcome) -> int:
+    """How much of the agent's first prompt was cached, as its first answer's stream says."""
+    first = outcome.posts("/v1/chat/completions")[0]
+    records = [line.removeprefix("data: ") for line in first.answer.splitlines() if line.startswith("data: {")]
+    (usage,) = [found for record in records if (found := json.loads(record).get("usage"))]
+    return usage["prompt_tokens_details"]["cached_tokens"]
