@@ -67,6 +67,7 @@ INTEGRATION = Integration(
     title="Claude Desktop",
     executable="/Applications/Claude.app/Contents/MacOS/Claude",
     install="brew install --cask claude",
+    linux_install=None,
     minimum_context=49_152,
     summary="for good only: its mode for other providers, as one more entry of its library of configurations",
     edits=edits,

@@ -80,6 +80,7 @@ INTEGRATION = Integration(
     title="goose",
     executable="goose",
     install="brew install block-goose-cli",
+    linux_install="curl -fsSL https://github.com/aaif-goose/goose/releases/download/stable/download_cli.sh | bash",
     minimum_context=32_768,
     summary="`GOOSE_*` and `OPENAI_*` variables, which rank above config.yaml",
     wire=wire,

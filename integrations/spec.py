@@ -186,7 +186,8 @@ class Integration:
     and `overrides` says, a sentence each with file and key, what of the user's own ranks above those; `wire` is None
     where it can only be wired for good, `edits` where it can only be wired for one run, and then `no_file` says why.
     What it is started with when the user says nothing are its `default_arguments`. `other_places` are below the home.
-    `user_agents` are the first words of its requests' User-Agent, where these are not its name.
+    `user_agents` are the first words of its requests' User-Agent, where these are not its name. `linux_install` is its
+    line on Linux, where that is another one, and None where there is no such program.
     """
 
     name: str
@@ -204,3 +205,8 @@ class Integration:
     default_arguments: tuple[str, ...] = ()
     other_places: tuple[str, ...] = ()
     user_agents: tuple[str, ...] = ()
+    linux_install: str | None = ""
+
+    def install_line(self, platform: str) -> str | None:
+        """What installs it on `sys.platform`, None where nothing does."""
+        return self.install if platform != "linux" or self.linux_install == "" else self.linux_install

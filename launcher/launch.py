@@ -90,7 +90,8 @@ def taken_aim(
     """Everything before a plan: the agent, the server and its list of models, which loads none of them.
 
     The block plans, and refuses what cannot be. With `may_start` a server that is down is started, and ended again
-    where anything is refused. With `may_guess` the aim is taken without one that a launch would start.
+    where anything is refused. With `may_guess`, for what is only shown, the aim is taken without one that would be
+    started.
     """
     integration = find_agent(request.agent)
     if may_guess and not is_up(machine, request.url):
@@ -155,7 +156,7 @@ def _guessed(integration: Integration, request: LaunchRequest, machine: Machine)
     missing = "which models there are and how large their windows are"
     if main == _UNKNOWN_MODEL:
         missing += f", so {_UNKNOWN_MODEL} stands for the model that would be chosen"
-    warning = f"no server runs at {aim.target.url}; a launch would start one, and it alone knows {missing}"
+    warning = f"no server runs at {aim.target.url}; one would be started, and it alone knows {missing}"
     return replace(aim, warnings=(warning,))
 
 
@@ -171,7 +172,7 @@ def launch(plan: LaunchPlan, executable: str, machine: Machine, arrival: Arrival
     write_run_files(plan, home.run_directory(plan.agent))
     remember_model(home, plan.agent, plan.model)
     if arrival is not None:
-        watch_in_background(arrival, machine.environ)
+        watch_in_background(arrival, machine.environ, home)
     become(executable, plan, machine.environ)
 
 

@@ -19,6 +19,7 @@ from .keys import access_key
 from .machine import Machine
 from .probe import ProbeResult, make_probes, run_probes
 from .selection import Wanted, choose
+from .strays import Stray, strays
 
 _SILENCE_SECONDS = 600.0
 
@@ -50,6 +51,7 @@ class Status:
     address: ServerAddress
     health: Health
     models: tuple[Model, ...]
+    strays: tuple[Stray, ...] = ()
 
 
 def probe_server(machine: Machine, url: str | None, model: str | None, report: Callable[[str], None]) -> Probed:
@@ -104,7 +106,7 @@ def ask_status(machine: Machine, url: str | None, key: str | None = None, timeou
     key = key or access_key(machine, address.url, "status", may_make=True)
     client = ServerClient(address.url, key, timeout)
     try:
-        return Status(address, client.health(), client.models())
+        return Status(address, client.health(), client.models(), strays(machine.omlx_home))
     finally:
         client.close()
 

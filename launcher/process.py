@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,12 @@ def find_executable(integration: Integration, environ: Mapping[str, str], home: 
     found = _located(integration, environ, home)
     if found is not None:
         return found
+    line = integration.install_line(sys.platform)
+    if line is None:
+        raise AgentMissing(f"{integration.title} is not installed, and there is none for this system")
+    where = "there" if "/" in integration.executable else "on PATH"
     raise AgentMissing(
-        f"{integration.title} is not installed: no `{integration.executable}` on PATH. "
-        f"Install it with\n  {integration.install}"
+        f"{integration.title} is not installed: no `{integration.executable}` {where}. Install it with\n  {line}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..integrations.spec import Edit, Shape
+from ..integrations.spec import Edit, Shape, Steps
 from . import files
 from .documents import ABSENT, FORMATS, Document, Value, get, show
 from .errors import DocumentError
@@ -18,7 +18,7 @@ def misshapen(edit: Edit) -> tuple[str, ...]:
     return tuple(f"{edit.path}, {error}, so it does nothing; it is left as it is" for error in found)
 
 
-def _errors(document: Document, shape: Shape, ours: set[tuple[str, ...]]) -> Iterator[DocumentError]:
+def _errors(document: Document, shape: Shape, ours: set[Steps]) -> Iterator[DocumentError]:
     value = get(document.value, shape.path)
     if not isinstance(value, shape.kind):
         if value is not ABSENT and value is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+
+import msgspec
 
 from ..integrations.spec import Integration, Model
 from .probe import exit_code
@@ -16,7 +19,13 @@ _OUTCOMES = {0: "ok", 3: "wrong", 4: "broken"}
 
 def agents_text(agents: Sequence[tuple[Integration, bool]]) -> str:
     rows = [
-        (agent.name, agent.title, "installed" if is_installed else "-", f"{agent.minimum_context:,}", agent.install)
+        (
+            agent.name,
+            agent.title,
+            "installed" if is_installed else "-",
+            f"{agent.minimum_context:,}",
+            agent.install_line(sys.platform) or "not for this system",
+        )
         for agent, is_installed in agents
     ]
     return columns([("NAME", "AGENT", "HERE", "MIN WINDOW", "INSTALL WITH"), *rows])
@@ -30,7 +39,7 @@ def agents_json(agents: Sequence[tuple[Integration, bool]]) -> str:
                 "title": agent.title,
                 "installed": is_installed,
                 "minimum_context": agent.minimum_context,
-                "install": agent.install,
+                "install": agent.install_line(sys.platform),
                 "wiring": agent.summary,
             }
             for agent, is_installed in agents
@@ -54,7 +63,8 @@ def models_text(models: Sequence[Model]) -> str:
 def status_text(status: Status) -> str:
     head = f"{status.address.url} ({status.address.source}): {status.health.status}"
     failed = f"\nfailed to load: {', '.join(status.health.failed)}" if status.health.failed else ""
-    return f"{head}{failed}\n{models_text(status.models)}"
+    elsewhere = "".join(f"\n{stray}" for stray in status.strays)
+    return f"{head}{failed}\n{models_text(status.models)}{elsewhere}"
 
 
 def status_json(status: Status) -> str:
@@ -76,6 +86,7 @@ def status_json(status: Status) -> str:
             "loading": status.health.loading,
             "failed": status.health.failed,
             "models": models,
+            "strays": [msgspec.to_builtins(stray) for stray in status.strays],
         }
     )
 

@@ -1,9 +1,11 @@
-"""Waits in the background for the agent's first request, and says at its end where it went instead.
+"""Waits in the background for the agent's first request, and says where it goes instead.
 
     watch_in_background(arrival, environ)     beside the launch, before it becomes the agent
     python -m omlx.launcher.watching …        what that starts; it ends with the first request, or with the agent
 
-The agent owns the terminal while it runs, so nothing is printed before it has ended.
+It is said once it is clear: the agent was seen connected elsewhere, and for some seconds after that it asked nothing
+here. The agent owns the terminal while it runs, and may draw on all of it: so what would stand there is printed when
+it has ended, and `omlx status` says it before. Where standard error is no terminal, it is printed at once.
 """
 
 from __future__ import annotations
@@ -21,15 +23,20 @@ from urllib.parse import urlsplit
 from ..integrations.spec import KEY_VARIABLE
 from .arrival import Arrival
 from .connections import Peer, peers_of
+from .state import OmlxHome
+from .strays import Stray, forget, note
 
+CLEAR_SECONDS = 15.0
+"""Agents look for updates and the like before they ask; a connection as old as this isn't that."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 _DETACHED = '"$@" </dev/null >/dev/null &'
 """The shell ends at once, so that the agent never has this process for a child."""
 
 
-def watch_in_background(arrival: Arrival, environ: Mapping[str, str]) -> None:
+def watch_in_background(arrival: Arrival, environ: Mapping[str, str], home: OmlxHome) -> None:
     """Watch the process that this one is about to become. What cannot be watched is launched all the same."""
-    command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), arrival.url, arrival.launch_id, arrival.title]
+    watched = (str(home.root), str(os.getpid()), arrival.url, arrival.launch_id, arrival.title)
+    command = [sys.executable, "-P", "-m", __name__, *watched]
     environment = {**environ, KEY_VARIABLE: arrival.api_key}
     subprocess.run(["/bin/sh", "-c", _DETACHED, "sh", *command], env=environment, start_new_session=True, check=False)
 
@@ -38,29 +45,40 @@ def watch(
     num_requests: Callable[[], int | None],
     has_ended: Callable[[float], bool],
     peers: Callable[[], set[Peer]],
+    say: Callable[[set[Peer]], None],
 ) -> set[Peer]:
     """Whom the agent was connected to, where it ended without a request; else nobody.
 
-    `num_requests` is None where the server does not say; `has_ended` waits for at most so many seconds.
+    `num_requests` is None where the server does not say; `has_ended` waits for at most so many seconds; `say` is told
+    once that it is clear.
     """
     seen: set[Peer] = set()
     pause = _FIRST_PAUSE
-    ended = False
+    seconds_elsewhere = 0.0
+    ended = is_said = False
     while not ended:
         ended = has_ended(pause)
         if num_requests() != 0:
             return set()
-        seen |= peers()
+        now = peers()
+        seconds_elsewhere += pause if seen else 0.0
+        seen |= now
+        if seconds_elsewhere >= CLEAR_SECONDS and now and not ended and not is_said:
+            say(now)
+            is_said = True
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     return seen
 
 
 def told(title: str, url: str, seen: set[Peer]) -> str:
-    names = ", ".join(sorted(f"{host}:{port}" for host, port in seen))
     return (
-        f"omlx: {title} ended without a request to {url}; it was connected to {names}. "
+        f"omlx: {title} ended without a request to {url}; it was connected to {', '.join(_names(seen))}. "
         "If it answered you, a setting of its own leads it there."
     )
+
+
+def _names(peers: set[Peer]) -> tuple[str, ...]:
+    return tuple(sorted(f"{host}:{port}" for host, port in peers))
 
 
 def _num_requests(url: str, launch_id: str, api_key: str) -> int | None:
@@ -90,18 +108,33 @@ def _end_of(pid: int) -> Callable[[float], bool]:
 
 
 def main() -> None:
-    pid, url, launch_id, title = sys.argv[1:]
+    root, number, url, launch_id, title = sys.argv[1:]
+    home, pid = OmlxHome(Path(root)), int(number)
     api_key = os.environ[KEY_VARIABLE]
     try:
-        has_ended = _end_of(int(pid))
+        has_ended = _end_of(pid)
     except OSError:
         return  # it has ended already, or cannot be watched here
-    seen = watch(
-        lambda: _num_requests(url, launch_id, api_key),
-        has_ended,
-        lambda: peers_of(int(pid), urlsplit(url).port, Path("/proc")),
-    )
-    if seen:
+    is_printed = False
+
+    def say(peers: set[Peer]) -> None:
+        nonlocal is_printed
+        stray = Stray(pid, title, url, _names(peers))
+        note(home, stray)
+        if not sys.stderr.isatty():
+            print(f"omlx: {stray}", file=sys.stderr, flush=True)
+            is_printed = True
+
+    try:
+        seen = watch(
+            lambda: _num_requests(url, launch_id, api_key),
+            has_ended,
+            lambda: peers_of(pid, urlsplit(url).port, Path("/proc")),
+            say,
+        )
+    finally:
+        forget(home, pid)
+    if seen and not is_printed:
         print(told(title, url, seen), file=sys.stderr)
 
 

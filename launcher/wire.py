@@ -42,7 +42,9 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     not parse."""
     integration = aim.integration
     assert integration.edits is not None
-    warnings = (*check_window(integration, aim.target, force=force), *_key_warnings(aim))
+    # Without a server there is no window to check.
+    unknown = check_window(integration, aim.target, force=force) if aim.client is not None else aim.warnings
+    warnings = (*unknown, *_key_warnings(aim))
     if integration.overrides is not None:
         warnings += integration.overrides(aim.target, aim.surroundings)
     # Files that stay, apart from those of single launches, which are swept.

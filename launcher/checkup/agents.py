@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...integrations.spec import Integration, Model, Surroundings, Target
+from ...integrations.spec import Integration, Model, Refusal, Surroundings, Target
 from ..errors import LauncherError
 from ..keys import lasting_keys
 from ..launch import list_agents
@@ -92,6 +92,8 @@ def _warnings(agent: Integration, patient: Patient) -> tuple[str, ...]:
     place = (machine.environ, machine.user_home, machine.directory, run_directory)
     surroundings = Surroundings(*place, (), read_text, glob)
     try:
-        return agent.wire(target, surroundings).warnings if agent.wire is not None else ()
-    except LauncherError as error:
-        return (str(error),)
+        if agent.wire is not None:
+            return agent.wire(target, surroundings).warnings
+        return agent.overrides(target, surroundings) if agent.overrides is not None else ()
+    except Refusal as refusal:
+        return (str(refusal),)

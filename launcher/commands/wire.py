@@ -54,7 +54,10 @@ def command(
     check_wirable(agent)
     machine = this_machine()
     request = LaunchRequest(agent, wanted, url)
-    with Progress() as report, taken_aim(request, machine, picker(yes), report, may_start=not dry_run) as aim:
+    with (
+        Progress() as report,
+        taken_aim(request, machine, picker(yes), report, may_start=not dry_run, may_guess=dry_run) as aim,
+    ):
         plan = plan_wiring(aim, machine.omlx_home, force=force)
     wire(plan, machine.omlx_home, yes=yes, dry_run=dry_run, as_json=as_json)
 

@@ -37,7 +37,11 @@ def agents_page() -> str:
 def _section(agent: Integration) -> str:
     words = sys.modules[f"omlx.integrations.{agent.name}"].__doc__
     assert words is not None
-    return f"## {agent.title}\n\nInstall: `{agent.install}`\n\n{words.strip()}\n"
+    other = agent.install_line("linux")
+    on_linux = (
+        "; there is none for Linux" if other is None else f"; on Linux: `{other}`" if other != agent.install else ""
+    )
+    return f"## {agent.title}\n\nInstall: `{agent.install}`{on_linux}\n\n{words.strip()}\n"
 
 
 if __name__ == "__main__":

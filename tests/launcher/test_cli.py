@@ -158,7 +158,7 @@ def test_a_dry_run_without_a_server_shows_what_is_known_and_says_what_is_not(oml
     named = omlx("launch", "claude", "--model", "qwen", "--dry-run", OMLX_URL="")
     assert (named.returncode, named.stderr) == (0, "")
     assert "set      ANTHROPIC_MODEL=qwen" in named.stdout
-    assert "warning  no server runs at http://127.0.0.1:9; a launch would start one" in named.stdout
+    assert "warning  no server runs at http://127.0.0.1:9; one would be started" in named.stdout
     assert "the server does not say" not in named.stdout
     unnamed = json.loads(omlx("launch", "codex", "--dry-run", "--json", OMLX_URL="").stdout)
     assert unnamed["model"] == "MODEL"
@@ -203,6 +203,25 @@ def test_the_list_names_every_agent(omlx: Run, fake_agent: Callable[[str], Path]
     assert {agent["name"]: agent["installed"] for agent in agents}["pi"] is True
     assert {agent["name"]: agent["installed"] for agent in agents}["claude"] is False
     assert "Claude Code" in omlx("launch", "--list").stdout
+
+
+def test_an_app_is_not_installed_where_only_its_command_line_is(omlx: Run, fake_agent: Callable[[str], Path]):
+    fake_agent("codex")
+    listed = {agent["name"]: agent for agent in json.loads(omlx("launch", "--list", "--json").stdout)}
+    assert listed["codex"]["installed"] is True
+    assert listed["codex_app"]["installed"] is False
+    assert "no `/Applications/Codex.app" in omlx("launch", "codex_app", "--persist").stderr or sys.platform == "linux"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux is told; macOS has Homebrew, and the apps")
+def test_linux_is_not_told_to_install_what_is_for_macos(omlx: Run):
+    agents = json.loads(omlx("launch", "--list", "--json").stdout)
+    lines = {agent["name"]: agent["install"] for agent in agents}
+    assert [name for name, line in lines.items() if line and line.startswith("brew")] == []
+    assert (lines["codex_app"], lines["claude_desktop"]) == (None, None)
+    assert "not for this system" in omlx("launch", "--list").stdout
+    assert "there is none for this system" in omlx("launch", "codex_app", "--persist").stderr
+    assert "download_cli.sh" in omlx("launch", "goose").stderr
 
 
 def test_status_says_what_is_served(omlx: Run, server: FakeServer):

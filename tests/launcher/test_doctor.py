@@ -174,6 +174,24 @@ def test_settings_of_an_agents_own_that_would_win_are_found(
     assert "ANTHROPIC_BASE_URL" in found[0].fact
 
 
+def test_an_administrator_whom_a_launch_would_displace_and_a_project_above_a_wired_agent_are_found(
+    patient: Patient, tmp_path: Path, fake_agent: Callable[[str], Path]
+):
+    for name in ("hermes", "crush"):
+        fake_agent(name)
+    managed = tmp_path / "managed"
+    managed.mkdir()
+    (managed / "config.yaml").write_text("model: theirs\n")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".crush.json").write_text('{"models": {"large": {}}}')
+    environ = {**patient.machine.environ, "HERMES_MANAGED_DIR": str(managed)}
+    machine = replace(patient.machine, environ=environ, directory=project)
+    crush, hermes = agents.overrides(replace(patient, machine=machine))
+    assert f"{project}/.crush.json sets models.large" in crush.fact
+    assert f"{managed} already manages it" in hermes.fact
+
+
 def test_keys_that_others_can_read_and_keys_without_a_copy_are_found(patient: Patient, monkeypatch: pytest.MonkeyPatch):
     from datetime import UTC, datetime
 

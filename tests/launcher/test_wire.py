@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -277,6 +278,23 @@ def test_json_does_not_ask(omlx: Run, command: str):
 def test_restoring_what_is_not_wired_says_so(omlx: Run):
     done = omlx("restore", "pi")
     assert (done.exit_code, done.stderr) == (0, "pi is not wired.\n")
+
+
+@pytest.mark.parametrize("arguments", [("wire", "pi"), ("launch", "pi", "--persist"), ("launch", "pi")])
+def test_a_dry_run_of_either_kind_shows_what_is_known_where_no_server_runs(
+    omlx: Run, home: Path, arguments: tuple[str, ...]
+):
+    state = {"pid": os.getpid(), "host": "127.0.0.1", "port": 9, "url": "http://127.0.0.1:9", "instance_id": "x"}
+    (home / ".omlx" / "run").mkdir(parents=True)
+    (home / ".omlx" / "run" / "server.json").write_text(json.dumps(state))
+    before = files_of_the_user(home)
+    told = omlx(*arguments, "--model", "m", "--dry-run", "--json", OMLX_URL="")
+    assert told.exit_code == 0, told.stderr
+    (warning,) = json.loads(told.stdout)["warnings"]
+    assert warning.startswith("no server runs at http://127.0.0.1:9; one would be started, and it alone knows")
+    assert bool(json.loads(told.stdout)["changes"]) == (arguments != ("launch", "pi"))
+    assert files_of_the_user(home) == before
+    assert omlx(*arguments, "--dry-run", OMLX_URL="http://127.0.0.1:9").exit_code == 4, "that one is not started"
 
 
 @pytest.mark.usefixtures("server")
