@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ def start_server(
     command: Sequence[str] = SERVE_COMMAND,
     timeout_seconds: float = 120.0,
 ) -> ServerState:
-    """Start it detached, with its log under the omlx home; returns once it listens.
+    """Start it detached, with its log under the omlx home; returns once it listens, or another that was quicker.
 
     `report` gets a line of progress now and then. Raises StartFailed with the log's last lines.
     """
@@ -37,11 +38,12 @@ def start_server(
     began = time.monotonic()
     while True:
         state = read_server_state(home)
-        if state is not None and state.pid == process.pid:
-            return state
         exit_code = process.poll()
+        # A home has one server: where another launch was quicker, ours has ended for it.
+        if state is not None and (state.pid == process.pid or exit_code is not None):
+            return state
         waited = time.monotonic() - began
-        if exit_code is not None:
+        if exit_code is not None and not _is_taken(home):
             raise StartFailed(_explained(f"the server ended with exit code {exit_code}", home.start_output, log_start))
         if waited > timeout_seconds:
             process.terminate()
@@ -101,6 +103,18 @@ def _spawn(home: OmlxHome, environ: Mapping[str, str], command: Sequence[str]) -
             env=environ,
         )
     return process, begin
+
+
+def _is_taken(home: OmlxHome) -> bool:
+    """Whether a server runs here, though it may not listen yet."""
+    try:
+        with home.server_lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _explained(fact: str, log_path: Path, log_start: int) -> str:

@@ -40,6 +40,11 @@ class OmlxHome:
         return self.root / "logs" / "service.log"
 
     @property
+    def server_lock(self) -> Path:
+        """What a running server has locked."""
+        return self.server_state.with_suffix(".lock")
+
+    @property
     def last_models(self) -> Path:
         return self.root / "last_models.json"
 

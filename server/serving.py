@@ -23,7 +23,7 @@ from .settings import ServeSettings
 from .settings.keys import nearest
 from .settings.model_store import ModelSettingsStore
 from .settings.values import size_in_bytes
-from .state_file import ServerState, published, reachable_url
+from .state_file import ServerState, published, reachable_url, sole_server
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def serve(
         engine_command = mlx_engine_command(settings, split)
     if engine_command is not None and rank:
         sys.exit(follow(engine_command(entries[0])))
-    with listen(settings.host, settings.port) as listener:
+    with sole_server(settings.state_file), listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
         command = engine_command or mlx_engine_command(settings)
         pool = make_pool(entries, command, model_settings, memory, is_group=split is not None)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-logger = logging.getLogger(__name__)
+from .errors import SettingsError
 
 
 class ServerState(msgspec.Struct, frozen=True):
@@ -33,16 +33,28 @@ def reachable_url(host: str, port: int) -> str:
 
 
 @contextlib.contextmanager
-def published(path: Path, state: ServerState) -> Iterator[None]:
-    """Write `path` for the time of the block; at the end it is removed if it is still ours.
+def sole_server(path: Path) -> Iterator[None]:
+    """Be the only server with this state file for the time of the block: two would each fill the memory with models.
 
-    Where another server that still runs has written it, that one stays the one the launcher finds.
+    The lock is the process's, so that whatever ends it frees the place. Raises `SettingsError` naming the other.
     """
-    other = _read(path)
-    if other is not None and other.pid != state.pid and _is_running(other.pid):
-        logger.warning("A server runs at %s already; `omlx launch` goes there unless --url says otherwise", other.url)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = _read(path)
+            where = f" at {other.url} (process {other.pid})" if other else ""
+            raise SettingsError(
+                f"a server runs{where} already and has the memory for models; use it, end it with `omlx stop`, or "
+                "give this one a home of its own: OMLX_HOME=FOLDER"
+            ) from None
         yield
-        return
+
+
+@contextlib.contextmanager
+def published(path: Path, state: ServerState) -> Iterator[None]:
+    """Write `path` for the time of the block; at the end it is removed if it is still ours."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -61,13 +73,3 @@ def _read(path: Path) -> ServerState | None:
         return msgspec.json.decode(path.read_bytes(), type=ServerState)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from omlx.server.state_file import ServerState, published, reachable_url
+from omlx.server.errors import SettingsError
+from omlx.server.state_file import ServerState, published, reachable_url, sole_server
 
 OURS = ServerState(os.getpid(), "127.0.0.1", 8000, "http://127.0.0.1:8000", "ours")
 NOBODYS_PID = 2**22 + 1  # above what any kernel gives out
@@ -25,13 +29,31 @@ def test_the_file_is_there_while_the_server_runs(tmp_path: Path):
     assert not path.exists()
 
 
-def test_a_second_server_leaves_the_firsts_file_alone(tmp_path: Path):
-    path = tmp_path / "server.json"
-    first = msgspec.structs.replace(OURS, pid=os.getppid(), instance_id="first")
-    write(path, first)
-    with published(path, OURS):
+def test_a_second_server_is_refused_and_told_of_the_first(tmp_path: Path):
+    path = tmp_path / "run" / "server.json"
+    with sole_server(path), published(path, OURS):
+        with (
+            pytest.raises(SettingsError, match=rf"a server runs at {OURS.url} \(process {OURS.pid}\) already"),
+            sole_server(path),
+        ):
+            pass
+        assert msgspec.json.decode(path.read_bytes(), type=ServerState) == OURS
+    with sole_server(path):
         pass
-    assert msgspec.json.decode(path.read_bytes(), type=ServerState) == first
+
+
+def test_a_killed_server_leaves_its_place(tmp_path: Path):
+    path = tmp_path / "server.json"
+    code = "import sys, pathlib, time; from omlx.server.state_file import sole_server\n"
+    code += "with sole_server(pathlib.Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(SettingsError, match="a server runs already"), sole_server(path):
+            pass
+        first.kill()
+    with sole_server(path):
+        pass
 
 
 def test_the_file_of_a_server_that_died_is_replaced(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,22 @@ def test_a_server_that_ends_at_once_is_explained_by_its_log(start: Callable[...,
     assert "port 8000 is in use" in str(error.value)
     assert str(home.start_output) in str(error.value)
     assert "an older line" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
+def test_a_server_that_another_launch_has_just_started_is_taken(start: Callable[..., object], home: OmlxHome):
+    home.server_lock.parent.mkdir(parents=True)
+    quicker = f"import fcntl; lock = open({str(home.server_lock)!r}, 'wb'); fcntl.flock(lock, fcntl.LOCK_EX)\n"
+    quicker += "import time; print(flush=True); time.sleep(1)" + LISTENS.replace("path.parent.mkdir(parents=True)", "")
+    environ = {"OMLX_HOME": str(home.root), "PATH": os.environ["PATH"]}
+    with subprocess.Popen([sys.executable, "-c", quicker], env=environ, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        try:
+            state = start_server(home, environ, lambda _: None, [sys.executable, "-c", FAILS])
+            assert state.pid == first.pid
+        finally:
+            first.kill()
 
 
 def test_a_server_that_never_listens_is_ended_and_reported(start: Callable[..., object]):
