@@ -71,7 +71,7 @@ def test_a_server_that_ends_at_once_is_explained_by_its_log(start: Callable[...,
 
 
 @pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
-def test_a_server_that_another_launch_has_just_started_is_taken(start: Callable[..., object], home: OmlxHome):
+def test_a_server_that_another_launch_has_just_started_is_taken(home: OmlxHome):
     home.server_lock.parent.mkdir(parents=True)
     quicker = f"import fcntl; lock = open({str(home.server_lock)!r}, 'wb'); fcntl.flock(lock, fcntl.LOCK_EX)\n"
     quicker += "import time; print(flush=True); time.sleep(1)" + LISTENS.replace("path.parent.mkdir(parents=True)", "")
