@@ -30,6 +30,6 @@ def _peak(model: Model, length: int) -> int:
     return mx.get_peak_memory() - held
 
 
-def test_four_times_the_prompt_takes_at_most_five_times_the_memory() -> None:
+def test_four_times_the_prompt_takes_four_times_the_memory() -> None:
     model = build(CONFIG)
-    assert _peak(model, 8192) < 5 * _peak(model, 2048)
+    assert _peak(model, 16384) < 4.4 * _peak(model, 4096)  # with the square it would be sixteen times
