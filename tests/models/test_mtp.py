@@ -26,13 +26,25 @@ DSPARK = [
 ]
 
 
-def _report(folder: Path, config: dict[str, Any], names: list[str]) -> MtpReport:
+REASONS: list[tuple[dict[str, Any], list[str], str]] = [
+    ({"num_nextn_predict_layers": 1}, [], "its config declares 1 MTP layers, but no tensor of one is there"),
+    ({"num_nextn_predict_layers": 3}, DSPARK, "its mtp.* tensors are a DSpark drafter"),
+]
+"""Configs and tensors' names, and how what is said of them begins."""
+
+
+def write_tensors(folder: Path, config: dict[str, Any], names: list[str]) -> None:
+    """Give the folder this config, and weights with such names."""
     (folder / "config.json").write_text(json.dumps({"model_type": "any", "num_hidden_layers": 2, **config}))
     names = ["model.layers.1.norm.weight", *names]
     writer = SafetensorsWriter(folder / "model.safetensors", [TensorSpec(name, "F16", (4,)) for name in names], {})
     for name in names:
         writer.append(name, bytes(8))
     writer.close()
+
+
+def _report(folder: Path, config: dict[str, Any], names: list[str]) -> MtpReport:
+    write_tensors(folder, config, names)
     return mtp_report(folder)
 
 

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from tokenizers import Tokenizer
 
 from omlx.server.app import create_app
 from omlx.server.errors import ShuttingDown
@@ -18,6 +20,8 @@ from omlx.server.serving import find_models, listen, make_pool, mlx_engine_comma
 from omlx.server.settings import ServeSettings
 from omlx.server.settings.model_store import ModelSettingsStore
 
+from ...models.test_mtp import REASONS, write_tensors
+from ...text_model import build_text_model
 from ...tiny_model import Shape, build_tiny_model, needs_embedded_model
 from ..serving import MODEL
 from .admin_serving import ADMIN_KEY, admin_serving, write_keys
@@ -34,6 +38,22 @@ async def test_a_model_says_what_it_is_and_why_it_cannot_draft(tmp_path: Path):
     assert model["declared_context_window"] == model["context_window"] == 4096
     assert model["mtp_compatible"] is False
     assert model["mtp_compatibility_reason"]
+
+
+@pytest.mark.parametrize(("config", "names", "reason"), REASONS, ids=["declared and missing", "a drafter"])
+async def test_the_reason_why_it_cannot_draft_is_that_of_its_tensors(
+    config: dict[str, Any], names: list[str], reason: str, tmp_path: Path
+):
+    def build(folder: Path, window: int) -> Tokenizer:
+        tokenizer = build_text_model(folder, window)
+        (folder / "model.safetensors").unlink()
+        write_tensors(folder, config, names)
+        return tokenizer
+
+    async with admin_serving(tmp_path, build=build) as admin:
+        (model,) = await admin.get("models")
+    assert model["mtp_compatible"] is False
+    assert model["mtp_compatibility_reason"].startswith(reason)
 
 
 async def test_the_window_in_force_stands_beside_the_one_declared(tmp_path: Path):
