@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
@@ -77,3 +78,16 @@ def test_a_file_that_does_not_parse_opens_nothing(file: Path, content: str, capl
     assert [keys.accepts(given) for given in ("", "xyz", "own")] == [False, False, True]
     assert not ServerKeys(file=file).accepts("")
     assert str(file) in caplog.text
+
+
+def test_keys_are_compared_as_hashes_in_constant_time(file: Path, monkeypatch: pytest.MonkeyPatch):
+    compared: list[tuple[bytes, bytes]] = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
+    write(file, entry("one"), entry("two"), entry("three"))
+    keys = ServerKeys(file=file)
+    for given in ("one", "on", "three", "none of them"):
+        compared.clear()
+        keys.accepts(given)
+        assert len(compared) == 3, "all are compared, whichever it is"
+        assert {len(side) for pair in compared for side in pair} == {32}

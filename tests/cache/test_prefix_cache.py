@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from array import array
 from dataclasses import dataclass
 
 import pytest
 
+from omlx.server.cache.blocks import block_hash, root_hash
 from omlx.server.cache.prefix_cache import Miss, PrefixCache
 
 
@@ -184,3 +187,11 @@ def test_a_lower_bound_lets_the_oldest_go_and_a_higher_one_is_no_more_than_the_o
         remember(cache, list(range(start, start + 100)))
     assert cache.nbytes == 30
     cache.check()
+
+
+def test_a_blocks_name_is_a_sha256_of_all_before_it():
+    root = root_hash("model", "salt")
+    first = block_hash(root, [1, 2])
+    assert first == hashlib.sha256(root + array("I", [1, 2]).tobytes()).digest()
+    assert len({root, root_hash("model", "sal"), root_hash("modelsalt"), root_hash("model"), first}) == 5
+    assert len({block_hash(first, [3]), block_hash(root, [1, 2, 3]), block_hash(root, [3])}) == 3

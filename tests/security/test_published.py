@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 NESTED: dict[str, Any] = {}
 for _ in range(200):
     NESTED = {"type": "object", "properties": {"a": NESTED}}
+
+FRAMES = {"type": "image_url", "image_url": {"url": "data:video/jpeg;base64," + ",".join(["/9j/4AAQ"] * 10_000)}}
 
 BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ("vLLM CVE-2026-34756: n", CHAT, {**CHAT_BODY, "n": 10**9}),
@@ -68,6 +71,9 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ("vLLM CVE-2026-24779: address of an image", CHAT, {**CHAT_BODY, "messages": [
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://ok.example\\@169.254.169.254/"}}]}
     ]}),
+    ("vLLM CVE-2026-5497: ten thousand frames", CHAT, {**CHAT_BODY, "messages": [
+        {"role": "user", "content": [FRAMES]}
+    ]}),
     ("an image of Messages", MESSAGES, {**MESSAGES_BODY, "messages": [
         {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:1/"}}]}
     ]}),
@@ -112,3 +118,40 @@ async def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str):
             body = json.dumps({**CHAT_BODY, name: "HERE"}).replace('"HERE"', number)
             answer = await server.client.post(CHAT, content=body, headers={"content-type": "application/json"})
             assert answer.status_code == 400, (name, answer.text)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "localhost/health?"},  # vLLM CVE-2026-48746: the guard saw another path than the router
+        {"host": "localhost/admin"},
+        {"authorization": "Bearer ' OR 1=1--"},  # LiteLLM CVE-2026-42208
+        {"x-api-key": "*"},
+        {"x-forwarded-for": "127.0.0.1", "x-forwarded-host": "localhost", "x-original-url": "/health"},
+    ],
+)
+async def test_no_header_opens_a_server_that_has_a_key(tmp_path: Path, headers: dict[str, str]):
+    async with serving(tmp_path, "Hi.", api_key="right") as server:
+        assert (await server.client.post(CHAT, json=CHAT_BODY, headers=headers)).status_code in (401, 403)
+        assert (await server.client.get("/v1/models", headers=headers)).status_code in (401, 403)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_a_packed_body_is_never_unpacked(tmp_path: Path, encoding: str):
+    """Ollama CVE-2024-12886: a small body that unpacks to all of the memory."""
+    bomb = gzip.compress(json.dumps({**CHAT_BODY, "user": "x" * 5_000_000}).encode())
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await server.client.post(CHAT, content=bomb, headers=headers)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("depth", [1000, 100_000])
+async def test_a_body_nested_without_end_is_refused(tmp_path: Path, depth: int):
+    async with serving(tmp_path, "Hi.") as server:
+        for opening, closing in (("[", "]"), ('{"a":', "}")):
+            deep = opening * depth + "1" + closing * depth
+            body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": {deep}}}]}}'
+            answer = await server.client.post(CHAT, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == 400, answer.text[:100]
+        assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200

@@ -49,8 +49,8 @@ def mixed_requests(share: float) -> Iterator[Row]:
 
 
 def cancels(share: float) -> Iterator[Row]:
-    for parallel, words in ((4, "four at once"), (64, "64 at once")):
-        outcome = load(max(60, int(1500 * share)), parallel, cut_share=0.7, seed=2, filling=500)
+    for parallel, words, filling in ((4, "four at once", 500.0), (64, "64 at once", 60.0)):
+        outcome = load(max(60, int(1500 * share)), parallel, cut_share=0.7, seed=2, filling=filling)
         for left, values in [*outcome.freed.items(), ("while its prompt is computed", outcome.freed_in_prefill)]:
             times = ", ".join(
                 f"p{share:.0%}"[:-1] + f" {1000 * percentile(values, share):.0f} ms" for share in (0.5, 0.99)
