@@ -27,6 +27,7 @@ from ..models.catalog import ENCODERS
 from ..models.pool import Lease, ModelPool
 from ..prompts.recall import AnswerMemory, parts_of
 from ..prompts.render import Prompt
+from ..prompts.tool_order import ToolOrder
 from ..requests import GenerationRequest
 from .constraints import needs_grammar
 from .ledger import RequestLedger
@@ -173,6 +174,7 @@ class Generator:
         self._ledger = ledger
         self._openings = openings
         self._memory = AnswerMemory()
+        self._tool_order = ToolOrder()
         self._one_at_a_time = ThreadPoolExecutor(1, "long-prompts")
 
     async def start(self, request: GenerationRequest, agent: str = "") -> Generation | GenerationGroup:
@@ -247,6 +249,7 @@ class Generator:
 
     def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt, bytes]:
         text = self._text_of(request.model)
+        request = replace(request, tools=self._tool_order.steady(request.tools, request.cache_salt))
         recalled = self._memory.recall(request, self._pool.entry(request.model).id)
         return text, text.render(recalled.request), recalled.place
 

@@ -97,6 +97,20 @@ async def test_the_second_turn_reuses_the_first_ones_prefix(tmp_path: Path):
     assert second["usage"]["cache_read_input_tokens"] >= first["usage"]["input_tokens"]
 
 
+async def test_tools_in_another_order_are_the_same_tools(tmp_path: Path):
+    def tool(name: str, *properties: str) -> dict:
+        schema = {"type": "object", "properties": {name: {"type": "string"} for name in properties}}
+        return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+    body = {"model": MODEL, "messages": USER}
+    async with serving(tmp_path, "Hi.") as server:
+        first = body | {"tools": [tool("write", "path", "content"), tool("bash", "command")]}
+        again = body | {"tools": [tool("bash", "command"), tool("write", "content", "path")]}
+        await server.client.post("/v1/chat/completions", json=first)
+        usage = (await server.client.post("/v1/chat/completions", json=again)).json()["usage"]
+    assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] < 20
+
+
 async def test_counted_tokens_are_the_tokens_of_the_prompt(tmp_path: Path):
     async with serving(tmp_path, "Hi.") as server:
         counted = (await server.client.post(f"{MESSAGES}/count_tokens", json={"model": MODEL, "messages": USER})).json()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omlx.server.errors import SettingsError
 from omlx.server.events import ReasoningDelta, TextDelta, ToolCallDelta
 from omlx.server.parsers.calls import new_call_id
-from omlx.server.parsers.selection import Formats, choose_formats, make_parser
+from omlx.server.parsers.selection import TOOL_FORMATS, Formats, choose_formats, make_parser
 from omlx.server.parsers.stop_strings import StopStrings
 from omlx.server.requests import ToolCall, ToolChoice, ToolMode
 
@@ -56,26 +56,44 @@ def test_text_is_passed_on_at_once_but_for_what_may_become_a_mark() -> None:
     assert parser.feed("b>") == [TextDelta(" <b>")]
 
 
-@pytest.mark.parametrize(
-    ("tool_format", "before", "piece"),
-    [
-        ("hermes", '<tool_call>{"name": "write", "arguments": {"content": "', "some words "),
-        ("qwen3_coder", "<tool_call><function=write><parameter=content>\n", "some words "),
-        ("glm", "<tool_call>write<arg_key>content</arg_key><arg_value>", "some words "),
-        ("minimax_m2", '<minimax:tool_call><invoke name="write"><parameter name="content">', "some words "),
-        ("dsml", '<|DSML|tool_calls><|DSML|invoke name="write"><|DSML|parameter name="content">', "some words "),
-        ("gemma4", '<|tool_call>call:write{content:<|"|>', "some words "),
-        ("pythonic", '<|python_start|>[write(content="', "some words "),
-        ("harmony", '<|channel|>commentary to=functions.write<|message|>{"content": "', "some words "),
-    ],
-)
-def test_a_long_argument_streams_as_it_is_decoded(tool_format: str, before: str, piece: str) -> None:
+BEFORE_A_STRING = {
+    "hermes": '<tool_call>{"name": "get_weather", "arguments": {"days": 3, "city": "',
+    "qwen3_coder": "<tool_call><function=get_weather><parameter=days>3</parameter><parameter=city>\n",
+    "glm": "<tool_call>get_weather<arg_key>days</arg_key><arg_value>3</arg_value><arg_key>city</arg_key><arg_value>",
+    "minimax_m2": '<minimax:tool_call><invoke name="get_weather"><parameter name="days">3</parameter>'
+    '<parameter name="city">',
+    "dsml": '<|DSML|tool_calls><|DSML|invoke name="get_weather"><|DSML|parameter name="days">3</|DSML|parameter>'
+    '<|DSML|parameter name="city">',
+    "gemma4": '<|tool_call>call:get_weather{days:3,city:<|"|>',
+    "function_gemma": "<start_function_call>call:get_weather{days:3,city:<escape>",
+    "pythonic": '<|python_start|>[get_weather(days=3, city="',
+    "harmony": '<|channel|>commentary to=functions.get_weather<|message|>{"days": 3, "city": "',
+    "kimi_k2": '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"days": 3, "city": "',
+    "deepseek_v3": "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>get_weather"
+    '<\uff5ctool\u2581sep\uff5c>{"days": 3, "city": "',
+    "mistral": '[TOOL_CALLS]get_weather[ARGS]{"days": 3, "city": "',
+    "llama_json": '{"name": "get_weather", "parameters": {"days": 3, "city": "',
+    "longcat": "<longcat_tool_call>get_weather<longcat_arg_key>days</longcat_arg_key>"
+    "<longcat_arg_value>3</longcat_arg_value><longcat_arg_key>city</longcat_arg_key><longcat_arg_value>",
+    "muse_spark": '<atem:function_calls><atem:invoke name="get_weather"><atem:parameter name="days">3</atem:parameter>'
+    '<atem:parameter name="city">',
+    "minicpm5": '<function name="get_weather"><param name="days">3</param><param name="city">',
+}
+
+
+@pytest.mark.parametrize("tool_format", [each.name for each in TOOL_FORMATS])
+def test_a_long_argument_streams_as_it_is_decoded_though_a_number_stands_before_it(tool_format: str) -> None:
     parser = make_parser(Formats(tool_format, "none"), TOOLS)
-    parser.feed(before + piece)
+    named, *begun = parser.feed(BEFORE_A_STRING[tool_format] + "some words ")
+    assert isinstance(named, ToolCallDelta)
+    assert named.name == "get_weather"
+    assert '"days": 3, "city": "' in "".join(
+        each.arguments for each in [named, *begun] if isinstance(each, ToolCallDelta)
+    )
     for _ in range(5):
-        (delta,) = parser.feed(piece)
+        (delta,) = parser.feed("some words ")
         assert isinstance(delta, ToolCallDelta)
-        assert delta.arguments == piece
+        assert delta.arguments == "some words "
         assert not delta.name
 
 
