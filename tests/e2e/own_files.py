@@ -127,3 +127,55 @@ COPILOT = """\
   // note 4
 }
 """
+AIDER = """\
+# note 1: before everything
+
+# note 2: above a key
+model: gpt-5.5 # note 3: not this one
+read: # note 4
+  # note 5: above an item
+  - CONVENTIONS.md # note 6
+  - README.md
+# note 7: above the next key
+weak-model: other   # note 8
+
+openai-api-base: http://127.0.0.1:9/v1 # note 9
+  # note 10: indented, at the end
+"""
+GOOSE = """\
+# note 1: before everything
+GOOSE_PROVIDER: openai # note 2: not this one
+  # note 3: indented
+GOOSE_MODEL: gpt-5.5
+extensions: # note 4
+  # note 5: the first line of it
+  developer: # note 6
+    enabled: true # note 7
+  # note 8: the last line of it
+
+providers: # note 9
+  openai: {enabled: true, model: gpt-5.5, configured: true} # note 10
+# note 11: after everything
+"""
+VIBE = """\
+# note 1: before everything
+
+# note 2: above a key
+active_model = "devstral" # note 3: not this one
+  # note 4: indented
+api_timeout = 5.0 # note 5
+
+# note 6: above a table
+[[providers]] # note 7: a far one
+# note 8: the first line of it
+name = "far" # note 9
+api_base = "http://127.0.0.1:9/v1"
+# note 10: the last line of it
+
+# note 11: above the models
+[[models]] # note 12
+name = "devstral" # note 13
+provider = "far"
+alias = "devstral"
+# note 14: after everything
+"""
