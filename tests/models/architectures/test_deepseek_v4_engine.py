@@ -1,61 +1,70 @@
-"""DeepSeek V4 in the engine: rows decoded together, and prefixes reused from RAM, from disk, and after a restart."""
+"""DeepSeek V4 in the engine: rows of unequal length, decoded together, say what each says alone.
+
+That answers after a hit are the cold ones is tested in tests/torture, for every kind of cache.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import random
 
 import pytest
 
 from omlx.server.engine.layout_choice import choose_layout
+from omlx.server.engine.messages import Submit, TokenLogprob
 from omlx.server.engine.mlx_batch import MlxBatch
+from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.models.architectures.deepseek_v4 import Model
 
-from ...engine.driving import drain, make_engine
-from ...engine.tiny_model import VOCABULARY, make_batch, prompt_of, submit
-from .deepseek_v4_model import build
+from ...engine.driving import Answer, drain, make_engine, step
+from ...engine.tiny_model import GREEDY, VOCABULARY, make_batch
+from .deepseek_v4_model import TOLERANCE, build
 from .random_deepseek_v4 import CONFIGS
 
-LENGTHS = (127, 129, 256, 257, 260, 385)
+LENGTHS = (1, 3, 4, 5, 63, 64, 126, 127, 128, 129, 131, 132, 255, 256, 257, 260)
 """Around multiples of 4, of 128, and of the blocks of 256 the prefix cache is cut in."""
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return build(CONFIGS["full"] | {"vocab_size": VOCABULARY, "num_hidden_layers": 3})
+    """Two layers whose experts are looked up by token, and one whose are scored; one of each kind of attention."""
+    model = build(CONFIGS["full"] | {"vocab_size": VOCABULARY, "num_hidden_layers": 3})
+    assert ["tid2eid" in layer.ffn.gate for layer in model.layers] == [True, True, False]
+    return model
 
 
-def _batch(model: Model, disk: Path | None = None) -> MlxBatch:
-    return make_batch(model, choose_layout(model, model.make_cache).layout, disk=disk)
+def _batch(model: Model, max_bytes: int = 1 << 26) -> MlxBatch:
+    return make_batch(model, choose_layout(model, model.make_cache).layout, max_bytes)
 
 
-def _answers(batch: MlxBatch, length: int, requests: int = 1) -> list[tuple[list[int], int]]:
-    """What requests for the same prompt, one after the other, are answered, and how much of it was cached."""
-    found = []
-    for number in range(requests):
-        engine = make_engine(batch)
-        engine.submit(submit(f"{length}-{number}", prompt_of(length), max_tokens=6))
-        answer = drain(engine)[f"{length}-{number}"]
-        found.append((answer.token_ids, max(update.num_cached_tokens for update in answer.updates)))
-    return found
+def _scores(answer: Answer) -> list[TokenLogprob]:
+    return [score for update in answer.updates for score in update.logprobs]
 
 
 def test_rows_of_different_length_decode_in_one_batch(model: Model) -> None:
     assert choose_layout(model, model.make_cache).batching.name == "padded"
 
 
-def test_warm_answers_are_the_cold_ones(model: Model, tmp_path: Path) -> None:
-    first = _batch(model, tmp_path)
-    cold, in_ram = {}, {}
-    for length in LENGTHS:
-        cold[length], in_ram[length] = _answers(first, length, requests=2)
-    while first.idle():
-        pass
-    first.close()
-    restarted = _batch(model, tmp_path)
-    for length in LENGTHS:
-        ((on_disk, cached),) = _answers(restarted, length)
-        assert in_ram[length][0] == cold[length][0] == on_disk, f"at {length}"
-        if length > 256:
-            assert in_ram[length][1] >= 256
-            assert cached >= 256
-    restarted.close()
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rows_that_come_and_go_say_what_each_says_alone(model: Model, seed: int) -> None:
+    chance, answers, wanted = random.Random(seed), dict[str, Answer](), dict[str, Submit]()
+    engine = make_engine(_batch(model), SchedulerLimits(max_num_seqs=5, max_chunk=100))
+    for number, length in enumerate(chance.sample(LENGTHS, len(LENGTHS))):
+        prompt = [chance.randrange(VOCABULARY) for _ in range(length)]
+        request = Submit(f"r{number}", prompt, chance.randrange(1, 14), sampling=GREEDY, logprobs=0)
+        engine.submit(request)
+        for _ in range(chance.randrange(4)):
+            step(engine, answers)
+        if number % 5 == 4:
+            engine.cancel(f"r{chance.randrange(number + 1)}")
+        wanted[request.request_id] = request
+    drain(engine, answers)
+    finished = [name for name, answer in answers.items() if answer.last.finish_reason is not None]
+    assert len(finished) > len(LENGTHS) // 2
+    for name in finished:
+        alone = make_engine(_batch(model, max_bytes=0))
+        alone.submit(wanted[name])
+        expected = _scores(drain(alone)[name])
+        found = _scores(answers[name])
+        assert [score.token_id for score in found] == [score.token_id for score in expected], name
+        for score, other in zip(found, expected, strict=True):
+            assert score.logprob == pytest.approx(other.logprob, abs=TOLERANCE), name
