@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from . import commands as folder
-from .errors import LauncherError
+from .errors import INTERRUPTED, LauncherError
 
 
 class _Folder(MutableMapping[str, click.Command]):
@@ -39,7 +39,7 @@ class _Folder(MutableMapping[str, click.Command]):
 
 
 class _Commands(click.Group):
-    """Prints the errors raised on purpose, and ends with their code."""
+    """Prints the errors raised on purpose, and ends with their code; with that of an interruption after Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -47,6 +47,9 @@ class _Commands(click.Group):
         except LauncherError as error:
             click.echo(f"omlx: {error}", err=True)
             ctx.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(err=True)  # what is said next begins on a line of its own
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=_Commands, commands=_Folder(), context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +57,8 @@ class _Commands(click.Group):
 def commands() -> None:
     """Coding agents on models you run yourself.
 
-    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 a probe's answer was wrong, 4 the server is down or broken.
+    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 a probe's answer was wrong, 4 the server is down or broken,
+    130 interrupted.
     """
 
 

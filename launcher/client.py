@@ -6,6 +6,7 @@ Any OpenAI-compatible server will do. Of omlx's own the launcher reads, in each 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
 LARGEST_OUTPUT_CAP = 32_000
+_ERRNO = re.compile(r"^\[Errno \d+\] ")
 _KINDS_THAT_WRITE = ("llm", "vlm")
 
 T = TypeVar("T")
@@ -138,7 +140,8 @@ class ServerClient:
         try:
             return self._http.request(method, path, content=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ServerDown(f"nothing answers at {self.url} ({error}); start it with `omlx serve`") from error
+            reason = _ERRNO.sub("", str(error))
+            raise ServerDown(f"nothing answers at {self.url} ({reason}); start it with `omlx serve`") from error
         except httpx.HTTPError as error:
             raise BadAnswer(f"{self.url}{path} failed: {error or type(error).__name__}") from error
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 ANSWERS_WRONG = 3
 ENDPOINT_BROKEN = 4
+INTERRUPTED = 130
 
 
 class LauncherError(Exception):

@@ -30,6 +30,13 @@ class _Commands(click.Group):
         module = "import_" if cmd_name == "import" else cmd_name
         return import_module(f"{folder.__name__}.{module}").command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(err=True)  # what is said next begins on a line of its own
+            ctx.exit(_INTERRUPTED)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:

@@ -53,8 +53,7 @@ def command(
     if as_json:
         click.echo(json.dumps([asdict(one) for one in measured], indent=2, ensure_ascii=False))
         return
-    for one in measured:
-        click.echo(f"{one.model} at {one.url}\n{_table(one.rows)}\n")
+    click.echo("\n\n".join(f"{one.model} at {one.url}\n{_table(one.rows)}" for one in measured))
 
 
 def _table(rows: tuple[Row, ...]) -> str:
@@ -65,7 +64,7 @@ def _table(rows: tuple[Row, ...]) -> str:
 
     shown = [
         (
-            f"{row.amount} streams" if row.kind == "throughput" else f"{row.amount:,} tokens",
+            f"{row.amount:,} {'stream' if row.kind == 'throughput' else 'token'}{'s' if row.amount > 1 else ''}",
             figure(row.first_token_seconds, 3),
             figure(row.prefill_rate),
             figure(row.decode_rate),

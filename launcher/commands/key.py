@@ -119,11 +119,11 @@ def list_command(as_json: bool) -> None:
                 key.name,
                 f"…{key.last4}",
                 f"{key.created.astimezone():%Y-%m-%d %H:%M}",
-                "it is revoked" if key.expires is None else "its launch ends",
+                "until it is revoked" if key.expires is None else "until its launch ends",
             )
             for key in keys
         ]
-        click.echo(columns([("NAME", "KEY", "SINCE", "UNTIL"), *rows]))
+        click.echo(columns([("NAME", "KEY", "SINCE", "HOLDS"), *rows]))
     else:
         click.echo("There are no keys.", err=True)
 
@@ -134,7 +134,10 @@ def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
     from ..review import confirm
 
     def consent(file: Path) -> bool:
-        return yes or (is_terminal() and confirm(f"There is no keychain. Keep the key in {file}?", input))
+        try:
+            return yes or (is_terminal() and confirm(f"There is no keychain. Keep the key in {file}?", input))
+        except KeyboardInterrupt:
+            return False  # the key is made, and nobody would ever see it
 
     try:
         place = _store().put(name, key, consent)

@@ -34,5 +34,6 @@ def command(follow: bool, lines: int, level: str, as_json: bool) -> None:
         if as_json:
             shown = {name: value for name, value in asdict(line).items() if name != "text"}
             click.echo(json.dumps(shown, ensure_ascii=False))
-        else:
-            click.echo(click.style(line.text, fg=_COLOURS.get(line.level)) if coloured else line.text)
+            continue
+        colour = _COLOURS.get(line.level) if coloured else None
+        click.echo(click.style(line.text, fg=colour) if colour else line.text)

@@ -74,7 +74,7 @@ def test_bench_measures_streams_and_prompts_that_fit(run: Run, server: FakeServe
     ]
     assert rows[1]["prefill_rate"] > 0
     table = run("bench", "--max-context", "0").stdout.splitlines()
-    assert [line.split()[0] for line in table[2:5]] == ["1", "4", "8"]
+    assert [line.split()[:2] for line in table[2:]] == [["1", "stream"], ["4", "streams"], ["8", "streams"]]
 
 
 def test_bench_compares_two_endpoints_once_both_have_answered(run: Run, server: FakeServer):
