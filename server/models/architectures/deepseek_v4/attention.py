@@ -18,7 +18,7 @@ from .indexer import Indexer
 from .rotary import Rotary
 from .span import Span
 
-_BLOCK = 128
+_BLOCK = 256
 
 
 class Attention(nn.Module):
