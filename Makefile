@@ -99,8 +99,9 @@ wheel: setup ## Build the wheel into dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 .PHONY: bench
-bench: setup ## Time the server beside mlx_lm.server on the embedded model
+bench: setup ## Time the server beside mlx_lm.server on the embedded model, and say what it costs itself
 	$(BIN)/python -m tests.bench $(ARGS)
+	-$(BIN)/python -m tests.bench.overhead
 
 .PHONY: compare
 compare: setup ## Time the server beside its peers, row by row; tests/bench/peers says how to install those
