@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import mlx.core as mx
+
 from ...cache.fingerprint import model_fingerprint
 from ...errors import OmlxError
 from ...models.hub import Hub
@@ -99,7 +101,9 @@ def _load(
     fetch_part(options.model, ranks.group, options.split, lambda: Hub.of(os.environ))
     logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
     batch = load_batch(options.model, options.disk_cache, options.prefix_bytes, ranks, options.split)
-    ranks.gather(1)  # all have loaded
+    agree(
+        ranks, {"the way of decoding": batch.batching.name}
+    )  # all have loaded; other ways would call other collectives
     return batch, linked
 
 
@@ -108,6 +112,7 @@ def _facts(options: RankOptions) -> dict[str, str]:
         **{package: version(package) for package in ("omlx", "mlx", "mlx-lm")},
         "the model": model_fingerprint(options.model, whole=whole_name(options.model)),
         "the split": options.split,
+        "the device": "CUDA" if mx.cuda.is_available() else mx.default_device().type.name,
     }
 
 
