@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,8 @@ _MAX_BUFFER = 2048 * _MIB
 _SHARED_WITH_THE_SYSTEM = 0.75
 """Of memory that models share with the system and everything else that runs; a GPU's own is theirs but for a tenth."""
 _OWN = 0.9
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 _GPU_SECONDS = 10
 
 
@@ -41,8 +45,8 @@ class MemoryBudget:
 
 def device_memory(has_own_gpu: bool) -> DeviceMemory:
     """The memory of the device that models run on: a CUDA GPU's own where `has_own_gpu`, else the machine's, or less
-    in a container. Known without MLX; where the GPU does not say, the machine's stands for it."""
-    machine = machine_memory(os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES"), _container_limit())
+    in a container or under another limit. Known without MLX; a GPU that does not say has as much as the machine."""
+    machine = machine_memory(os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES"), _limits())
     gpu = _gpu_memory() if has_own_gpu else None
     if gpu is not None:
         return DeviceMemory(gpu, int(gpu * _OWN))
@@ -54,14 +58,29 @@ def shared_memory(total: int) -> DeviceMemory:
     return DeviceMemory(total, int(total * _SHARED_WITH_THE_SYSTEM))
 
 
-def machine_memory(page_bytes: int, num_pages: int, container_limit: str) -> int:
-    """What this process may use at most: the machine's memory, or less in a container.
+def machine_memory(page_bytes: int, num_pages: int, limits: Sequence[int]) -> int:
+    """What this process may use at most: the machine's memory, or the least of the `limits`."""
+    return min([page_bytes * num_pages, *limits])
 
-    `container_limit` is the text of cgroup's memory.max: a number, or "max"; anything else counts as none.
+
+def cgroup_limits(cgroups: Path, membership: str) -> list[int]:
+    """What the process's cgroup and those above it may use, of either version.
+
+    `membership` is the text of /proc/self/cgroup. In a container the groups' root is its own.
     """
-    total = page_bytes * num_pages
-    limit = container_limit.strip()
-    return min(total, int(limit)) if limit.isdigit() else total
+    found: list[int] = []
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root, name = (cgroups / "memory", "memory.limit_in_bytes") if controllers else (cgroups, "memory.max")
+        own = root / path.lstrip("/")
+        for folder in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):
+                found.append(int((folder / name).read_text()))  # "max" is no number
+            if folder == root:
+                break
+    return found
 
 
 def plan(total: int, weights: int) -> MemoryBudget:
@@ -70,11 +89,13 @@ def plan(total: int, weights: int) -> MemoryBudget:
     return MemoryBudget(int(free * _CACHE_SHARE), max(64 * _MIB, min(_MAX_BUFFER, int(total * _BUFFER_SHARE))))
 
 
-def _container_limit() -> str:
-    try:
-        return _CONTAINER_LIMIT.read_text()
-    except OSError:
-        return ""
+def _limits() -> list[int]:
+    """Of cgroups and of address space."""
+    space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limits = [] if space == resource.RLIM_INFINITY else [space]
+    with contextlib.suppress(OSError):
+        limits += cgroup_limits(_CGROUPS, _MEMBERSHIP.read_text())
+    return limits
 
 
 def _gpu_memory() -> int | None:
