@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Awaitable
 from pathlib import Path
 
 import httpx
@@ -47,7 +48,8 @@ async def attack(port: int, requests: int, window: int, parallel: int = 4, seed:
             prompt = filling * (min(size, _BODY_BYTES // 2) // len(json.dumps(filling)[1:-1]) + 1) + " say a times 3"
             if size > _BODY_BYTES:
                 prompt *= 3
-            counts[await _outcome(client, path, body_of(path, prompt, chance.random() < 0.5))] += 1
+            body = body_of(path, prompt, chance.random() < 0.5)
+            counts[await outcome_of(client.post(path, content=body))] += 1
             counts[await _small(client, f"say w{number}x times 5")] += 1
 
     headers = {"content-type": "application/json", "connection": "close"}
@@ -56,9 +58,10 @@ async def attack(port: int, requests: int, window: int, parallel: int = 4, seed:
     return counts
 
 
-async def _outcome(client: httpx.AsyncClient, path: str, body: bytes) -> str:
+async def outcome_of(posting: Awaitable[httpx.Response]) -> str:
+    """What came of a request, in a word where it is what should come of one."""
     try:
-        answer = await client.post(path, content=body)
+        answer = await posting
     except httpx.TransportError as error:
         return f"no answer: {type(error).__name__}"
     match answer.status_code:
