@@ -75,6 +75,7 @@ def create_app(
         openings=openings,
         metrics=metrics,
         ledger=ledger,
+        cache_folder=settings.cache_folder,
         instance_id=instance_id,
         heartbeat_seconds=settings.heartbeat_seconds,
         asks_for_key=not keys.is_open,

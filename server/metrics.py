@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -38,6 +38,9 @@ class Metrics:
             "Prompt tokens found in the prefix cache, by tier",
             (_LABEL, "tier"),
             registry=self._registry,
+        )
+        self._disk = Gauge(
+            "omlx:prefix_cache_disk_bytes", "Disk the prefixes of all models take", registry=self._registry
         )
         self._generation_tokens = self._counter("generation_tokens", "Tokens generated")
         self._finished = Counter(
@@ -87,8 +90,9 @@ class Metrics:
             self._decode.labels(model).observe(decode_seconds)
             self._answer_length.labels(model).observe(usage.num_output_tokens)
 
-    def render(self) -> bytes:
-        """The text format, version 0.0.4."""
+    def render(self, disk_bytes: int = 0) -> bytes:
+        """The text format, version 0.0.4. `disk_bytes` is what the cached prefixes of all models take on the disk."""
+        self._disk.set(disk_bytes)
         return generate_latest(self._registry)
 
     def _counter(self, name: str, words: str) -> Counter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..engine.generation import Generator
 from ..engine.ledger import RequestLedger
@@ -17,7 +18,8 @@ from ..settings.model_store import ModelSettingsStore
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`text_of` gives a model's text side by id; `instance_id` tells one run of the server from the next."""
+    """`text_of` gives a model's text side by id; `cache_folder` is where prompt prefixes outlive the server;
+    `instance_id` tells one run of it from the next."""
 
     pool: ModelPool[EngineProcess]
     model_settings: ModelSettingsStore
@@ -26,6 +28,7 @@ class Context:
     openings: Openings
     metrics: Metrics
     ledger: RequestLedger
+    cache_folder: Path
     instance_id: str
     heartbeat_seconds: float
     asks_for_key: bool

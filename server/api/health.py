@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
+from ..cache.clearing import files_on_disk
 from ..engine.process import Pulse
 from .context import Context
 
@@ -74,7 +76,9 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @get("/metrics")
     async def get_metrics() -> Response[bytes]:
-        return Response(context.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        on_disk = await asyncio.to_thread(files_on_disk, context.cache_folder)
+        body = context.metrics.render(on_disk.size_bytes)
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return [get_health, get_ready, get_metrics]
 

@@ -24,12 +24,15 @@ KEY_FILE = "keys.json"
 """Its name in omlx's home."""
 ADMIN = "admin"
 """The scope of the admin key."""
+_FINGERPRINT_DIGITS = 12
 
 
 class DescribedKey(msgspec.Struct, frozen=True):
-    """A key as its owner may see it. `scope` is "admin" for the admin key; one of a single launch `expires`."""
+    """A key as its owner may see it. `fingerprint` is the beginning of its SHA-256 in hex, `last4` its own last
+    characters; `scope` is "admin" for the admin key; one of a single launch `expires`."""
 
     name: str
+    fingerprint: str
     last4: str
     scope: str
     created: datetime | None
@@ -161,7 +164,10 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
         logger.error("%s cannot be read (%s), so none of its keys is taken; mend it with `omlx key list`", file, error)
         return _Known(stamp, (), is_closed=True)
     is_closed = any(one.expires is None for one in inference)
-    described = tuple(DescribedKey(one.name, one.last4, one.scope, one.created, one.expires) for one in entries)
+    described = tuple(
+        DescribedKey(one.name, one.sha256[:_FINGERPRINT_DIGITS], one.last4, one.scope, one.created, one.expires)
+        for one in entries
+    )
     return _Known(stamp, tuple(inference), is_closed, tuple(admin), described)
 
 

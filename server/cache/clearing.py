@@ -1,7 +1,8 @@
-"""Removing the prompt prefixes that lie on the disk, and nothing else that lies there."""
+"""The prompt prefixes that lie on the disk: how much they take, and removing them and nothing else there."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +14,25 @@ _MODEL_FOLDER = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class Files:
     num_files: int
     size_bytes: int
 
 
-def clear_disk(cache_folder: Path, openings_folder: Path) -> Cleared:
+def files_on_disk(cache_folder: Path) -> Files:
+    """What all models' prefixes take; those that go meanwhile are not counted. Looks at each file: for a thread."""
+    sizes: list[int] = []
+    with contextlib.suppress(OSError):
+        for file in _cache_files(cache_folder):
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(file.stat().st_size)
+    return Files(len(sizes), sum(sizes))
+
+
+def clear_disk(cache_folder: Path, openings_folder: Path) -> Files:
     """Remove every cached prefix, and what agents opened with. A running server may go on. Raises `SettingsError`."""
     count = size = 0
-    for file in [*cache_files(cache_folder), *_opening_files(openings_folder)]:
+    for file in [*_cache_files(cache_folder), *_opening_files(openings_folder)]:
         try:
             num_bytes = file.stat().st_size
             file.unlink()
@@ -30,10 +41,10 @@ def clear_disk(cache_folder: Path, openings_folder: Path) -> Cleared:
         except OSError as error:
             raise SettingsError(f"{file} cannot be removed: {error.strerror or error}") from error
         count, size = count + 1, size + num_bytes
-    return Cleared(count, size)
+    return Files(count, size)
 
 
-def cache_files(root: Path) -> Iterator[Path]:
+def _cache_files(root: Path) -> Iterator[Path]:
     """The tiers' own files alone: the folder may be one that holds other things."""
     for folder in root.iterdir() if root.is_dir() else ():
         if _MODEL_FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():

@@ -54,3 +54,13 @@ async def test_a_cache_that_keeps_nothing_degrades_the_server_and_serving_goes_o
         ready = await server.client.get("/ready")
     assert (answer.status_code, ready.status_code) == (200, 200)
     assert (health["status"], health["cache_trouble"]) == ("degraded", {MODEL: "the disk of /cache is full"})
+
+
+async def test_the_metrics_tell_how_much_of_the_disk_the_prefixes_take(tmp_path: Path):
+    folder = tmp_path / "cache" / ("ab" * 16)
+    folder.mkdir(parents=True)
+    (folder / "block.safetensors").write_bytes(bytes(1000))
+    (folder / "notes.txt").write_bytes(bytes(50))
+    async with serving(tmp_path, "Hi.") as server:
+        shown = (await server.client.get("/metrics")).text
+    assert "omlx:prefix_cache_disk_bytes 1000.0" in shown

@@ -33,6 +33,9 @@ An option holds for one run and is never written down. `OMLX_HOME` moves `~/.oml
       "models": {"org/name": {"alias": "coder", "max_context_window": 65536}}
     }
 
+The schema stands in [settings.schema.json](settings.schema.json) too, and refuses what the server refuses: an editor
+that finds it under `"$schema"` checks the file as you write.
+
 It is written at once and with mode 0600. A file that cannot be read, is not JSON, names a key twice, or holds a value
 that its setting does not take, stops the start with its name, the line, the reason and the remedy; it is never
 replaced. A name that omlx does not know is reported with the nearest known one, kept when the file is written, and not

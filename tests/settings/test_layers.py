@@ -15,7 +15,7 @@ from omlx.server.parsers import reasoning
 from omlx.server.parsers.selection import TOOL_FORMATS
 from omlx.server.settings.document import parse_document, read_document, write_document
 from omlx.server.settings.json_schema import json_schema
-from omlx.server.settings.keys import find_key, keys, model_keys
+from omlx.server.settings.keys import SECTIONS, find_key, keys, model_keys
 from omlx.server.settings.layers import Layer, layered, read_values
 from omlx.server.settings.serve import ServeSettings
 from omlx.server.settings.values import size_in_bytes
@@ -23,6 +23,7 @@ from omlx.server.settings.values import size_in_bytes
 from .settings_page import settings_page
 
 NAMES = st.sampled_from(["version", "server", "cache", "models", "port", "host", "m", "alias", "top_p", "ram_bytes"])
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 FILE = Path("/omlx/settings.json")
 TEXT = """{
   "version": 1,
@@ -197,17 +198,59 @@ def test_every_default_is_valid_and_every_setting_says_what_it_is():
 
 
 def test_the_schema_agrees_with_the_reader():
-    schema = json_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
-    assert validator.is_valid(json.loads(TEXT))
-    assert validator.is_valid({"warp": 1})
-    assert not validator.is_valid({"server": {"port": 70000}})
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    assert VALIDATOR.is_valid(json.loads(TEXT))
+    assert VALIDATOR.is_valid({"warp": 1})
+    assert not VALIDATOR.is_valid({"server": {"port": 70000}})
     for tools in TOOL_FORMATS:
-        assert validator.is_valid({"models": {"m": {"tool_parser": tools.name}}})
+        assert VALIDATOR.is_valid({"models": {"m": {"tool_parser": tools.name}}})
     for thinking in reasoning.FORMATS:
-        assert validator.is_valid({"models": {"m": {"reasoning_parser": thinking.name}}})
-    assert not validator.is_valid({"models": {"m": {"tool_parser": "hermse"}}})
+        assert VALIDATOR.is_valid({"models": {"m": {"reasoning_parser": thinking.name}}})
+    assert not VALIDATOR.is_valid({"models": {"m": {"tool_parser": "hermse"}}})
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 70_000)
+    | st.sampled_from([0.5, -0.5, 1.5, 1e6 + 0.5])
+    | st.sampled_from(["", "50GB", "1.5 GiB", "lots", " m", "hermes", "think", "none", "a b"])
+    | st.lists(st.sampled_from(["", "/a"]), max_size=2)
+)
+
+
+def sections(names: list[str]) -> st.SearchStrategy:
+    return SCALARS | st.dictionaries(st.sampled_from(names), SCALARS, max_size=3)
+
+
+FILES = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: sections([key.path[1] for key in keys() if key.path[0] == name]) for name in SECTIONS},
+        "models": SCALARS | st.fixed_dictionaries({"m": sections([key.path[-1] for key in model_keys("m")])}),
+        "version": SCALARS,
+        "warp": SCALARS,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(FILES)
+def test_what_the_schema_refuses_the_reader_refuses_and_nothing_else(content: dict):
+    try:
+        read_values(parse_document(FILE, json.dumps(content)))
+    except SettingsError:
+        is_read = False
+    else:
+        is_read = True
+    assert VALIDATOR.is_valid(content) is is_read
+
+
+def test_the_schema_is_published_as_it_is(checkout: Path):
+    published = (checkout / "docs" / "settings.schema.json").read_text(encoding="utf-8")
+    assert json.loads(published) == json.loads(json.dumps(json_schema())), (
+        "run `omlx config schema > docs/settings.schema.json`"
+    )
 
 
 def test_the_page_lists_every_setting(checkout: Path):

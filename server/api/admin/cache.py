@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from datetime import date
-from pathlib import Path
 
 import msgspec
 from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 
-from ...cache.clearing import cache_files, clear_disk
+from ...cache.clearing import clear_disk, files_on_disk
 from ...cache.write_ledger import read_written
 from ...engine.messages import EngineStats
 from ...settings.values import size_in_bytes
@@ -59,7 +57,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
 
 async def view(context: AdminContext) -> CacheView:
     cache, folder = context.settings.cache, context.settings.cache_folder
-    num_files, disk_bytes = await asyncio.to_thread(_size, folder)
+    on_disk = await asyncio.to_thread(files_on_disk, folder)
     written = await asyncio.to_thread(read_written, folder)
     totals = context.server.ledger.totals
     engines = context.server.pool.engines.items()
@@ -67,8 +65,8 @@ async def view(context: AdminContext) -> CacheView:
         is_enabled=cache.enabled,
         ram=[_of_model(model_id, engine.stats) for model_id, engine in engines],
         folder=str(folder),
-        disk_bytes=disk_bytes,
-        num_files=num_files,
+        disk_bytes=on_disk.size_bytes,
+        num_files=on_disk.num_files,
         max_disk_bytes=size_in_bytes(cache.ssd_bytes) if cache.enabled else 0,
         written_today_bytes=written.on_day if written.day == date.today().isoformat() else 0,
         written_bytes=written.in_all,
@@ -81,12 +79,3 @@ def _of_model(model_id: str, stats: EngineStats) -> ModelCache:
     return ModelCache(
         model_id, stats.cache_bytes, stats.max_cache_bytes, stats.num_evicted_blocks, stats.disk_written_bytes
     )
-
-
-def _size(folder: Path) -> tuple[int, int]:
-    """The tier's files in the folder, and their bytes; those that go meanwhile are not counted."""
-    sizes: list[int] = []
-    for file in cache_files(folder):
-        with contextlib.suppress(OSError):
-            sizes.append(file.stat().st_size)
-    return len(sizes), sum(sizes)

@@ -61,7 +61,7 @@ _OPERATIONS = (
     _Operation("delete", "cache", "Remove the prefixes on the disk", CacheView),
     _Operation("get", "settings", "The server's settings, with their origins", list[SettingView]),
     _Operation("put", "settings", "Write settings.json", list[SettingView], SettingChanges),
-    _Operation("get", "keys", "The keys, by name and last characters", list[DescribedKey]),
+    _Operation("get", "keys", "The keys, by name and fingerprint", list[DescribedKey]),
     _Operation("delete", "keys/{name}", "End a key", list[DescribedKey]),
     _Operation("get", "checks", "The last probe and benchmark", list[Check]),
     _Operation("post", "checks", "Start a probe or a benchmark", Check, StartCheck, status=202),

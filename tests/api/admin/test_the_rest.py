@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import logging
@@ -94,6 +95,9 @@ async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path
     assert ADMIN_KEY not in listed
     assert INFERENCE_KEY not in listed
     assert [(key["name"], key["last4"]) for key in json.loads(listed)] == [("admin", "-own"), ("claude", "ents")]
+    own = hashlib.sha256(INFERENCE_KEY.encode()).hexdigest()
+    assert json.loads(listed)[1]["fingerprint"] == own[:12]
+    assert own not in listed
     assert [key["name"] for key in left] == ["admin"]
     assert unknown.status_code == 404
 
