@@ -130,7 +130,7 @@ class Generation:
         events: list[Event] = self._scores(update) if update.logprobs or update.prompt_logprobs else []
         deltas = self._decoder.feed(update.token_ids)
         stop_sequence = self._decoder.stop_sequence
-        is_last = update.finish_reason is not None or bool(stop_sequence)
+        is_last = update.finish_reason is not None or self._decoder.is_over
         if is_last:
             deltas += self._decoder.finish()
         self._num_output_tokens += len(update.token_ids)
@@ -138,7 +138,7 @@ class Generation:
         events += deltas
         self._deltas += deltas
         if is_last:
-            events.append(self._finish(update.finish_reason, stop_sequence))
+            events.append(self._finish(update.finish_reason or FinishReason.STOP, stop_sequence))
         return events
 
     def _scores(self, update: SequenceUpdate) -> list[Event]:
@@ -147,12 +147,11 @@ class Generation:
             events.append(PromptLogprobs(read(update.prompt_logprobs)))
         return [*events, Logprobs(read(update.logprobs))]
 
-    def _finish(self, reason: FinishReason | None, stop_sequence: str) -> Finished:
+    def _finish(self, reason: FinishReason, stop_sequence: str) -> Finished:
         if stop_sequence:
             reason = FinishReason.STOP_SEQUENCE
         elif self._calls_tools and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
-        assert reason is not None
         self.is_finished = True
         self._record.ended(self.usage, reason.value)
         self._on_answer(self._deltas)

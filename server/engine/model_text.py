@@ -136,7 +136,8 @@ class ModelText:
 
 
 class AnswerDecoder:
-    """Token ids of one answer in, deltas out; `stop_sequence` is set once one has ended the answer.
+    """Token ids of one answer in, deltas out. `is_over` once the answer has ended though the model may go on: by a
+    `stop_sequence`, or before a second call where the request allows one.
 
     `num_reasoning_tokens` counts the tokens whose text was told as reasoning, the mark that opens it with them.
     """
@@ -159,6 +160,10 @@ class AnswerDecoder:
     @property
     def stop_sequence(self) -> str:
         return self._parser.stop_sequence
+
+    @property
+    def is_over(self) -> bool:
+        return self._parser.is_over
 
     def feed(self, token_ids: list[int]) -> list[Delta]:
         deltas: list[Delta] = []

@@ -20,11 +20,14 @@ class OutputParser(Protocol):
     """Turns the text of one answer into deltas, as it comes.
 
     However the text is cut, the deltas merged are the same. Neither function raises. `stop_sequence` is the
-    stop string that ended the text, "" while none has.
+    stop string that ended the text, "" while none has. `is_over`: whatever the model goes on with, it is not told.
     """
 
     @property
     def stop_sequence(self) -> str: ...
+
+    @property
+    def is_over(self) -> bool: ...
 
     def feed(self, text: str) -> list[Delta]: ...
 

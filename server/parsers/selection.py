@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import SettingsError
-from ..events import Delta
+from ..events import Delta, ToolCallDelta
 from ..requests import ToolChoice, ToolDefinition, ToolMode
 from . import (
     deepseek_v3,
@@ -140,15 +140,17 @@ class AnswerParser:
         marks = [mark for mark in tool_format.markers if has_calls or mark.startswith(_CONTROL_BEGINNINGS)]
         self._scrubber = Scrubber((*marks, *think.starts, *think.ends))
         foreign = ForeignMarkers(tool_format, TOOL_FORMATS, self._mismatch)
+        self._has_ended = False
+        emit = self._deltas.append if tool_choice.parallel else self._up_to_the_second_call
         prose = Prose(
             self._source,
-            self._deltas.append,
+            emit,
             think.starts,
             think.ends,
             opens_reasoning and bool(think.ends),
             watch=foreign.see if tools else None,
         )
-        emit_call = self._discard if tool_choice.mode is ToolMode.NONE else self._deltas.append
+        emit_call = self._discard if tool_choice.mode is ToolMode.NONE else emit
         calls = CallWriter(emit_call, new_id)
         reader = Reader(self._source, prose, calls, {tool.name: tool for tool in tools}, self._malformed)
         self._reading = (tool_format.grammar if has_calls else _no_calls)(reader)
@@ -156,6 +158,10 @@ class AnswerParser:
     @property
     def stop_sequence(self) -> str:
         return self._stops.found
+
+    @property
+    def is_over(self) -> bool:
+        return self._has_ended or bool(self._stops.found)
 
     def feed(self, text: str) -> list[Delta]:
         passed = self._stops.feed(text)
@@ -176,6 +182,12 @@ class AnswerParser:
         deltas = self._scrubber.feed(self._deltas)
         self._deltas.clear()
         return deltas
+
+    def _up_to_the_second_call(self, delta: Delta) -> None:
+        if isinstance(delta, ToolCallDelta) and delta.index:
+            self._has_ended = True
+        if not self._has_ended:
+            self._deltas.append(delta)
 
     def _discard(self, _: Delta) -> None:
         self._log("the model called a tool though tool_choice is none; the call is dropped")

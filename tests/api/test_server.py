@@ -80,6 +80,36 @@ async def test_a_tool_call_comes_out_as_one(tmp_path: Path):
     assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "once"),
+    [
+        (CHAT, {"messages": USER}, {"parallel_tool_calls": False}),
+        (
+            MESSAGES,
+            {"messages": USER, "max_tokens": 4000},
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        ),
+        ("/v1/responses", {"input": USER}, {"parallel_tool_calls": False}),
+    ],
+)
+async def test_where_one_call_is_allowed_the_second_ends_the_answer_and_the_work(
+    tmp_path: Path, path: str, body: dict, once: dict
+):
+    schema = {"type": "object", "properties": {}}
+    tool = {
+        CHAT: {"type": "function", "function": {"name": "ping", "parameters": schema}},
+        MESSAGES: {"name": "ping", "input_schema": schema},
+        "/v1/responses": {"type": "function", "name": "ping", "parameters": schema},
+    }[path]
+    call = '<tool_call>\n{"name": "ping", "arguments": {}}\n</tool_call>\n'
+    async with serving(tmp_path, call * 2 + "four " * 500, step_seconds=SLOW) as server:
+        response = await server.client.post(path, json={"model": MODEL, "tools": [tool], **body, **once})
+        await until(lambda: num_running(server) == 0)
+    assert response.raise_for_status().text.count('"ping"') == 1 + (path == "/v1/responses")
+    assert "four" not in response.text
+    assert any(reason in response.text for reason in ('"tool_calls"', '"tool_use"', '"completed"'))
+
+
 async def test_a_stop_sequence_ends_the_answer_and_the_work(tmp_path: Path):
     async with serving(tmp_path, "one two three" + " four" * 500, step_seconds=SLOW) as server:
         answer = (await server.client.post(MESSAGES, json={**MESSAGES_BODY, "stop_sequences": [" thr"]})).json()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omlx.server.parsers.selection import TOOL_FORMATS
-from omlx.server.requests import ToolCall
+from omlx.server.requests import ToolCall, ToolChoice
 
 from .running import TRANSCRIPTS, cut, parse, read_transcript, transcript_paths
 
@@ -22,6 +22,21 @@ def test_a_transcript_gives_its_events_however_it_is_cut(path: Path, size: int) 
     run = parse(transcript.formats, cut(transcript.text, size), opens_reasoning=transcript.opens_reasoning)
     assert run.answer.segments == transcript.expected
     assert bool(run.reports) == transcript.is_malformed, run.reports
+
+
+@pytest.mark.parametrize("path", ALL)
+@pytest.mark.parametrize("size", [0, 3])
+def test_an_answer_that_may_call_once_ends_before_the_second_call(path: Path, size: int) -> None:
+    transcript = read_transcript(path)
+    calls = [place for place, segment in enumerate(transcript.expected) if isinstance(segment, ToolCall)]
+    told = transcript.expected[: calls[1]] if len(calls) > 1 else transcript.expected
+    run = parse(
+        transcript.formats,
+        cut(transcript.text, size),
+        opens_reasoning=transcript.opens_reasoning,
+        tool_choice=ToolChoice(parallel=False),
+    )
+    assert run.answer.segments == told
 
 
 @pytest.mark.parametrize("path", ALL)
