@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ def foreteller() -> Model:
     return build(TINY, foretelling_weights(TINY))
 
 
-def _batch(model: Model) -> MlxBatch:
+def _batch(model: Model, disk: Path | None = None) -> MlxBatch:
     run = Recorder(model)
-    return make_batch(model, RewindingLayout(run), drafters=[MtpDrafter(model)], run=run)
+    return make_batch(model, RewindingLayout(run), disk=disk, drafters=[MtpDrafter(model)], run=run)
 
 
 def _drafts(model: Model, tokens: np.ndarray) -> mx.array:
@@ -107,6 +108,28 @@ def test_answers_are_those_of_plain_decoding_token_for_token(kind: str, request:
     drain(engine, answers)
     for name, (prompt, count) in wanted.items():
         assert answers[name].token_ids == greedy_solo(model, prompt, count), name
+
+
+@pytest.mark.parametrize("kind", ["model", "foreteller"])
+def test_a_conversation_goes_on_from_what_drafted_answers_left(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """What a row leaves has had tokens taken back from it; in memory, and after a restart."""
+    model: Model = request.getfixturevalue(kind)
+    chance, batch = random.Random(5), _batch(model, tmp_path)
+    text = [chance.randrange(VOCABULARY) for _ in range(113)]
+    for turn in range(8):
+        count = chance.randrange(1, 30)
+        engine = make_engine(batch, SchedulerLimits(max_chunk=100))
+        engine.submit(submit(f"turn {turn}", text, count))
+        answer = drain(engine)[f"turn {turn}"]
+        assert answer.token_ids == greedy_solo(model, text, count), f"turn {turn}, {len(text)} tokens"
+        assert (answer.last.num_cached_tokens > 0) is (turn > 0)
+        text = [*text, *answer.token_ids, *(chance.randrange(VOCABULARY) for _ in range(chance.randrange(1, 30)))]
+        if turn in (2, 5):
+            batch.close()
+            batch = _batch(model, tmp_path)
+    batch.close()
 
 
 def test_right_guesses_halve_the_steps_and_are_counted(foreteller: Model) -> None:
