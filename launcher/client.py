@@ -34,7 +34,8 @@ class Pulse(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`GET /health`. `loading` and `failed` name models, `reasons` says why those failed."""
+    """`GET /health`. `loading`, `failed` and `stalled` name models, `reasons` says why those failed, `cache_trouble`
+    why a model's prefixes are not kept on disk."""
 
     status: str
     version: str = ""
@@ -43,6 +44,7 @@ class Health(msgspec.Struct, frozen=True):
     failed: tuple[str, ...] = ()
     stalled: tuple[str, ...] = ()
     reasons: dict[str, str] = {}
+    cache_trouble: dict[str, str] = {}
     num_running: int = 0
     num_waiting: int = 0
     engines: dict[str, Pulse] = {}

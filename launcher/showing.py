@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..integrations.spec import Integration, Model
+from .client import Health
 from .probe import exit_code
 from .probing import Probed, Status
 from .selection import size_text
@@ -62,9 +63,17 @@ def models_text(models: Sequence[Model]) -> str:
 
 def status_text(status: Status) -> str:
     head = f"{status.address.url} ({status.address.source}): {status.health.status}"
-    failed = f"\nfailed to load: {', '.join(status.health.failed)}" if status.health.failed else ""
-    elsewhere = "".join(f"\n{stray}" for stray in status.strays)
-    return f"{head}{failed}\n{models_text(status.models)}{elsewhere}"
+    elsewhere = [str(stray) for stray in status.strays]
+    return "\n".join([head, *_troubles(status.health), models_text(status.models), *elsewhere])
+
+
+def _troubles(health: Health) -> list[str]:
+    """What makes a server "degraded", a line each."""
+    return [
+        *(f"{name} failed: {health.reasons.get(name) or 'the log says why'}" for name in health.failed),
+        *(f"{name} is stuck: its engine has been silent for a minute" for name in health.stalled),
+        *(f"{name} keeps no prefixes on disk: {trouble}" for name, trouble in health.cache_trouble.items()),
+    ]
 
 
 def status_json(status: Status) -> str:
@@ -85,6 +94,8 @@ def status_json(status: Status) -> str:
             "version": status.health.version,
             "loading": status.health.loading,
             "failed": status.health.failed,
+            "reasons": status.health.reasons,
+            "cache_trouble": status.health.cache_trouble,
             "models": models,
             "strays": [msgspec.to_builtins(stray) for stray in status.strays],
         }

@@ -76,10 +76,11 @@ def wait_until_loaded(
     while True:
         health = client.health()
         waited = time.monotonic() - began
-        failed = ", ".join(name for name in health.failed if name in names)
+        failed = [name for name in health.failed if name in names]
         loading = ", ".join(name for name in health.loading if name in names)
         if failed:
-            raise StartFailed(f"the server could not load {failed}; its log says why")
+            reasons = "; ".join(f"{name}: {health.reasons.get(name) or 'its log says why'}" for name in failed)
+            raise StartFailed(f"the server could not load {reasons}")
         if not loading:
             return
         if waited > timeout_seconds:

@@ -232,6 +232,22 @@ def test_status_says_what_is_served(omlx: Run, server: FakeServer):
     assert omlx("status", "--url", "http://127.0.0.1:9").returncode == 4
 
 
+def test_status_says_why_a_server_is_degraded(omlx: Run, server: FakeServer):
+    server.serve_models({"id": "m"}, {"id": "n"}, {"id": "s"})
+    health = {"status": "degraded", "failed": ["n"], "reasons": {"n": "its engine died 3 times in a row"}}
+    health |= {"stalled": ["s"], "cache_trouble": {"m": "the disk of /cache is full"}}
+    server.answers["/health"] = lambda _: Reply(health)
+    shown = omlx("status").stdout
+    for line in (
+        "n failed: its engine died 3 times in a row",
+        "s is stuck",
+        "m keeps no prefixes on disk: the disk of",
+    ):
+        assert line in shown
+    found = json.loads(omlx("status", "--json").stdout)
+    assert (found["reasons"], found["cache_trouble"]) == (health["reasons"], health["cache_trouble"])
+
+
 def test_ps_says_what_is_in_memory(omlx: Run, server: FakeServer):
     server.serve_models(
         {"id": "m", "omlx": {"size_bytes": 250_000_000, "is_loaded": True}}, {"id": "n"}, {"id": "idle"}
