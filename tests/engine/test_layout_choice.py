@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import pytest
 from mlx_lm.models import gemma2, llama
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
 
@@ -31,6 +32,26 @@ def test_half_precision_is_not_mistaken_for_a_wrong_layout():
     model = tiny_llama()
     model.set_dtype(mx.bfloat16)
     assert batching_of(model) == ("batched", "")
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(mx.bfloat16, "batched"), (mx.float32, "serial")])
+def test_a_model_that_is_as_far_off_alone_is_not_held_to_more_together(dtype: mx.Dtype, expected: str):
+    """As one whose tokens rounding sends to other experts: the noise depends on how the tokens are laid out."""
+
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny_llama()
+            self.inner.set_dtype(dtype)
+            self.model, self.layers, self.args = self.inner.model, self.inner.layers, self.inner.args
+
+        def __call__(self, inputs: mx.array, cache: Any = None) -> mx.array:
+            logits = self.inner(inputs, cache)
+            spread = logits.max() - logits.min()
+            noise = mx.random.uniform(-1, 1, logits.shape, key=mx.random.key(inputs.size)).astype(logits.dtype)
+            return logits + 0.08 * spread * noise
+
+    assert batching_of(Noisy())[0] == expected
 
 
 def test_a_model_that_computes_attention_by_hand_is_decoded_row_by_row_and_the_reason_told():
