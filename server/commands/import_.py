@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from ..settings.serve import omlx_home
-from ..terminal import json_option, print_json
+from ..settings.now import settings_now
+from ..terminal import Bar, json_option, print_json, size_text
 
 
 @click.command("import")
@@ -26,18 +26,17 @@ from ..terminal import json_option, print_json
 @click.option("--force", is_flag=True, help="Replace a model of the same name.")
 @json_option
 def command(file: Path, name: str | None, type_name: str, force: bool, as_json: bool) -> None:
-    """Turn a GGUF file of the Llama family into a model under ~/.omlx/models."""
+    """Turn a GGUF file of the Llama family into a model in the first of the model folders."""
     from ..models.importing import ImportType, import_gguf
 
-    with click.progressbar(length=file.stat().st_size, label=f"Importing {file.name}", file=sys.stderr) as bar:
+    with Bar(sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
+            bar(done / total, f"{size_text(done)} of {size_text(total)}  {file.name}")
 
         folder = import_gguf(
             file,
-            models_folder=omlx_home(os.environ) / "models",
+            models_folder=settings_now(os.environ).model_dirs[0],
             name=name,
             dtype=ImportType(type_name),
             force=force,

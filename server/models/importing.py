@@ -17,6 +17,7 @@ import msgspec
 
 from ..errors import ModelError
 from ..requests import Json
+from ..terminal import size_text
 from .gguf import GgufFile, read_gguf
 from .gguf_llama import convert_config, plan_tensors, read_shape
 from .gguf_tokenizer import convert_tokenizer
@@ -123,7 +124,7 @@ def _checked_name(name: str) -> str:
 def _check_space(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if size_bytes + _SPARE_BYTES > free:
-        raise ModelError(f"{folder} has {free >> 20} MiB free, the model takes {size_bytes >> 20} MiB; make room")
+        raise ModelError(f"{folder} has {size_text(free)} free, the model takes {size_text(size_bytes)}; make room")
 
 
 def _ignore(done: int, total: int) -> None:

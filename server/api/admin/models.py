@@ -15,6 +15,7 @@ from litestar.params import FromPath
 
 from ...errors import Conflict, InvalidRequest, SettingsError
 from ...models.catalog import ModelEntry
+from ...models.hub import read_source
 from ...models.mtp import MtpReport, mtp_report
 from ...requests import Json
 from ...settings.values import ModelSettings
@@ -25,7 +26,7 @@ from .rescan import rescan
 class ModelView(msgspec.Struct, frozen=True):
     """`state` is unloaded, loading, loaded or failed, and `failure` why; `context_window` is the one in force, in
     tokens: what is set, else what the model declares, cut to what memory holds. `is_ours` says that the model lies in
-    omlx's own folder, where it may be deleted."""
+    omlx's own folder, or that omlx downloaded it: it may be deleted."""
 
     id: str
     kind: str
@@ -72,7 +73,9 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
     async def delete_model(model_id: FromPath[str]) -> Response[bytes]:
         entry = pool.entry(_plain(model_id))
         if not is_ours(context, entry):
-            raise Conflict(f"{entry.id} lies outside omlx's own folder; remove {entry.path} yourself")
+            raise Conflict(
+                f"{entry.id} lies outside omlx's own folder, and omlx did not download it; remove {entry.path} yourself"
+            )
         await pool.unload(entry.id)
         await asyncio.to_thread(shutil.rmtree, entry.path)
         await rescan(pool, context.settings.model_dirs)
@@ -136,8 +139,10 @@ def change(context: AdminContext, model_id: str, changes: dict[str, Json]) -> No
 
 
 def is_ours(context: AdminContext, entry: ModelEntry) -> bool:
+    """Whether it lies in omlx's own folder, or omlx downloaded it to where it lies."""
     own = (context.settings.home / "models").resolve()
-    return not entry.path.is_symlink() and own in entry.path.resolve().parents
+    is_own = own in entry.path.resolve().parents or read_source(entry.path) is not None
+    return is_own and not entry.path.is_symlink()
 
 
 @lru_cache(maxsize=256)

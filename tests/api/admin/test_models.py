@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from omlx.server.app import create_app
 from omlx.server.errors import ShuttingDown
 from omlx.server.http_server import HttpServer
+from omlx.server.models.hub import SOURCE_FILE
 from omlx.server.serving import find_models, listen, make_pool, mlx_engine_command
 from omlx.server.settings import ServeSettings
 from omlx.server.settings.model_store import ModelSettingsStore
@@ -129,6 +130,20 @@ async def test_a_model_outside_our_folder_is_not_deleted(tmp_path: Path):
         refused = await admin.delete(f"models/{MODEL}")
     assert refused.status_code == 409
     assert (tmp_path / "elsewhere" / "config.json").is_file()
+
+
+async def test_a_model_that_omlx_downloaded_may_be_deleted_wherever_it_lies(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        (entry,) = admin.server.pool.entries
+        elsewhere = tmp_path / "elsewhere" / MODEL
+        elsewhere.parent.mkdir()
+        entry.path.rename(elsewhere)
+        admin.server.pool.replace_entries([replace(entry, path=elsewhere)])
+        assert (await admin.get(f"models/{MODEL}"))["is_ours"] is False
+        (elsewhere / SOURCE_FILE).write_text('{"repo": "org/tiny", "commit": "c0ffee", "files": {}}')
+        assert (await admin.get(f"models/{MODEL}"))["is_ours"] is True
+        (await admin.delete(f"models/{MODEL}")).raise_for_status()
+    assert not elsewhere.exists()
 
 
 @pytest.mark.parametrize("model_id", ["nothing", "..", "%2e%2e", "../../etc"])
