@@ -21,6 +21,7 @@ from ..events import (
     ReasoningDelta,
     TextDelta,
     TokenScore,
+    ToolCallDelta,
     Usage,
 )
 from ..requests import GenerationRequest
@@ -190,6 +191,7 @@ class CompletionsEncoder:
         self._offsets = dict.fromkeys(self._choices, 0)
         """By choice: how many characters of text have had their log probabilities."""
         self._scores: dict[int, list[TokenScore]] = {}
+        self._progress: PrefillProgress | None = None
 
     def start(self, usage: Usage) -> bytes:
         del usage
@@ -214,12 +216,14 @@ class CompletionsEncoder:
                 return self._finish_choice(ChoiceFinished(event.choice, FinishReason.LENGTH))
             case ChoiceFinished():
                 return self._finish_choice(event)
-            case _:
+            case PrefillProgress():
+                self._progress = event
+            case ToolCallDelta():
                 pass
         return b""
 
     def heartbeat(self) -> bytes:
-        return self._chunk([])
+        return self._chunk([], {} if self._progress is None else {"prefill": self._progress})
 
     def finish(self, finished: Finished) -> bytes:
         records = b""
@@ -246,8 +250,8 @@ class CompletionsEncoder:
         self._offsets[choice] += sum(len(token.text) for token in tokens)
         return text_logprobs(tokens, offset)
 
-    def _chunk(self, choices: list[Object]) -> bytes:
-        chunk = _body(self._head, choices)
+    def _chunk(self, choices: list[Object], more: Object | None = None) -> bytes:
+        chunk = _body(self._head, choices) | (more or {})
         if self._call.include_usage:
             chunk["usage"] = None
         return data_record(chunk)

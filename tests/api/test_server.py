@@ -142,10 +142,16 @@ async def test_tools_in_another_order_are_the_same_tools(tmp_path: Path):
 
 
 async def test_counted_tokens_are_the_tokens_of_the_prompt(tmp_path: Path):
+    tool = {"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}
+    asked = {"model": MODEL, "system": "Be brief.", "messages": USER, "tools": [tool]}
     async with serving(tmp_path, "Hi.") as server:
-        counted = (await server.client.post(f"{MESSAGES}/count_tokens", json={"model": MODEL, "messages": USER})).json()
-        used = (await server.client.post(MESSAGES, json=MESSAGES_BODY)).json()["usage"]["input_tokens"]
+        counted = (await server.client.post(f"{MESSAGES}/count_tokens", json=asked)).json()
+        bare = (await server.client.post(f"{MESSAGES}/count_tokens", json={"model": MODEL, "messages": USER})).json()
+        loaded = dict(server.pool.engines)
+        used = (await server.client.post(MESSAGES, json={**asked, "max_tokens": 9})).json()["usage"]["input_tokens"]
+    assert loaded == {}, "counting loads no weights"
     assert counted == {"input_tokens": used}
+    assert bare["input_tokens"] < used - 50
 
 
 async def test_max_tokens_is_clamped_to_what_the_window_leaves(tmp_path: Path):

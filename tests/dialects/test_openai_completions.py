@@ -5,10 +5,10 @@ import pytest
 from omlx.server.dialects import openai_completions
 from omlx.server.dialects.base import collect
 from omlx.server.errors import InvalidRequest, Overloaded
-from omlx.server.events import Delta, Finished, FinishReason, ReasoningDelta, TextDelta, Usage
+from omlx.server.events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDelta, TextDelta, Usage
 from omlx.server.requests import Regex
 
-from .samples import ADMITTED, Json, body, play
+from .samples import ADMITTED, Json, body, play, records
 from .sdk import openai_client
 
 DELTAS: list[Delta] = [TextDelta(" there"), ReasoningDelta(" was"), TextDelta(" once")]
@@ -91,3 +91,12 @@ def test_the_sdk_reads_the_whole_answer() -> None:
 def test_an_error_inside_the_stream_is_told() -> None:
     encoder = call(stream=True).encoder()
     assert b'"code":"overloaded"' in encoder.start(ADMITTED) + encoder.error(Overloaded("busy"))
+
+
+def test_a_heartbeat_tells_how_far_the_prompt_is() -> None:
+    encoder = call(stream=True).encoder()
+    encoder.start(ADMITTED)
+    assert b"prefill" not in encoder.heartbeat()
+    assert encoder.feed(PrefillProgress(50, 100)) == b""
+    ((_, beat),) = records(encoder.heartbeat())
+    assert (beat["choices"], beat["prefill"]) == ([], {"num_computed_tokens": 50, "num_prompt_tokens": 100})
