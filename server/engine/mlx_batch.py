@@ -155,10 +155,15 @@ class MlxBatch:
         )
         if self._flight is None and not flies:
             return self._decode_now(drafts, started)
+        restarts = self._flight is None
         flight = self._flight or self._launch(None)
         self._flight = self._launch(flight) if flies else None
         news = self._land(flight)
-        self._speculation.measure(len(self._decoding), self._clock() - started, {}, {})
+        seconds = self._clock() - started
+        if restarts:
+            self._speculation.measure_restart(len(self._decoding), seconds)
+        elif flies:  # the last of steps that overlap is no measure: it had the one before to itself
+            self._speculation.measure(len(self._decoding), seconds, {}, {})
         return news
 
     def _decode_now(self, drafts: Mapping[str, Draft], started: float) -> dict[str, list[int]]:

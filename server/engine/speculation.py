@@ -93,12 +93,14 @@ class DraftControl:
 class StepPrices:
     """How long steps take, by the number of rows and by who drafted, "" where nobody did.
 
-    The first step of each kind is left out: it compiles kernels, which no later one does.
+    The first step of each kind is left out: it compiles kernels, which no later one does. Where steps overlap, a step
+    with a draft ends that, and beginning anew is part of its price.
     """
 
     def __init__(self) -> None:
         self._begun: set[tuple[int, str]] = set()
         self._seconds: dict[tuple[int, str], float] = {}
+        self._restart_seconds = 0.0
 
     def observe(self, num_rows: int, drafters: str, seconds: float) -> None:
         if (num_rows, drafters) not in self._begun:
@@ -107,6 +109,12 @@ class StepPrices:
         known = self._seconds.get((num_rows, drafters), seconds)
         self._seconds[num_rows, drafters] = known + _SMOOTHING * (seconds - known)
 
+    def observe_restart(self, num_rows: int, seconds: float) -> None:
+        """The first of steps that overlap took so long: its own time is on top of that of the others."""
+        plain = self._seconds.get((num_rows, ""))
+        if plain:
+            self._restart_seconds += _SMOOTHING * (max(0.0, seconds - plain) - self._restart_seconds)
+
     def has_measured(self, num_rows: int, drafters: str) -> bool:
         """Whether `price` is more than a guess."""
         return bool(self._seconds.get((num_rows, "")) and self._seconds.get((num_rows, drafters)))
@@ -114,7 +122,7 @@ class StepPrices:
     def price(self, num_rows: int, drafters: str) -> float:
         """A drafted step's time in steps without; a guess until both have been seen."""
         plain, drafted = self._seconds.get((num_rows, "")), self._seconds.get((num_rows, drafters))
-        return _FIRST_PRICE if not plain or not drafted else drafted / plain
+        return _FIRST_PRICE if not plain or not drafted else (drafted + self._restart_seconds) / plain
 
 
 class Speculation:
@@ -150,6 +158,10 @@ class Speculation:
                 drafts = drafter.draft(wanted)
                 found |= {key: Draft(token_ids, drafter.name) for key, token_ids in drafts.items() if token_ids}
         return found
+
+    def measure_restart(self, num_rows: int, seconds: float) -> None:
+        """A step without drafts took so long that was the first of several that overlap."""
+        self._prices.observe_restart(num_rows, seconds)
 
     def measure(self, num_rows: int, seconds: float, drafts: Mapping[str, Draft], brought: Mapping[str, int]) -> None:
         """A step of `num_rows` rows took so long, drafting included, and brought the drafted rows so many tokens."""

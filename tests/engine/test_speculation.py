@@ -86,6 +86,16 @@ def test_a_row_whose_drafts_pay_goes_on():
         control.observe(5, price=1.8)
 
 
+def test_what_it_takes_to_overlap_steps_again_is_part_of_a_drafts_price():
+    prices = StepPrices()
+    for _ in range(2):
+        prices.observe(8, "", seconds=0.01)
+        prices.observe(8, "ngram", seconds=0.012)
+    for _ in range(40):
+        prices.observe_restart(8, seconds=0.018)
+    assert prices.price(8, "ngram") == pytest.approx(2.0, rel=1e-3)
+
+
 def test_prices_are_measured_by_the_number_of_rows_and_by_who_drafted():
     prices = StepPrices()
     guess = prices.price(1, "ngram")
