@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,8 @@ class FakeHub:
     """Where there is one, the storage sends half of a file and the rest when it is set."""
     damages: int = 0
     """How many of the storage's next answers have a wrong first byte."""
+    slow: dict[str, float] = field(default_factory=dict)
+    """Seconds before the data of these files comes."""
 
     def ranges(self, name: str) -> list[str | None]:
         return [wanted for side, _, path, wanted, _ in self.requests if side == "storage" and path.endswith(name)]
@@ -154,6 +157,8 @@ def _answer_storage(hub: FakeHub, handler: _Handler, path: str) -> None:
     first, _, last = wanted.removeprefix("bytes=").partition("-") if wanted else ("0", "", "")
     begin, end = int(first), int(last) + 1 if last else len(content)
     rest = content[begin:end]
+    if not last:
+        time.sleep(hub.slow.get(path.removeprefix("/"), 0.0))
     headers = {"Content_Range": f"bytes {begin}-{end - 1}/{len(content)}"} if wanted else {}
     if hub.held is not None:
         half = len(rest) // 2

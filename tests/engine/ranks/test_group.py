@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from omlx.server.engine.blas import engine_environment
+from omlx.server.engine.ranks.control import SILENCE_SECONDS
 from omlx.server.models.hub import Hub, pull_headers
 
 from ...models.fake_hub import running_hub
@@ -91,6 +92,7 @@ def test_ranks_of_a_pipeline_download_the_shards_of_their_own_layers_only(tmp_pa
     whole = shard_by_layers(write_mixture(tmp_path / "model"))
     with running_hub() as hub:
         hub.files = {file.name: file.read_bytes() for file in whole.iterdir()}
+        hub.slow = {shard_name(1): SILENCE_SECONDS + 1}  # rank 0 waits meanwhile, and both are alive
         for rank in range(2):
             pull_headers("org/model", tmp_path / f"part{rank}", Hub(hub.url))
         told = run_group(tmp_path, whole, "pipeline", 2, str(tmp_path / "part{rank}"), hub.url)
