@@ -25,6 +25,7 @@ from .engine.model_text import ModelText
 from .engine.openings import Openings
 from .engine.process import EngineProcess
 from .errors import OmlxError
+from .log_ring import LogRing
 from .metrics import Metrics
 from .models.pool import ModelPool
 from .settings import ServeSettings
@@ -43,10 +44,11 @@ def create_app(
     pool: ModelPool[EngineProcess],
     instance_id: str,
     model_settings: ModelSettingsStore | None = None,
+    logs: LogRing | None = None,
 ) -> Guard:
     """The application. Its lifespan listens to the preloaded engines, and ends all engines.
 
-    `model_settings` are those of the settings' file unless given.
+    `model_settings` are those of the settings' file unless given; `logs` has what was logged before.
     """
     model_settings = model_settings or ModelSettingsStore(settings.settings_file)
 
@@ -80,7 +82,7 @@ def create_app(
         heartbeat_seconds=settings.heartbeat_seconds,
         asks_for_key=not keys.is_open,
     )
-    admin = AdminContext.of(context, settings, keys)
+    admin = AdminContext.of(context, settings, keys, logs or LogRing())
     app = Litestar(
         route_handlers=[*(handler for room in _ROOMS for handler in room.routes(context)), *admin_routes(admin)],
         lifespan=[lifespan],

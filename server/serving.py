@@ -13,6 +13,7 @@ from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
 from .errors import InsufficientMemory, SettingsError, ShuttingDown
 from .following import follow, num_ranks, rank_of, the_model
+from .log_ring import LogRing
 from .models.catalog import SERVED, ModelEntry, discover
 from .models.device_memory import DeviceMemory, device_memory
 from .models.hub import Hub
@@ -53,6 +54,21 @@ def serve(
     """
     rank = 0 if split is None else rank_of(os.environ)
     start_logging(settings.home / "logs" / (f"rank{rank}" if rank else ""), quiet=quiet)
+    logs = LogRing()
+    with logs.attached():
+        for warning in settings.configuration.warnings if settings.configuration else ():
+            logger.warning("%s", warning)
+        _serve(settings, model, engine_command, split, rank, logs)
+
+
+def _serve(
+    settings: ServeSettings,
+    model: str | None,
+    engine_command: EngineCommandFor | None,
+    split: Split | None,
+    rank: int,
+    logs: LogRing,
+) -> None:
     memory = device_memory(has_own_gpu())
     if split is not None:
         memory = memory.times(num_ranks(os.environ))
@@ -78,7 +94,7 @@ def serve(
                 pool.preload(model_id)  # it loads while this process imports the web framework
             except InsufficientMemory as error:
                 logger.error("%s", error)
-        _run(settings, pool, model_settings, listener)
+        _run(settings, pool, model_settings, listener, logs)
 
 
 def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> tuple[ModelEntry, ...]:
@@ -177,6 +193,7 @@ def _run(
     pool: ModelPool[EngineProcess],
     model_settings: ModelSettingsStore,
     listener: socket.socket,
+    logs: LogRing,
 ) -> None:
     from .app import create_app
     from .http_server import HttpServer
@@ -184,7 +201,7 @@ def _run(
     instance_id = uuid4().hex
     port = listener.getsockname()[1]
     url = reachable_url(settings.host, port)
-    app = create_app(settings, pool, instance_id, model_settings)
+    app = create_app(settings, pool, instance_id, model_settings, logs)
     error = ShuttingDown("the server is shutting down; try again when it is back")
     server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), settings.shutdown_grace_seconds)
     with published(settings.state_file, ServerState(os.getpid(), settings.host, port, url, instance_id)):

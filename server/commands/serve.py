@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -106,9 +107,8 @@ def _run(
     from ..serving import serve as run
 
     document, warnings = load_document(settings_file(home))
-    configuration = layered(document, os.environ, _flags(options))
-    for warning in (*warnings, *configuration.warnings):
-        click.echo(f"omlx: {warning}", err=True)
+    found = layered(document, os.environ, _flags(options))
+    configuration = replace(found, warnings=(*warnings, *found.warnings))  # they are for the log
     run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model, quiet=quiet, split=split)
 
 

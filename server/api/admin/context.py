@@ -35,13 +35,13 @@ class AdminContext:
     checks: Checks
 
     @classmethod
-    def of(cls, server: Context, settings: ServeSettings, keys: ServerKeys) -> AdminContext:
+    def of(cls, server: Context, settings: ServeSettings, keys: ServerKeys, logs: LogRing) -> AdminContext:
         return cls(
             server=server,
             settings=settings,
             keys=keys,
             access=AdminAccess(keys),
-            logs=LogRing(),
+            logs=logs,
             history=History(server.pool, server.ledger),
             downloads=Downloads(
                 settings.model_dirs[0], server.pool.memory, lambda: rescan(server.pool, settings.model_dirs)

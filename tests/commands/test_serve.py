@@ -1,0 +1,40 @@
+"""`omlx serve` as a process of its own: what it says from its first moment on is in each place of its log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from ..api.admin.admin_serving import ADMIN_KEY, write_keys
+from ..text_model import build_text_model
+
+SLIP = "server.prot is no setting (did you mean port?)"
+
+
+def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
+    build_text_model(tmp_path / "models" / "a")
+    build_text_model(tmp_path / "models" / "b")  # of two models none is loaded at once
+    write_keys(tmp_path, ("admin", "admin", ADMIN_KEY))
+    (tmp_path / "settings.json").write_text('{"server": {"prot": 1}}')
+    environ = {**os.environ, "OMLX_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "omlx.server", "serve", "--port", "0"]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        said: list[str] = []
+        while not said or " listening on " not in said[-1]:
+            said.append(server.stderr.readline())
+            assert said[-1], "".join(said)
+        url = said[-1].split()[-1]
+        headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+        lines = httpx.get(f"{url}/admin/api/logs", headers=headers).raise_for_status().json()
+        server.terminate()
+        server.stderr.read()
+    assert server.returncode == 0
+    assert [line["level"] for line in lines if SLIP in line["message"]] == ["WARNING"]
+    assert any(line["message"].startswith("Discovered model: a ") for line in lines)
+    assert SLIP in "".join(said)
+    assert SLIP in (tmp_path / "logs" / "server.log").read_text()
