@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from omlx.server.api.guard import Guard
 from omlx.server.api.keys import ServerKeys
 from omlx.server.errors import Forbidden, Unauthorized, UnsupportedMedia
+
+from .serving import serving
 
 JSON = {"host": "127.0.0.1:8000", "content-type": "application/json"}
 
@@ -86,3 +90,13 @@ def test_any_other_key_is_refused(credentials: dict[str, str]):
 
 def test_health_needs_no_key():
     assert guard("right").check("GET", "/health", {"host": "localhost"}) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:5173"])
+async def test_no_answer_tells_a_browser_to_share_it_with_other_origins(tmp_path: Path, method: str, origin: str):
+    asked = {"origin": origin, "access-control-request-method": "POST", "content-type": "application/json"}
+    async with serving(tmp_path, "Hi.") as server:
+        for path in ("/v1/models", "/v1/chat/completions", "/health", "/admin/api/models"):
+            answer = await server.client.request(method, path, headers=asked)
+            assert not [name for name in answer.headers if name.startswith("access-control-")], (path, answer.headers)

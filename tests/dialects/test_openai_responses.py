@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from omlx.server.dialects.base import collect
-from omlx.server.dialects.openai_response_store import ResponseStore, StoredResponse
+from omlx.server.dialects.openai_response_store import ResponseStore, SessionTools, StoredResponse
 from omlx.server.dialects.openai_responses import Call, ResponsesDialect
 from omlx.server.errors import ContextOverflow, EngineFailure, InvalidRequest, OmlxError
 from omlx.server.events import Delta, Finished, FinishReason, TextDelta, ToolCallDelta, Usage
@@ -376,3 +376,14 @@ def test_a_compaction_keeps_the_tools_of_the_conversation_it_sums_up() -> None:
     assert ask(tools=None).tools == ()
     assert ask(prompt_cache_key="thread-2").tools == ()
     assert ask(input=[{"role": "user", "content": "another talk"}, *longer]).tools == ()
+
+
+def test_the_tools_of_sessions_are_remembered_within_a_number_of_bytes():
+    sessions, items = SessionTools(max_bytes=10_000), [{"type": "message"}]
+    for number in range(5):
+        for _ in range(3):  # the same session counts once
+            sessions.remember(f"session {number}", [{"name": "x" * 3000}], items)
+    kept = [bool(sessions.recall(f"session {number}", [*items, {}])) for number in range(5)]
+    assert kept == [False, False, True, True, True]
+    sessions.remember("huge", [{"name": "x" * 20_000}], items)
+    assert not sessions.recall("huge", [*items, {}])
