@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import InvalidRequest
 from ..requests import Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolReference, ToolResult
-from .wire import Ignored, Object, check_depth, convert, decode_image
+from .wire import UNREAD_FILE, Ignored, Object, check_depth, convert, decode_image
 
 
 class TextBlock(msgspec.Struct):
@@ -28,6 +28,12 @@ class ImageBlock(msgspec.Struct):
 class DocumentBlock(msgspec.Struct):
     source: Object
     title: str | None = None
+
+
+class SearchResultBlock(msgspec.Struct):
+    source: str
+    title: str
+    content: list[TextBlock]
 
 
 class ThinkingBlock(msgspec.Struct):
@@ -104,12 +110,17 @@ def _read_image(block: Object, path: str) -> Image:
     return decode_image(source.media_type, source.data, f"{path}.source.data")
 
 
-def _read_document(block: Object, path: str) -> Text | None:
+def _read_document(block: Object, path: str) -> Text:
+    """A text with its title. Of any other, the title and that it was there."""
     document = convert(block, DocumentBlock, path)
-    if document.source.get("type") != "text":
-        return None
-    text = convert(document.source, Source, f"{path}.source").data
+    is_text = document.source.get("type") == "text"
+    text = convert(document.source, Source, f"{path}.source").data if is_text else UNREAD_FILE
     return Text(f"{document.title}\n{text}" if document.title else text)
+
+
+def _read_search_result(block: Object, path: str) -> Text:
+    found = convert(block, SearchResultBlock, path)
+    return Text("\n".join([found.title, found.source, *(text.text for text in found.content)]))
 
 
 def _read_thinking(block: Object, path: str) -> Reasoning:
@@ -127,6 +138,7 @@ _BLOCKS: dict[str, Callable[[Object, str], Text | Image | Reasoning | ToolCall |
     "text": _read_text,
     "image": _read_image,
     "document": _read_document,
+    "search_result": _read_search_result,
     "thinking": _read_thinking,
     "tool_use": _read_tool_use,
 }
@@ -154,8 +166,8 @@ def _read_result_block(block: Object, path: str, ignored: Ignored) -> Text | Ima
         case "tool_reference":
             return ToolReference(convert(block, ToolReferenceBlock, path).tool_name)
         case "document":
-            document = _read_document(block, path)
-            if document is not None:
-                return document
+            return _read_document(block, path)
+        case "search_result":
+            return _read_search_result(block, path)
     ignored.add(path, block["type"])
     return None

@@ -6,7 +6,7 @@ import msgspec
 
 from ..errors import InvalidRequest
 from ..requests import Image, Text, ToolCall
-from .wire import Ignored, Object, check_depth, convert, decode_image_url
+from .wire import UNREAD_FILE, Ignored, Object, check_depth, convert, decode_image_url
 
 
 class TextPart(msgspec.Struct):
@@ -61,6 +61,8 @@ def read_part(item: Object, path: str, ignored: Ignored) -> Text | Image | None:
         case "image_url" | "input_image" if item.get("image_url") is not None:
             image = convert(item, ImagePart, path).image_url
             return decode_image_url(image if isinstance(image, str) else image.url, f"{path}.image_url")
+        case "file" | "input_file" | "input_audio":
+            return Text(UNREAD_FILE)
         case str() as kind:
             ignored.add(path, kind)
             return None

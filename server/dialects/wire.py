@@ -52,6 +52,10 @@ _ESCAPE = re.compile(
 )
 
 
+UNREAD_FILE = "[A file stood here. This server reads text only.]"
+"""In place of documents and sound: a model that is not told would guess what was in them."""
+
+
 class Ignored:
     """What a request holds and this server leaves out, told in one debug line, cut short where it is long."""
 

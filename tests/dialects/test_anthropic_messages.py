@@ -109,6 +109,18 @@ def test_tool_results_and_texts_of_one_message_keep_their_places() -> None:
     )
 
 
+def test_documents_are_read_where_they_are_text_and_mentioned_where_not() -> None:
+    plain = {"type": "document", "title": "Notes", "source": {"type": "text", "media_type": "text/plain", "data": "a"}}
+    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}
+    found = {"type": "search_result", "title": "T", "source": "u", "content": [{"type": "text", "text": "b"}]}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [plain, pdf, found]}
+    asked, answered = decode(user([plain, pdf, found, result])).messages
+
+    texts = (Text("Notes\na"), Text("[A file stood here. This server reads text only.]"), Text("T\nu\nb"))
+    assert asked.parts == texts
+    assert answered.parts == (ToolResult("toolu_1", texts),)
+
+
 def test_an_image_is_read_from_base64() -> None:
     source = {"type": "base64", "media_type": "image/png", "data": PNG}
     assert decode(user([{"type": "image", "source": source}])).messages[0].parts == (Image("image/png", b"png"),)
