@@ -9,6 +9,7 @@ variable, so Cline must find a key in `OPENAI_API_KEY`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ._layers import set_in_shell
@@ -33,7 +34,8 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     key = {} if surroundings.environ.get(KEY_VARIABLE) else {"apiKey": NO_KEY}
     entry = _entry(target, **key)
     config = {"version": 1, "lastUsedProvider": _PROVIDER, "providers": {_PROVIDER: entry}}
-    return (Edit.of(path, "json", config, whole=("providers", _PROVIDER)),)
+    edit = Edit.of(path, "json", config, whole=("providers", _PROVIDER))
+    return (replace(edit, stamps=(("providers", _PROVIDER, "updatedAt"),)),)
 
 
 def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:

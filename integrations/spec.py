@@ -150,13 +150,15 @@ Steps = tuple[str | Item, ...]
 class Edit:
     """Values for one of the agent's own files, by path, for wiring that lasts; a mapping replaces the one there.
 
-    What of the user's does not have one of the `shapes` is named and left.
+    What of the user's does not have one of the `shapes` is named and left. The `stamps` among the values are dates and
+    the like that the agent itself writes anew.
     """
 
     path: Path
     dialect: Dialect
     values: tuple[tuple[Steps, object], ...]
     shapes: tuple[Shape, ...] = ()
+    stamps: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from . import files, records
-from .documents import Change, Dialect, edit, read, show
+from .documents import Change, Dialect, Steps, edit, read, show
 from .errors import DocumentError, EditError, FileError, ForeignEdit
 from .records import FileRecord, changed_values, digest, merged
 from .review import secret_values
@@ -25,11 +25,15 @@ from .review import secret_values
 
 @dataclass(frozen=True, slots=True)
 class FileEdit:
-    """Values to set and delete in one file; a file that does not exist is made."""
+    """Values to set and delete in one file; a file that does not exist is made.
+
+    The agent itself writes the `stamps` among them anew: undoing takes them away whatever they are.
+    """
 
     path: Path
     dialect: Dialect
     changes: tuple[Change, ...] = field(repr=False)
+    stamps: tuple[Steps, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ def _next_record(
     values = []
     if isinstance(wanted, FileEdit):
         old, new = (read(wanted.dialect, files.text_of(wanted.path, data)) for data in (before, after))
-        values = changed_values(old, new, wanted.changes)
+        values = changed_values(old, new, wanted.changes, wanted.stamps)
     if record is None:
         folders = files.missing_folders(wanted.path)
         return FileRecord(wanted.path, dialect, now, backup, folders, (digest(after),), merged((), values))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from pathlib import Path
@@ -26,7 +26,8 @@ _VERSION = 1
 class ValueRecord:
     """One value of ours. `written` are all that we ever put there (ABSENT: we removed it), `old` is what stood before.
 
-    `created` is the length of the shortest prefix of `path` that did not exist before (`over_null`: that was null).
+    `created` is the length of the shortest prefix of `path` that did not exist before (`over_null`: that was null). A
+    `stamp` is ours whatever stands there: the agent itself writes it anew.
     """
 
     path: Steps
@@ -34,6 +35,7 @@ class ValueRecord:
     written: tuple[Value, ...]
     created: int | None = None
     over_null: bool = False
+    stamp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def changed_values(old: Value, new: Value, changes: Sequence[Change]) -> list[ValueRecord]:
+def changed_values(
+    old: Value, new: Value, changes: Sequence[Change], stamps: Collection[Steps] = ()
+) -> list[ValueRecord]:
     """What differs between the models, key by key; list items go by the keys that the changes find them by."""
     names = {
         change.path[:index]: step.key
@@ -68,7 +72,7 @@ def changed_values(old: Value, new: Value, changes: Sequence[Change]) -> list[Va
     for path, before, after in _differences(old, new, (), names):
         created = first_missing(old, path)
         over_null = created is not None and get(old, path[:created]) is None
-        found.append(ValueRecord(path, before, (after,), created, over_null))
+        found.append(ValueRecord(path, before, (after,), created, over_null, path in stamps))
     return found
 
 
@@ -179,6 +183,7 @@ def _file_json(record: FileRecord) -> dict[str, Any]:
                 "written": [_maybe(value) for value in v.written],
                 "created": v.created,
                 "over_null": v.over_null,
+                "stamp": v.stamp,
             }
             for v in record.values
         ],
@@ -200,6 +205,7 @@ def _file_record(item: dict[str, Any]) -> FileRecord:
                 written=tuple(written[0] if written else ABSENT for written in value["written"]),
                 created=value["created"],
                 over_null=value["over_null"],
+                stamp=value.get("stamp", False),
             )
             for value in item["values"]
         ),

@@ -92,7 +92,7 @@ def _restored_by_values(record: FileRecord, before: bytes) -> FileRestore:
     for value in reversed(record.values):
         model = read(record.dialect, text)
         now = get(model, value.path)
-        if any(_equal(now, ours) for ours in value.written):
+        if value.stamp or any(_equal(now, ours) for ours in value.written):
             changes = [Delete(value.path)] if value.old is ABSENT else [Set(value.path, value.old)]
             text = edit(record.dialect, text, changes)
             text = _without_empty_parents(record, value, text)

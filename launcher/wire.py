@@ -80,7 +80,7 @@ def _journalled(edit: Edit | RunFile) -> FileEdit | WholeFile:
     if isinstance(edit, RunFile):
         return WholeFile(edit.path, edit.text)
     changes = ((tuple(_step(step) for step in path), value) for path, value in edit.values)
-    return FileEdit(edit.path, edit.dialect, tuple(Set(path, value) for path, value in changes))
+    return FileEdit(edit.path, edit.dialect, tuple(Set(path, value) for path, value in changes), edit.stamps)
 
 
 def _step(step: str | Item) -> str | Where:

@@ -321,3 +321,16 @@ def test_leaves_keep_what_stands_beside_them():
     edit = Edit.of(Path("x"), "json", config, whole=("d", "e"))
     assert edit.values == ((("a", "b"), 1), (("a", "c"), {}), (("d", "e"), {"f": 2}), (("g",), [{"h": 3}]))
     assert Edit.of(Path("x"), "json", {"a": 1}).values == ((("a",), 1),), "never the whole file"
+
+
+def test_a_date_that_cline_writes_anew_is_still_ours(omlx: Run, home: Path):
+    """A provider of which nothing else is left would make Cline forget all the others."""
+    put(home, "cline")
+    path = home / FILES["cline"][0]
+    before = json.loads(path.read_text())
+    assert omlx("wire", "cline", "--yes").exit_code == 0
+    wired = json.loads(path.read_text())
+    wired["providers"]["openai-compatible"]["updatedAt"] = "2026-11-25T22:38:07.058Z"
+    path.write_text(json.dumps(wired, indent=2))
+    assert omlx("restore", "cline", "--yes").exit_code == 0
+    assert json.loads(path.read_text()) == before
