@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from ..integrations.spec import KEY_VARIABLE, Edit, Item, RunFile
+from ..integrations.spec import KEY_VARIABLE, Edit, Item, Refusal, RunFile
 from . import journal
 from .documents import Set, Where
 from .errors import LauncherError
@@ -39,7 +39,7 @@ def check_wirable(agent: str) -> None:
 
 def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     """Touches nothing; for an agent that `check_wirable` passed. Raises WindowTooSmall, EditError for a file that does
-    not parse."""
+    not parse, LauncherError where the integration refuses."""
     integration = aim.integration
     assert integration.edits is not None
     # Without a server there is no window to check.
@@ -49,7 +49,10 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
         warnings += integration.overrides(aim.target, aim.surroundings)
     # Files that stay, apart from those of single launches, which are swept.
     surroundings = replace(aim.surroundings, run_directory=home.wired_directory(integration.name))
-    wanted = integration.edits(aim.target, surroundings)
+    try:
+        wanted = integration.edits(aim.target, surroundings)
+    except Refusal as refusal:
+        raise LauncherError(f"{integration.title} cannot be wired for good: {refusal}") from refusal
     edits = tuple(map(_journalled, wanted))
     changes = journal.preview(home.root, integration.name, edits)
     warnings += tuple(line for edit in wanted if isinstance(edit, Edit) and edit.shapes for line in misshapen(edit))

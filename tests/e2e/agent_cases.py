@@ -111,7 +111,7 @@ CASES = (
         more=_DESCRIBED,
         first=("-p", "{prompt}", "--allow-all-tools"),
         again=("--continue", "-p", "{prompt}", "--allow-all-tools"),
-        own_files={".copilot/settings.json": own_files.COPILOT},
+        own_files={".copilot/settings.json": own_files.COPILOT, ".copilot/providers.json": own_files.COPILOT_PROVIDERS},
     ),
     AgentCase(
         name="qwen",

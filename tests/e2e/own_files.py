@@ -179,3 +179,10 @@ provider = "far"
 alias = "devstral"
 # note 14: after everything
 """
+COPILOT_PROVIDERS = """\
+{
+  "providers": [{"name": "foreign",   "type": "openai", "baseUrl": "http://127.0.0.1:9/v1", "apiKey": "k"}],
+  "models": [{"id": "x", "provider": "foreign"}]
+}
+"""
+"""Its JSON takes no comments."""

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 MODEL = "slow"
+CONTEXT_WINDOW = 131_072
 ANSWER = "Patience."
 
 
@@ -21,7 +22,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the proxy before it keeps the record."""
 
     def do_GET(self) -> None:
-        models = {"object": "list", "data": [{"id": MODEL, "max_model_len": 131_072}]}
+        models = {"object": "list", "data": [{"id": MODEL, "max_model_len": CONTEXT_WINDOW}]}
         answers = {"/health": {"status": "ok"}, "/v1/models": models}
         found = answers.get(self.path)
         self._answer(200 if found else 404, "application/json", json.dumps(found or {}))

@@ -22,9 +22,10 @@ pytestmark = pytest.mark.e2e
 
 
 def can_be_wired(case: AgentCase) -> bool:
+    """To this server, which asks for a key."""
     integration = find(case.name)
     assert integration is not None
-    return integration.edits is not None
+    return integration.edits is not None and case.name != "copilot"
 
 
 WIRED = [case for case in CASES if can_be_wired(case)]

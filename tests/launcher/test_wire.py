@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from omlx import integrations
 from omlx.integrations import find, names
 from omlx.integrations.spec import Edit, Model, Surroundings, Target
 from omlx.launcher.cli import commands
@@ -37,6 +38,7 @@ FILES = {
         ".cline/data/settings/providers.json",
         '{"version": 1, "lastUsedProvider": "mine", "providers": {"mine": {"settings": {"provider": "x"}}}}',
     ),
+    "copilot": (".copilot/providers.json", '{"providers": [{"name": "mine", "baseUrl": "http://x"}], "models": []}'),
     "goose": (
         ".config/goose/config.yaml",
         "# mine\nGOOSE_PROVIDER: openai  # paid\nextensions: {dev: {enabled: true}}\n",
@@ -153,13 +155,20 @@ def test_a_home_without_the_agents_file_is_empty_again_afterwards(omlx: Run, hom
     assert files_of_the_user(home) == {}
 
 
-@pytest.mark.parametrize("name", WIRABLE)
+@pytest.mark.parametrize("name", [name for name in WIRABLE if name != "copilot"])
 def test_the_key_is_named_and_never_written(omlx: Run, home: Path, name: str):
     done = omlx("wire", name, "--yes", OMLX_API_KEY="the-servers-own-key")
     assert done.exit_code == 0, done.stderr
     everything = [path.read_text() for path in home.rglob("*") if path.is_file()]
     assert "the-servers-own-key" not in "".join([*everything, done.stdout, done.stderr])
     assert "OMLX_API_KEY" in "".join(everything) or name in TAKE_NO_NAME
+
+
+def test_copilot_whose_file_can_only_hold_a_key_is_not_wired_where_there_is_one(omlx: Run, home: Path):
+    refused = omlx("wire", "copilot", "--yes", OMLX_API_KEY="the-servers-own-key")
+    assert refused.exit_code == 1
+    assert "can hold and cannot name; launch it instead" in refused.stderr
+    assert files_of_the_user(home) == {}
 
 
 def test_without_agreement_nothing_is_written(omlx: Run, home: Path):
@@ -241,14 +250,17 @@ def test_what_stands_where_a_mapping_of_hermes_must_be_is_refused_with_its_line_
     assert path.read_text() == f"# mine\n\n{name}: a-word\n"
 
 
-@pytest.mark.parametrize("arguments", [("wire", "copilot"), ("launch", "copilot", "--persist", "--dry-run")])
+@pytest.mark.parametrize("arguments", [("wire", "newcomer"), ("launch", "newcomer", "--persist", "--dry-run")])
 def test_an_agent_without_a_file_of_settings_is_refused_before_a_server_is_looked_for(
-    omlx: Run, server: FakeServer, arguments: tuple[str, ...]
+    omlx: Run, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ):
+    words = 'title="Newcomer", executable="new", install="x", minimum_context=1, summary="x", no_file="it keeps none"'
+    module = f"from omlx.integrations.spec import Integration\nINTEGRATION = Integration('newcomer', {words})\n"
+    (tmp_path / "newcomer.py").write_text(module)
+    monkeypatch.setattr(integrations, "__path__", [*integrations.__path__, str(tmp_path)])
     refused = omlx(*arguments, OMLX_URL="http://127.0.0.1:9")
     assert refused.exit_code == 1
-    assert "takes a provider of one's own from variables only" in refused.stderr
-    assert "use `omlx launch copilot`" in refused.stderr
+    assert "Newcomer cannot be wired for good: it keeps none; use `omlx launch newcomer`" in refused.stderr
     assert server.requests == []
 
 

@@ -18,6 +18,7 @@ COMMENTED = {
     "aider": (".aider.conf.yml", own_files.AIDER),
     "codex": (".codex/config.toml", own_files.CODEX),
     "codex_app": (".codex/config.toml", own_files.CODEX),
+    "copilot": (".copilot/settings.json", own_files.COPILOT),
     "goose": (".config/goose/config.yaml", own_files.GOOSE),
     "hermes": (".hermes/config.yaml", own_files.HERMES),
     "kilo": (".config/kilo/kilo.jsonc", own_files.OPENCODE),
