@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 
 import msgspec
 from litestar import Request, Response, get
@@ -14,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from ...errors import NotFound, OmlxError
+from ...models.catalog import ModelEntry
 from ...settings.keys import Key, model_keys
 from ..agents import known_agents
 from . import cache, models, settings, status
@@ -111,9 +113,19 @@ def _model_of(model_id: str) -> Data:
         model = await asyncio.to_thread(models.view, context, entry)
         values = msgspec.to_builtins(model.settings)
         fields = [(key, key.path[-1], values[key.path[-1]], _kind(key)) for key in model_keys(entry.id)]
-        return {"model": model, "fields": fields}
+        return {"model": model, "fields": fields, "unset": await asyncio.to_thread(_unset, context, entry)}
 
     return data
+
+
+def _unset(context: AdminContext, entry: ModelEntry) -> Mapping[str, object]:
+    """What holds where a setting names nothing, by the setting's name; reads the model's tokenizer: for a thread."""
+    try:
+        text = context.server.text_of(entry.id)
+    except OmlxError:  # it writes no text, or its folder lacks something: its requests say what
+        return {}
+    formats = {"reasoning_parser": text.formats.reasoning, "tool_parser": text.formats.tools}
+    return {**asdict(text.generation_defaults), **formats, "max_context_window": text.context_window}
 
 
 def _kind(key: Key) -> str:

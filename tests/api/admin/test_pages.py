@@ -134,6 +134,22 @@ async def test_what_comes_from_outside_is_text_and_no_markup(tmp_path: Path):
     assert "&lt;img src=x&gt;" in page
 
 
+async def test_an_empty_field_shows_what_holds_without_it(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        (tmp_path / "models" / MODEL / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20}')
+        await admin.put(f"models/{MODEL}", {"top_k": 5})
+        page = (await (await log_in(admin)).get(f"/admin/models/{MODEL}")).text
+    shown = {
+        name: (value, placeholder)
+        for name, value, placeholder in re.findall(r'name="(\w+)"[^>]* value="([^"]*)" placeholder="([^"]*)"', page)
+    }
+    assert shown["temperature"] == ("", "0.6")
+    assert shown["top_k"] == ("5", "")
+    assert shown["max_context_window"] == ("", "4096")
+    assert shown["alias"] == shown["max_tokens"] == ("", "")
+    assert " (hermes)</option>" in page
+
+
 async def test_an_unknown_model_is_told_on_its_page(tmp_path: Path):
     async with admin_serving(tmp_path) as admin:
         client = await log_in(admin)
