@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from omlx.server.cluster_check import Report
+
 from ..engine.ranks.models import write_llama
 from ..models.fake_hub import running_hub
 
@@ -62,3 +64,9 @@ def test_a_host_that_ssh_does_not_reach_is_named(tmp_path: Path):
     told = cluster("check", "--hosts", hosts(tmp_path, "no-such-host.invalid"))
     assert told.returncode == 1
     assert "no-such-host.invalid" in told.stderr
+
+
+def test_versions_that_differ_are_named_in_the_order_of_ranks():
+    same = {"omlx": "1", "mlx": "0.32.0", "mlx-lm": "0.32"}
+    report = Report([{"host": "a", **same}, {"host": "b", **same, "mlx": "0.31.2"}], 1e-4, 1e9)
+    assert report.differences == ["mlx is 0.32.0, 0.31.2"]

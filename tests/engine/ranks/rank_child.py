@@ -1,6 +1,7 @@
-"""One rank of a group: `python rank_child.py MODEL CACHE SPLIT WHOLE`. Rank 0 prints what all and it alone answered.
+"""One rank of a group: `python rank_child.py MODEL CACHE SPLIT WHOLE [lose]`.
 
-In MODEL `{rank}` stands for the rank; WHOLE is the folder of the whole model.
+Rank 0 prints what all and it alone answered. In MODEL `{rank}` stands for the rank; WHOLE is the folder of the whole
+model. With `lose`, rank 1 loses half of its blocks on disk before the restart.
 """
 
 from __future__ import annotations
@@ -74,10 +75,19 @@ def answers(batch: BatchEngine) -> tuple[dict[str, list[int]], dict[str, int]]:
     return {name: told[name] for name in kept}, {name: cached[name] for name in kept}
 
 
-def main(model: Path, cache: Path, split: Split, whole: Path) -> int:
+def lose_half(cache: Path) -> None:
+    """Remove every second block of rank 1's."""
+    for file in sorted((cache / "rank1of2").rglob("*.safetensors"))[::2]:
+        file.unlink()
+
+
+def main(model: Path, cache: Path, split: Split, whole: Path, loses: bool) -> int:
     options = RankOptions(model, split, DiskCache(cache, DiskLimits()), 1 << 26, {})
     if os.environ["MLX_RANK"] != "0":
-        return run_follower(options) or run_follower(options)
+        status = run_follower(options)
+        if loses:
+            lose_half(cache)
+        return status or run_follower(options)
     leader = load_leader(options, lambda reason: print(reason, file=sys.stderr))
     cold, warm = answers(leader), answers(leader)
     leader.idle()  # the others sleep, and wake
@@ -97,4 +107,4 @@ def main(model: Path, cache: Path, split: Split, whole: Path) -> int:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1].format(rank=os.environ["MLX_RANK"]))
-    sys.exit(main(folder, Path(sys.argv[2]), Split(sys.argv[3]), Path(sys.argv[4])))
+    sys.exit(main(folder, Path(sys.argv[2]), Split(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:] == ["lose"]))

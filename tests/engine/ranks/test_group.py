@@ -48,11 +48,15 @@ def ring(folder: Path, size: int) -> Path:
     return hostfile
 
 
-def run_group(folder: Path, model: Path, split: str, size: int, parts: str = "", hub_url: str = "") -> dict[str, Any]:
-    """What rank 0 prints. `parts` names each rank's folder, with `{rank}` in it, where that is not the model's."""
+def run_group(
+    folder: Path, model: Path, split: str, size: int, *, parts: str = "", hub_url: str = "", loses: bool = False
+) -> dict[str, Any]:
+    """What rank 0 prints. `parts` names each rank's folder, with `{rank}` in it, where that is not the model's; with
+    `loses`, rank 1 has lost half of its blocks on disk after the restart."""
     environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(folder, size)), "HF_ENDPOINT": hub_url}
     child = [sys.executable, "-m", "tests.engine.ranks.rank_child"]
     command = [*child, parts or str(model), str(folder / "cache"), split, str(model)]
+    command += ["lose"] if loses else []
     with ExitStack() as stack:
         ranks = [
             stack.enter_context(
@@ -88,6 +92,14 @@ def test_two_ranks_answer_as_one_does(tmp_path: Path, kind: str, write: Callable
     assert {folder.name for folder in (tmp_path / "cache").iterdir()} == {"rank0of2", "rank1of2"}
 
 
+@pytest.mark.parametrize("write", [write_llama, write_deepseek_v4])
+def test_a_block_that_one_rank_has_lost_is_a_miss_for_both(tmp_path: Path, write: Callable[[Path], Path]):
+    told = run_group(tmp_path, write(tmp_path / "model"), "tensor", 2, loses=True)["answers"]
+    tokens, cached = told["restarted"]
+    assert tokens == told["alone"][0]
+    assert sum(cached.values()) < sum(told["warm"][1].values())
+
+
 def test_ranks_of_a_pipeline_download_the_shards_of_their_own_layers_only(tmp_path: Path):
     whole = shard_by_layers(write_mixture(tmp_path / "model"))
     with running_hub() as hub:
@@ -95,7 +107,7 @@ def test_ranks_of_a_pipeline_download_the_shards_of_their_own_layers_only(tmp_pa
         hub.slow = {shard_name(1): SILENCE_SECONDS + 1}  # rank 0 waits meanwhile, and both are alive
         for rank in range(2):
             pull_headers("org/model", tmp_path / f"part{rank}", Hub(hub.url))
-        told = run_group(tmp_path, whole, "pipeline", 2, str(tmp_path / "part{rank}"), hub.url)
+        told = run_group(tmp_path, whole, "pipeline", 2, parts=str(tmp_path / "part{rank}"), hub_url=hub.url)
     assert told["answers"]["cold"][0] == told["answers"]["restarted"][0] == told["answers"]["alone"][0]
     # Rank 0 has the last layers. What all ranks have stands in a file of its own.
     wanted = sorted(shard_name(number) for number in (0, 0, 1, 2, 3, 4))
