@@ -37,7 +37,7 @@ def _lint(source: str, tokens: tuple[tuple[str, str], ...]) -> None:
     task = json.dumps({"source": source, "tokens": dict(tokens)}).encode()
     try:
         child = subprocess.run(
-            [sys.executable, "-I", "-m", __name__], input=task, capture_output=True, timeout=_PATIENCE_S, check=False
+            [sys.executable, "-P", "-m", __name__], input=task, capture_output=True, timeout=_PATIENCE_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise UnsupportedModel(f"the chat template does not come to an end; {_REMEDY}") from error

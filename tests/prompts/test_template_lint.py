@@ -55,3 +55,14 @@ def test_a_model_with_such_a_template_is_refused_by_name_of_the_fault(tmp_path: 
     (entry,) = discover([tmp_path])
     with pytest.raises(UnsupportedModel, match=r"the chat template (computes|takes more memory)"):
         ModelText.read(entry)
+
+
+def test_the_child_finds_what_its_parent_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages of a user's own folder, or of PYTHONPATH, are the parent's too."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os; os.environ.get('OMLX_SEEN') and open(os.environ['OMLX_SEEN'], 'w')"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("OMLX_SEEN", str(tmp_path / "seen"))
+    lint("{{ messages[0].content }} of its own", {})
+    assert (tmp_path / "seen").exists()
