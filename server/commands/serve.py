@@ -62,7 +62,11 @@ def _help(key: Key) -> str:
 
 @click.command("serve")
 @_setting_options
-@click.option("--model", default=None, help="Load this model at once.  [default: the only one]")
+@click.option(
+    "--model",
+    default=None,
+    help="Load this model at once; a group takes it from the hub where it is not here.  [default: the only one]",
+)
 @click.option("--distributed", is_flag=True, help="Be one of several machines that run one model, under mlx.launch.")
 @click.option(
     "--split",
