@@ -202,15 +202,26 @@ def manager_of(machine: Machine, platform: str, run: Runner) -> Manager:
 
 
 def install(manager: Manager, service: Service) -> None:
-    """Write the service's file and make the system know it; one that was there is replaced."""
+    """Write the service's file and make the system know it; one that was there is replaced.
+
+    Where the system refuses, the file is as it was before.
+    """
     private_folder(service.home.root)
     private_folder(service.home.service_output.parent)
     try:
+        before = manager.path.read_bytes() if manager.path.exists() else None
         manager.path.parent.mkdir(parents=True, exist_ok=True)
         manager.path.write_text(manager.text(service), encoding="utf-8")
     except OSError as error:
         raise ServiceError(f"{manager.path} cannot be written: {error.strerror}") from error
-    manager.load()
+    try:
+        manager.load()
+    except ServiceError:
+        if before is None:
+            manager.path.unlink()
+        else:
+            manager.path.write_bytes(before)
+        raise
 
 
 def uninstall(manager: Manager) -> bool:

@@ -112,5 +112,10 @@ def test_a_system_without_a_session_is_told_with_its_remedy(machine: Machine, se
     manager = manager_of(machine, "linux", System(daemon_reload=1))
     with pytest.raises(ServiceError, match=r"daemon-reload` failed: no bus\. It needs a log-in session.*omlx serve"):
         install(manager, service)
+    assert not manager.path.exists()
+    manager.path.write_text("as it was")
+    with pytest.raises(ServiceError):
+        install(manager, service)
+    assert manager.path.read_text() == "as it was"
     with pytest.raises(ServiceError, match="this is win32"):
         manager_of(machine, "win32", System())
