@@ -12,6 +12,9 @@ from .spec import Surroundings
 
 _MODEL = re.compile(r"""---\r?\n(?:(?!---).*\n)*?model:[ \t]*["']?([^\s"'#]+)""")
 
+_VALUE = r"[ \t]*[:=][ \t]*(?:[^\s#]|(?:#.*)?\r?\n[ \t]+[^\s#])"
+"""On the same line, or a block below."""
+
 
 def foreign_agents(
     surroundings: Surroundings, folders: Iterable[Path], patterns: Iterable[str], is_ours: Callable[[str], bool]
@@ -43,7 +46,7 @@ def set_in_shell(surroundings: Surroundings, names: Iterable[str]) -> tuple[str,
 def set_in_lines(surroundings: Surroundings, paths: Iterable[Path], names: Iterable[str]) -> tuple[str, ...]:
     """A sentence for each of these names at the beginning of a line: in a `.env`, or at the top of a YAML file."""
     names = tuple(names)
-    pattern = re.compile(rf"^(?:export[ \t]+)?({'|'.join(map(re.escape, names))})[ \t]*[:=][ \t]*[^\s#]", re.MULTILINE)
+    pattern = re.compile(rf"^(?:export[ \t]+)?({'|'.join(map(re.escape, names))}){_VALUE}", re.MULTILINE)
     found = ((path, pattern.findall(surroundings.read(path) or "")) for path in dict.fromkeys(paths))
     return tuple(_overriding(path, name) for path, there in found for name in names if name in there)
 

@@ -84,6 +84,7 @@ def said(agent: Integration, target: Target, surroundings: Surroundings, path: s
         (qwen, "project/.qwen/settings.json", '{"model": {"name": "x"}} // mine', ["model.name"]),
         (qwen, "/etc/qwen-code/settings.json", '{"fastModel": "x"}', ["fastModel"]),
         (hermes, "/etc/hermes/config.yaml", "model: {default: x}\n", ["model"]),
+        (hermes, "/etc/hermes/config.yaml", "model: # theirs\n  default: x\nproviders:\n# none\nx: 1\n", ["model"]),
         (hermes, ".hermes/.env", "HERMES_INFERENCE_MODEL=x\n#HERMES_MODEL=y\n", ["HERMES_INFERENCE_MODEL"]),
         (hermes, ".hermes/.env", "OMLX_API_KEY=other\n", ["OMLX_API_KEY"]),
         (goose, ".config/goose/config.yaml", "GOOSE_LEAD_MODEL: x\n# GOOSE_PLANNER_MODEL: y\n", ["GOOSE_LEAD_MODEL"]),
