@@ -66,17 +66,29 @@ def text_of(path: Path, data: bytes | None) -> str:
 
 @contextmanager
 def locked(home: Path, path: Path, seconds: float = LOCK_SECONDS) -> Generator[None]:
-    """Hold the one lock for this file. It lies in omlx's own home, so no agent ever sees it."""
+    """Hold the one lock for this file. It lies in omlx's own home, so no agent ever sees it.
+
+    One waits for it at a time, in a turnstile that the others wait for: so nobody who comes back at once keeps all out.
+    """
     name = hashlib.sha256(os.fsencode(_target(path))).hexdigest()
-    lock = home / "locks" / f"{name}.lock"
+    deadline = time.monotonic() + seconds
+    with _opened(home / "locks" / f"{name}.lock") as lock:
+        with _opened(home / "locks" / f"{name}.turn") as turnstile:
+            _wait_for(turnstile, path, deadline)
+            _wait_for(lock, path, deadline)
+        yield
+
+
+@contextmanager
+def _opened(lock: Path) -> Generator[int]:
+    """A handle of this file; what is locked by it is free when it is closed."""
     try:
         private_folder(lock.parent)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _file_error(lock, "open the lock", error) from error
     try:
-        _wait_for(handle, path, time.monotonic() + seconds)
-        yield
+        yield handle
     finally:
         os.close(handle)
 

@@ -8,7 +8,10 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 from omlx.launcher import files
 from omlx.launcher.errors import FileError, ForeignEdit
 from tests.torture.kills import kills, together
+from tests.waiting import wait_until
 
 NOBODY = 65534
 
@@ -227,6 +231,7 @@ def test_a_full_or_read_only_disk_leaves_the_old_file_and_nothing_else(tmp_path,
 
 FULL_DISK = """
 import os, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from omlx.launcher import files
 folder = Path(sys.argv[1])
@@ -323,3 +328,27 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path, dialect):
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path):
     assert together(tmp_path, writers=4, increments=10) == 40
+
+
+def test_who_comes_back_to_a_lock_at_once_keeps_nobody_out(tmp_path: Path):
+    home, path = tmp_path / "home", tmp_path / "file"
+    is_over = threading.Event()
+    num_held = 0
+
+    def come_back() -> None:
+        nonlocal num_held
+        while not is_over.is_set():
+            with files.locked(home, path, seconds=60):
+                num_held += 1
+                time.sleep(0.02)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(come_back)
+        wait_until(lambda: num_held > 0)
+        try:
+            for _ in range(5):
+                before = num_held
+                with files.locked(home, path, seconds=60):
+                    assert num_held - before < 20
+        finally:
+            is_over.set()
