@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import uuid4
 
 from .engine.blas import engine_environment, has_own_gpu
@@ -44,13 +44,14 @@ def serve(
     *,
     quiet: bool = False,
     split: Split | None = None,
+    draft_model: str | None = None,
 ) -> None:
     """Run the server until SIGINT or SIGTERM. `quiet` keeps all but warnings to the log's file.
 
     `model` is loaded at once, without it the only model, and those whose settings say so. `engine_command`
     says how a model's engine process is started, MLX's by default. With `split` this is one rank of a group that
     serves one model, divided in that way; only rank 0 listens. Raises `SettingsError` when the address
-    can't be had, and `ModelNotFound`.
+    can't be had, and `ModelNotFound`. `draft_model` drafts for `model`, whatever the model's settings say.
     """
     rank = 0 if split is None else rank_of(os.environ)
     start_logging(settings.home / "logs" / (f"rank{rank}" if rank else ""), quiet=quiet)
@@ -58,7 +59,7 @@ def serve(
     with logs.attached():
         for warning in settings.configuration.warnings if settings.configuration else ():
             logger.warning("%s", warning)
-        _serve(settings, model, engine_command, split, rank, logs)
+        _serve(settings, model, engine_command, split, rank, logs, draft_model)
 
 
 def _serve(
@@ -68,6 +69,7 @@ def _serve(
     split: Split | None,
     rank: int,
     logs: LogRing,
+    draft_model: str | None,
 ) -> None:
     memory = device_memory(has_own_gpu())
     if split is not None:
@@ -81,7 +83,12 @@ def _serve(
         sys.exit(follow(engine_command(entries[0])))
     with sole_server(settings.state_file), listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
-        command = engine_command or mlx_engine_command(settings)
+        command = engine_command or mlx_engine_command(
+            settings,
+            draft_of=drafting(
+                lambda: pool.entries, model_settings, {model_settings.real_name(model or ""): draft_model}
+            ),
+        )
         pool = make_pool(entries, command, model_settings, memory, is_group=split is not None)
         _warn_of_names(entries, model_settings)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
@@ -131,13 +138,42 @@ def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsS
             logger.warning("The alias %r of %s is another model's name, which goes first", settings.alias, model_id)
 
 
-def mlx_engine_command(settings: ServeSettings, split: Split | None = None) -> EngineCommandFor:
+def drafting(
+    entries: Callable[[], Sequence[ModelEntry]], model_settings: ModelSettingsStore, flags: Mapping[str, str | None]
+) -> Callable[[ModelEntry], ModelEntry | None]:
+    """Which of the models drafts for one, by name: as `flags` say, else as the model's settings do at the time."""
+
+    def draft_of(entry: ModelEntry) -> ModelEntry | None:
+        name = flags.get(entry.id) or model_settings.get(entry.id).draft_model
+        if name is None:
+            return None
+        wanted = model_settings.real_name(name)
+        found = next((each for each in entries() if each.id == wanted), None)
+        if found is None:
+            ids = [each.id for each in entries()]
+            logger.warning("No model drafts for %s: there is no %r%s", entry.id, name, nearest(name, ids))
+        return found
+
+    return draft_of
+
+
+def mlx_engine_command(
+    settings: ServeSettings,
+    split: Split | None = None,
+    draft_of: Callable[[ModelEntry], ModelEntry | None] = lambda _: None,
+) -> EngineCommandFor:
     """Engines on MLX, under the settings' limits, or this rank's part of one. Their BLAS is looked for once, and
     logged."""
     environment = _CUDA_GRAPHS | engine_environment(os.environ)
     ranks = [] if split is None else [f"--split={split}"]
     argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), *ranks, "--model"]
-    return lambda entry: EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value], environment, entry.id)
+
+    def command(entry: ModelEntry) -> EngineCommand:
+        smaller = draft_of(entry)
+        draft = [] if smaller is None else ["--draft-model", str(smaller.path)]
+        return EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value, *draft], environment, entry.id)
+
+    return command
 
 
 def engine_flags(settings: ServeSettings) -> list[str]:

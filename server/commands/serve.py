@@ -67,6 +67,7 @@ def _help(key: Key) -> str:
     default=None,
     help="Load this model at once; a group takes it from the hub where it is not here.  [default: the only one]",
 )
+@click.option("--draft-model", default=None, help="With --model: a smaller model with the same tokens that drafts.")
 @click.option("--distributed", is_flag=True, help="Be one of several machines that run one model, under mlx.launch.")
 @click.option(
     "--split",
@@ -79,6 +80,7 @@ def _help(key: Key) -> str:
 @click.option("--service", is_flag=True, hidden=True, help="Run as launchd or systemd start it.")
 def command(
     model: str | None,
+    draft_model: str | None,
     distributed: bool,
     split: str,
     quiet: bool,
@@ -90,10 +92,12 @@ def command(
     An option holds for this run only; `omlx config set` writes a setting for good, and `omlx config show --origin`
     says where each is from. Where OMLX_API_KEY is set, clients must send that key. OMLX_HOME moves ~/.omlx.
     """
+    if draft_model is not None and (model is None or distributed):
+        raise click.UsageError("--draft-model goes with --model, on one machine; models.NAME.draft_model is for good")
     home = omlx_home(os.environ)
 
     def run(quiet: bool) -> None:
-        _run(home, model, options, quiet, Split(split) if distributed else None)
+        _run(home, model, options, quiet, Split(split) if distributed else None, draft_model)
 
     if service:
         _run_as_service(home, lambda: run(quiet=True))
@@ -107,13 +111,15 @@ def _run(
     options: Mapping[str, str | tuple[str, ...] | None],
     quiet: bool,
     split: Split | None,
+    draft_model: str | None,
 ) -> None:
     from ..serving import serve as run
 
     document, warnings = load_document(settings_file(home))
     found = layered(document, os.environ, _flags(options))
     configuration = replace(found, warnings=(*warnings, *found.warnings))  # they are for the log
-    run(ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", "")), model, quiet=quiet, split=split)
+    serving = ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", ""))
+    run(serving, model, quiet=quiet, split=split, draft_model=draft_model)
 
 
 def _run_as_service(home: Path, run: Callable[[], None]) -> None:

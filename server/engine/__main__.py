@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kind", type=ModelKind, default=ModelKind.LLM, help="what the model is for")
     parser.add_argument("--fd", type=int, help="the number of the inherited socket; without it, follow rank 0")
     parser.add_argument("--split", help="be one rank of a group, among which the model is divided in this way")
+    parser.add_argument("--draft-model", type=Path, help="the folder of a smaller model that drafts")
     parser.add_argument("--cache-dir", type=Path, help="keep prompt prefixes here across restarts")
     parser.add_argument("--cache-bytes", type=int, help="the most all models' prefixes may take on disk")
     parser.add_argument(
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str]) -> int:
             if options.split is None:
                 from .loaded_batch import load_batch
 
-                return load_batch(options.model, _disk_cache(options), options.cache_ram_bytes)
+                return load_batch(
+                    options.model, _disk_cache(options), options.cache_ram_bytes, draft_model=options.draft_model
+                )
             from .ranks.running import load_leader
 
             return load_leader(_rank_options(options), lambda reason: report(connection, EngineFailed(reason)))

@@ -28,6 +28,7 @@ from .decode_layout import Forward
 from .deferred_layout import DeferredLayout
 from .grammar import GrammarCompiler
 from .mlx_batch import MlxBatch
+from .model_drafter import ModelDrafter
 from .mtp_drafter import MtpDrafter
 from .ngram_drafter import NgramDrafter
 from .ranks.group import MlxRanks
@@ -49,11 +50,13 @@ def load_batch(
     prefix_bytes: int | None = None,
     ranks: MlxRanks | None = None,
     split: Split = Split.AUTO,
+    draft_model: Path | None = None,
 ) -> MlxBatch:
     """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
 
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
-    only this rank's part of the model is loaded, divided as `split` says.
+    only this rank's part of the model is loaded, divided as `split` says. `draft_model` is the folder of a smaller one
+    that drafts.
     Raises `ModelError`.
     """
     runs_ahead = mx.default_device().type == mx.gpu
@@ -64,6 +67,8 @@ def load_batch(
     mx.set_cache_limit(budget.buffers)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
+    if draft_model is not None:
+        drafters.append(ModelDrafter.load(draft_model, path))
     run: Forward = model
     if loaded.mtp is not None:
         run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
@@ -84,7 +89,7 @@ def load_batch(
         device=device,
         weight_bytes=loaded.weight_bytes,
         checkpointed=not codec.divisible,
-        footprint=_footprint(path, loaded, ranks),
+        footprint=_footprint(path, loaded, ranks, draft_model),
         memory_bytes=memory.usable,
     )
     prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
@@ -103,10 +108,12 @@ def load_batch(
     )
 
 
-def _footprint(path: Path, loaded: LoadedModel, ranks: MlxRanks | None) -> Footprint:
-    """What sequences take here: of the whole model, or of this rank's part."""
+def _footprint(path: Path, loaded: LoadedModel, ranks: MlxRanks | None, draft_model: Path | None) -> Footprint:
+    """What sequences take here: of the whole model and the one that drafts for it, or of this rank's part."""
     config = read_config(path)
     whole = footprint_of(config, weight_headers(path))
+    if draft_model is not None:
+        return whole.beside(footprint_of(read_config(draft_model), weight_headers(draft_model)))
     if ranks is None:
         return whole
     model: Any = loaded.model

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..requests import Json
@@ -75,6 +75,16 @@ class Footprint:
         windows = tuple((window, int(num_bytes * held)) for window, num_bytes in self.windows)
         token_bytes, state_bytes = int(self.token_bytes * held), int(self.state_bytes * held)
         return Footprint(weight_bytes, token_bytes, state_bytes, windows, self.chunk_bytes, self.score_bytes)
+
+    def beside(self, drafting: Footprint) -> Footprint:
+        """That of both, where the other model reads the same sequences."""
+        return replace(
+            self,
+            weight_bytes=self.weight_bytes + drafting.weight_bytes,
+            token_bytes=self.token_bytes + drafting.token_bytes,
+            state_bytes=self.state_bytes + drafting.state_bytes,
+            windows=self.windows + drafting.windows,
+        )
 
     def describe(self, window: int) -> str:
         """One line of words for people."""

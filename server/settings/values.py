@@ -125,6 +125,10 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     mtp: Annotated[
         bool, Meta(description="Whether its MTP layer drafts, where it has one; answers are the same either way")
     ] = True
+    draft_model: Annotated[
+        Name | None,
+        Meta(description="Smaller model with the same tokens that drafts, from the next time this one is loaded"),
+    ] = None
     pin: Annotated[bool, Meta(description="Never unloaded to make room, nor for being idle")] = False
     ttl_seconds: Annotated[
         Seconds | None, Meta(description="Seconds without a request after which it is unloaded; none means never")
