@@ -18,22 +18,20 @@ import queue
 import shutil
 import threading
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short
 from .blocks import BLOCK_TOKENS, BlockHash
+from .read_ahead import ReadAhead
 from .tensor_file import DamagedFile
 from .write_ledger import locked, read_written, spend
 
 logger = logging.getLogger(__name__)
 
-_SUFFIX = ".safetensors"
-_DIVISIBLE, _RESUMABLE, _PASSABLE = _USES = "drp"
-"""A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
 _MOMENT_SECONDS = 0.02
 _QUEUED_BLOCKS = 4
 _RETRY_SECONDS = 60.0
@@ -71,26 +69,8 @@ class DiskLimits:
     free_share: float = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    nbytes: int
-    parent: str = ""
-    num_tokens: int = 0
-    use: str = ""
-    checksum: str = ""
-
-    @classmethod
-    def parse(cls, path: Path, nbytes: int) -> _File:
-        """The file, with what its name says; a name of another make leaves that empty."""
-        parts = path.name.removesuffix(_SUFFIX).split(".")
-        if len(parts) != 4 or parts[2][-1:] not in _USES or not parts[2][:-1].isdigit():
-            return cls(path, nbytes)
-        return cls(path, nbytes, parts[1], int(parts[2][:-1]), parts[2][-1], parts[3])
-
-
 class DiskTier(Generic[P]):
-    """Implements `LowerTier` under `root`/`identity`. One thread calls; another encodes and writes."""
+    """Implements `LowerTier` under `root`/`identity`. One thread calls; one encodes and writes, and one reads ahead."""
 
     def __init__(
         self,
@@ -107,7 +87,7 @@ class DiskTier(Generic[P]):
         self._limits = limits
         self._today = today
         self._clock = clock
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, BlockFile] = {}
         """Every block of every model by path, the least recently used first."""
         self._paths: dict[str, str] = {}
         """Our blocks' paths by name."""
@@ -116,7 +96,7 @@ class DiskTier(Generic[P]):
         """Names and sizes on their way to the disk."""
         self._queue: queue.Queue[tuple[str, P] | None] = queue.Queue(_QUEUED_BLOCKS)
         """The first parts of files' names, and what is to stand in them."""
-        self._written: queue.SimpleQueue[tuple[_File, OSError | None]] = queue.SimpleQueue()
+        self._written: queue.SimpleQueue[tuple[BlockFile, OSError | None]] = queue.SimpleQueue()
         self._foreign_bytes = 0
         """Of files that other engines are writing; each has its whole size from the start."""
         self._counted = 0
@@ -132,6 +112,7 @@ class DiskTier(Generic[P]):
                 self._make_room(0)
         except OSError as error:
             self._fail(f"{root} cannot be used: {error.strerror or error}")
+        self._ahead = ReadAhead(read_checked)
         self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
         self._writer.start()
 
@@ -161,13 +142,20 @@ class DiskTier(Generic[P]):
         return name.hex() in self._paths
 
     def is_resumable(self, name: BlockHash) -> bool:
-        return self._files[self._paths[name.hex()]].use in (_DIVISIBLE, _RESUMABLE)
+        return self._files[self._paths[name.hex()]].use in (DIVISIBLE, RESUMABLE)
 
     def is_divisible(self, name: BlockHash) -> bool:
-        return self._files[self._paths[name.hex()]].use == _DIVISIBLE
+        return self._files[self._paths[name.hex()]].use == DIVISIBLE
 
     def tails(self, parent: BlockHash) -> Sequence[int]:
-        return sorted(self._tails.get(_short(parent), ()), reverse=True)
+        return sorted(self._tails.get(short(parent), ()), reverse=True)
+
+    def fetch(self, names: Sequence[BlockHash]) -> None:
+        for path in filter(None, (self._paths.get(name.hex()) for name in names)):
+            self._ahead.begin(path, self._files[path].nbytes)
+
+    def is_fetching(self, names: Sequence[BlockHash]) -> bool:
+        return any(self._ahead.is_under_way(self._paths.get(name.hex(), "")) for name in names)
 
     def read(self, name: BlockHash) -> P | None:
         self._collect()
@@ -176,10 +164,7 @@ class DiskTier(Generic[P]):
             return None
         file = self._files[path]
         try:
-            raw = file.path.read_bytes()
-            if _checksum(file.path.name, raw) != file.checksum:
-                raise DamagedFile("its checksum is wrong")
-            return self._codec.decode(raw)
+            return self._codec.decode(self._ahead.take(path))
         except FileNotFoundError:
             self._forget(file)
         except DamagedFile as error:
@@ -200,9 +185,9 @@ class DiskTier(Generic[P]):
         nbytes = self._codec.size(payload)
         if nbytes is None or not self._reserve(name.hex(), nbytes):
             return False
-        use = _DIVISIBLE if payload.divisible else _RESUMABLE if payload.resumable else _PASSABLE
+        use = DIVISIBLE if payload.divisible else RESUMABLE if payload.resumable else PASSABLE
         self._queued[name.hex()] = nbytes
-        self._queue.put((f"{name.hex()}.{_short(parent)}.{num_tokens}{use}", payload))
+        self._queue.put((f"{name.hex()}.{short(parent)}.{num_tokens}{use}", payload))
         return True
 
     def has_room(self) -> bool:
@@ -221,6 +206,7 @@ class DiskTier(Generic[P]):
         if self._writer.is_alive():
             self._queue.put(None)
             self._writer.join()
+        self._ahead.close()
         self._collect()
 
     def _make_folder(self) -> None:
@@ -236,7 +222,7 @@ class DiskTier(Generic[P]):
 
     def _scan(self) -> None:
         """Read the folders: names, sizes, times. Removes what ended writers left unfinished."""
-        found: list[tuple[float, _File]] = []
+        found: list[tuple[float, BlockFile]] = []
         self._foreign_bytes, self._counted = 0, read_written(self._root).in_all
         for folder in (entry for entry in _entries(self._root) if entry.is_dir(follow_symlinks=False)):
             for entry in _entries(folder.path):
@@ -244,9 +230,9 @@ class DiskTier(Generic[P]):
                 try:
                     if not entry.is_file(follow_symlinks=False):
                         continue
-                    if entry.name.endswith(_SUFFIX):
+                    if entry.name.endswith(SUFFIX):
                         status = entry.stat(follow_symlinks=False)
-                        found.append((status.st_mtime, _File.parse(Path(entry.path), status.st_size)))
+                        found.append((status.st_mtime, BlockFile.parse(Path(entry.path), status.st_size)))
                     elif is_part:
                         self._count_part(entry)
                 except FileNotFoundError:
@@ -266,19 +252,19 @@ class DiskTier(Generic[P]):
         elif part.path != str(self._part(name)) or name not in self._queued:
             self._foreign_bytes += status.st_size
 
-    def _add(self, file: _File) -> None:
+    def _add(self, file: BlockFile) -> None:
         self._files[str(file.path)] = file
         if file.path.parent == self._folder and file.checksum:
-            self._paths[_name(file)] = str(file.path)
+            self._paths[file.name] = str(file.path)
             if file.num_tokens < BLOCK_TOKENS:
                 self._tails.setdefault(file.parent, set()).add(file.num_tokens)
 
-    def _forget(self, file: _File) -> None:
+    def _forget(self, file: BlockFile) -> None:
         self._files.pop(str(file.path), None)
-        if self._paths.get(_name(file)) == str(file.path):
-            del self._paths[_name(file)]
+        if self._paths.get(file.name) == str(file.path):
+            del self._paths[file.name]
 
-    def _delete(self, file: _File) -> None:
+    def _delete(self, file: BlockFile) -> None:
         self._forget(file)
         with contextlib.suppress(OSError):
             file.path.unlink()
@@ -328,7 +314,7 @@ class DiskTier(Generic[P]):
         """Take note of what the writer has finished."""
         while not self._written.empty():
             file, error = self._written.get()
-            self._queued.pop(_name(file), None)
+            self._queued.pop(file.name, None)
             if error is not None:
                 self._fail(f"{file.path} cannot be written: {error.strerror or error}")
                 continue
@@ -342,9 +328,9 @@ class DiskTier(Generic[P]):
         while (item := self._queue.get()) is not None:
             stem, payload = item
             raw = self._codec.encode(payload)
-            path = self._folder / f"{stem}.{_checksum(stem + '.', raw)}{_SUFFIX}"
-            file = _File.parse(path, len(raw))
-            part = self._part(_name(file))
+            path = self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}"
+            file = BlockFile.parse(path, len(raw))
+            part = self._part(file.name)
             error = None
             try:
                 with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
@@ -378,17 +364,3 @@ def _write_all(descriptor: int, raw: bytes) -> None:
     left = memoryview(raw)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _name(file: _File) -> str:
-    return file.path.name.partition(".")[0]
-
-
-def _short(name: BlockHash) -> str:
-    return name.hex()[:32]
-
-
-def _checksum(file_name: str, raw: bytes) -> str:
-    """Over the contents and the parts of the name before the checksum."""
-    stem = ".".join(file_name.split(".")[:3])
-    return f"{zlib.crc32(raw, zlib.crc32(stem.encode())):08x}"

@@ -106,6 +106,14 @@ class PrefixCache(Generic[P]):
         start = len(self._full_path(token_ids[: len(token_ids) - 1], salt)) * BLOCK_TOKENS
         return max(self._find(token_ids, salt)[0], min(start + below, len(token_ids) - 1) if below else 0)
 
+    def fetch(self, token_ids: Sequence[int], salt: str = "") -> Callable[[], bool]:
+        """Have the lower tier begin to read what `match` will want of it; the result says whether it is done."""
+        lower, names = self._lower, [name for name, _ in self._path_below(token_ids, salt)]
+        if lower is None or not names:
+            return lambda: True
+        lower.fetch(names)
+        return lambda: not lower.is_fetching(names)
+
     def match(self, token_ids: Sequence[int], salt: str = "") -> Match[P]:
         """The longest cached prefix that leaves at least one token to compute."""
         num_lower_tokens = self._bring_up(token_ids, salt)

@@ -44,6 +44,14 @@ class LowerTier(Protocol[P]):
         """The lengths in tokens of the partial blocks that follow `parent`, longest first."""
         ...
 
+    def fetch(self, names: Sequence[BlockHash]) -> None:
+        """These will be read soon, in this order: begin now, in the background, as far as there is room."""
+        ...
+
+    def is_fetching(self, names: Sequence[BlockHash]) -> bool:
+        """Whether `read` would wait for one that is on its way."""
+        ...
+
     def read(self, name: BlockHash) -> P | None: ...
 
     def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P) -> bool:

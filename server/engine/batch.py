@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,6 +84,10 @@ class BatchEngine(Protocol):
 
     def match(self, request: Submit) -> int:
         """How many leading prompt tokens the prefix cache holds now, at most all but one. Takes nothing."""
+        ...
+
+    def fetch(self, request: Submit) -> Callable[[], bool]:
+        """Begin to read what `open` will want from the disk; the result says whether it need not wait for it."""
         ...
 
     def open(self, request: Submit) -> int:

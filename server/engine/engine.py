@@ -63,8 +63,10 @@ class Engine:
         try:
             self._check(request)
             num_cached_tokens = self._batch.match(request)
-            if self._scheduler.add(request, num_cached_tokens, self._clock()) is None:
+            sequence = self._scheduler.add(request, num_cached_tokens, self._clock())
+            if sequence is None:
                 raise Overloaded(f"{len(self._scheduler.waiting)} requests wait already; try again shortly")
+            sequence.is_fetched = self._batch.fetch(request)
         except (RequestError, ServiceError) as error:
             self._updates[request.request_id] = refusal(request.request_id, error)
         else:

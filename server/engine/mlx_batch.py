@@ -96,6 +96,11 @@ class MlxBatch:
             return 0
         return self._prefix_cache.peek(request.token_ids, request.cache_salt)
 
+    def fetch(self, request: Submit) -> Callable[[], bool]:
+        return self._prefix_cache.fetch(
+            request.token_ids[:1] if request.prompt_logprobs else request.token_ids, request.cache_salt
+        )
+
     def open(self, request: Submit) -> int:
         for position, token_id in enumerate(request.token_ids):
             if not 0 <= token_id < self._vocabulary:

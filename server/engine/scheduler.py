@@ -83,7 +83,12 @@ class Scheduler:
         running = self.running
         candidates = [sequence for sequence in running if sequence.is_prefilling]
         if len(running) < self._limits.max_num_seqs:
-            waiting = [sequence for sequence in self.waiting if not self._worth_waiting(sequence, candidates)]
+            decodes = any(sequence.is_decoding for sequence in running)
+            waiting = [
+                sequence
+                for sequence in self.waiting
+                if not self._worth_waiting(sequence, candidates) and (sequence.is_fetched() or not decodes)
+            ]
             first = min(waiting, key=lambda sequence: self._rank(sequence, now), default=None)
             # Where there is no room for the first, none overtakes it: it would wait for ever.
             if first is not None and self.room.fits(first, running):

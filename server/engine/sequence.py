@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -34,6 +35,8 @@ class Sequence:
     num_output_tokens: int = 0
     queue_seconds: float = 0.0
     prefix: PrefixReport = field(default_factory=PrefixReport)
+    is_fetched: Callable[[], bool] = lambda: True
+    """Whether what the disk has of its prompt is here."""
     _shared: dict[str, int] = field(default_factory=dict)
 
     @property

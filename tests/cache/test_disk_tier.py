@@ -18,6 +18,8 @@ from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 from omlx.server.cache.tensor_file import DamagedFile, Tensor, pack, unpack
 from omlx.server.cache.write_ledger import Written, read_written, spend
 
+from ..waiting import wait_until
+
 ROOT = root_hash("model")
 WIDE = DiskLimits(free_share=1.0)
 
@@ -119,6 +121,20 @@ def test_a_file_that_vanished_is_a_miss(tmp_path: Path):
         only_file(tmp_path).unlink()
         assert tier.read(name(1)) is None
         assert not tier.holds(name(1))
+
+
+@pytest.mark.parametrize("damage", ["", "vanishes", "is changed"])
+def test_what_is_fetched_ahead_is_read_and_found_damaged_as_ever(tmp_path: Path, damage: str):
+    keep(tmp_path, 1)
+    with disk(tmp_path) as tier:
+        if damage == "vanishes":
+            only_file(tmp_path).unlink()
+        elif damage:
+            only_file(tmp_path).write_bytes(b"volues")
+        tier.fetch([name(1), name(2)])
+        wait_until(lambda: not tier.is_fetching([name(2), name(1)]))
+        assert tier.read(name(1)) == (None if damage else Text(b"values"))
+        assert tier.num_damaged == (damage == "is changed")
 
 
 def test_contents_the_codec_refuses_are_a_miss(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from omlx.server.engine.messages import Batching, DraftStats, Submit, TokenLogprob
@@ -29,6 +29,7 @@ class ScriptedBatch:
         self.closed = False
         self.chunks: list[tuple[str, int]] = []
         self.prefix_bounds: list[int] = []
+        self.fetching: set[str] = set()
 
     @property
     def info(self) -> BatchInfo:
@@ -42,6 +43,9 @@ class ScriptedBatch:
         kept = [tokens for salt, tokens in self._history if salt == request.cache_salt]
         longest = max((common_prefix(tokens, request.token_ids) for tokens in kept), default=0)
         return min(longest, len(request.token_ids) - 1)
+
+    def fetch(self, request: Submit) -> Callable[[], bool]:
+        return lambda: request.request_id not in self.fetching
 
     def open(self, request: Submit) -> int:
         answer = self._script[min(len(self.opened), len(self._script) - 1)]

@@ -172,3 +172,21 @@ def test_a_resend_goes_on_where_its_aborted_forerunner_stopped():
 
     assert sum(count for _, count in batch.chunks) == len(prompt)
     assert answers["again"].last.num_cached_tokens > 0
+
+
+def test_what_comes_from_the_disk_begins_once_it_is_here():
+    batch = ScriptedBatch([[5] * 50])
+    batch.fetching.add("b")
+    engine = make_engine(batch)
+    answers: dict[str, Answer] = {}
+    engine.submit(request("a", max_tokens=50))
+    step(engine, answers)
+    engine.submit(request("b", max_tokens=50))
+    for _ in range(5):
+        step(engine, answers)
+    assert batch.opened == ["a"]
+    batch.fetching.clear()
+    step(engine, answers)
+    assert batch.opened == ["a", "b"]
+    drain(engine, answers)
+    assert [answers[key].token_ids for key in ("a", "b")] == [[5] * 50] * 2

@@ -80,6 +80,18 @@ def test_a_prompt_waits_for_another_that_is_computing_its_prefix():
     assert chosen(scheduler) == "second"
 
 
+def test_rows_that_decode_do_not_wait_for_the_disk():
+    scheduler = Scheduler(SchedulerLimits())
+    from_disk = add(scheduler, "from disk", 50)
+    from_disk.is_fetched = lambda: False
+    add(scheduler, "other", 100)
+    assert chosen(scheduler) == "from disk"  # nobody else would do anything meanwhile
+    finish_prompt(scheduler, add(scheduler, "decoding", 10))
+    assert chosen(scheduler) == "other"
+    from_disk.is_fetched = lambda: True
+    assert chosen(scheduler) == "from disk"
+
+
 def test_prompts_under_different_salts_do_not_wait_for_each_other():
     scheduler = Scheduler(SchedulerLimits())
     first = scheduler.add(Submit("first", list(range(3000)), 5, cache_salt="a"), 0, 0.0)

@@ -64,6 +64,10 @@ class LeaderBatch:
     def match(self, request: Submit) -> int:
         return self._batch.match(request)
 
+    def fetch(self, request: Submit) -> Callable[[], bool]:
+        del request  # the others would wait for their own disks all the same
+        return lambda: True
+
     def open(self, request: Submit) -> int:
         with self._together(Open(request)):
             return self._batch.open(request)

@@ -1,0 +1,57 @@
+"""The files of blocks: what their names say, and whether their contents are what they were."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from .blocks import BlockHash
+from .tensor_file import DamagedFile
+
+SUFFIX = ".safetensors"
+DIVISIBLE, RESUMABLE, PASSABLE = USES = "drp"
+"""A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFile:
+    path: Path
+    nbytes: int
+    parent: str = ""
+    num_tokens: int = 0
+    use: str = ""
+    checksum: str = ""
+
+    @property
+    def name(self) -> str:
+        """The block's, in hexadecimal."""
+        return self.path.name.partition(".")[0]
+
+    @classmethod
+    def parse(cls, path: Path, nbytes: int) -> BlockFile:
+        """The file, with what its name says; a name of another make leaves that empty."""
+        parts = path.name.removesuffix(SUFFIX).split(".")
+        if len(parts) != 4 or parts[2][-1:] not in USES or not parts[2][:-1].isdigit():
+            return cls(path, nbytes)
+        return cls(path, nbytes, parts[1], int(parts[2][:-1]), parts[2][-1], parts[3])
+
+
+def read_checked(path: str) -> bytes:
+    """The file's contents. Raises `DamagedFile` where they or the name are not what they were, and `OSError`."""
+    file = Path(path)
+    raw = file.read_bytes()
+    if checksum(file.name, raw) != BlockFile.parse(file, 0).checksum:
+        raise DamagedFile("its checksum is wrong")
+    return raw
+
+
+def short(name: BlockHash) -> str:
+    """How a block is named as another's parent."""
+    return name.hex()[:32]
+
+
+def checksum(file_name: str, raw: bytes) -> str:
+    """Over the contents and the parts of the name before the checksum."""
+    stem = ".".join(file_name.split(".")[:3])
+    return f"{zlib.crc32(raw, zlib.crc32(stem.encode())):08x}"

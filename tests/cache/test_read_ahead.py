@@ -1,0 +1,78 @@
+"""Files are read before they are wanted: in order, within a bound, and with the errors of reading them late."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from omlx.server.cache.read_ahead import ReadAhead
+
+from ..waiting import wait_until
+
+
+class Disk:
+    """Reads "a" as b"a", once `gate` is open; notes what was read."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.read_paths: list[str] = []
+
+    def read(self, path: str) -> bytes:
+        assert self.gate.wait(30)
+        self.read_paths.append(path)
+        if path == "gone":
+            raise FileNotFoundError(path)
+        return path.encode()
+
+
+@contextmanager
+def ahead_of(disk: Disk, max_bytes: int = 100) -> Iterator[ReadAhead]:
+    ahead = ReadAhead(disk.read, max_bytes)
+    try:
+        yield ahead
+    finally:
+        disk.gate.set()
+        ahead.close()
+
+
+def test_what_was_begun_is_read_once_and_in_order():
+    disk = Disk()
+    with ahead_of(disk) as ahead:
+        for path in ("a", "b", "a"):
+            ahead.begin(path, 10)
+        assert ahead.is_under_way("a")
+        assert not ahead.is_under_way("c")
+        disk.gate.set()
+        assert [ahead.take(path) for path in ("b", "a", "c")] == [b"b", b"a", b"c"]
+        assert not ahead.is_under_way("a")
+        assert disk.read_paths == ["a", "b", "c"]
+        assert ahead.take("a") == b"a"
+        assert disk.read_paths[-1] == "a"
+
+
+def test_an_error_is_that_of_whoever_takes():
+    disk = Disk()
+    disk.gate.set()
+    with ahead_of(disk) as ahead:
+        ahead.begin("gone", 10)
+        with pytest.raises(FileNotFoundError):
+            ahead.take("gone")
+        with pytest.raises(FileNotFoundError):
+            ahead.take("gone")
+
+
+def test_what_nobody_takes_goes_for_what_comes_and_what_is_under_way_stays():
+    disk = Disk()
+    with ahead_of(disk, max_bytes=25) as ahead:
+        for path in ("a", "b", "c"):
+            ahead.begin(path, 10)
+        assert [ahead.is_under_way(path) for path in ("a", "b", "c")] == [True, True, False]
+        disk.gate.set()
+        wait_until(lambda: not ahead.is_under_way("b"))
+        ahead.begin("d", 10)
+        wait_until(lambda: not ahead.is_under_way("d"))
+        assert [ahead.take(path) for path in ("d", "b", "a")] == [b"d", b"b", b"a"]
+        assert disk.read_paths == ["a", "b", "d", "a"]
