@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from . import disk, edits, kills, oversize, soak, undo, warm
+from . import crowd, disk, edits, kills, oversize, soak, undo, warm
 from .load import load, percentile
 from .ranks import answers
 
@@ -68,6 +68,19 @@ def large_requests(share: float) -> Iterator[Row]:
         counts["deaths"],
         oversize.faults(counts) - counts["deaths"],
         f"a window of a million tokens, 3 GiB of address space a process; {refused}; {small} small ones in between",
+    )
+
+
+def crowded_prompts(share: float) -> Iterator[Row]:
+    counts = crowd.crowd(max(4, int(30 * share)), 5 << 29)
+    fine = counts["answered"] + counts["too long"] + counts["busy"]
+    yield Row(
+        "prompts that fit one by one and not together, twelve at once",
+        counts.total() - counts["deaths"],
+        counts["deaths"],
+        counts.total() - counts["deaths"] - fine,
+        f"128 KiB of keys and values a token, 2.5 GiB of address space a process; {counts['answered']} answered, "
+        f"{counts['too long']} too long, {counts['busy']} busy",
     )
 
 
@@ -157,6 +170,7 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "requests": mixed_requests,
     "cancels": cancels,
     "large": large_requests,
+    "crowd": crowded_prompts,
     "cache": cache_files,
     "edits": settings_edits,
     "kills": settings_kills,

@@ -167,9 +167,19 @@ def _use(pids: list[int]) -> tuple[int, ...]:
     return *resident, sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
 
-def children_of(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
+def engines_of(pid: int) -> list[int]:
+    """The server's engines; it has other children for a moment."""
+    listed = subprocess.run(["ps", "-Aww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split(maxsplit=2) for line in listed.splitlines())
+    return [int(child) for child, parent, *args in rows if int(parent) == pid and "engine" in "".join(args)]
+
+
+async def started_engines(pid: int) -> list[int]:
+    """`engines_of` a server that has been asked something, whose client may have left before its engine was there."""
+    async with asyncio.timeout(60):
+        while not (engines := engines_of(pid)):
+            await asyncio.sleep(0.1)
+    return engines
 
 
 async def _drive(
@@ -178,7 +188,7 @@ async def _drive(
     outcome, chance = Outcome(), random.Random(seed)
     load, numbers = Load(port, chance, cut_share, outcome, filling), iter(range(requests))
     await load.one(requests)
-    engines = children_of(pid)
+    engines = await started_engines(pid)
 
     async def work() -> None:
         for number in numbers:
@@ -190,7 +200,7 @@ async def _drive(
     async with asyncio.timeout(30):
         while await _running(port):
             await asyncio.sleep(0.05)
-    outcome.counts["engines lost"] = len(set(engines) - set(children_of(pid)))
+    outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
     return outcome
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from .load import DIALECTS, body_of, children_of, load_server, text_of
+from .load import DIALECTS, body_of, engines_of, load_server, text_of
 from .load_server import answer_to
 
 _TOO_LONG = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
@@ -95,9 +95,9 @@ def oversize(requests: int, window: int, address_space: int, *, model: Path | No
             ready = body_of("/v1/messages", "say a times 1", False)
             httpx.post(f"http://127.0.0.1:{port}/v1/messages", content=ready, timeout=60,
                        headers={"content-type": "application/json"}).raise_for_status()  # fmt: skip
-            engines = children_of(server.pid)
+            engines = engines_of(server.pid)
             counts = asyncio.run(attack(port, requests, window))
-            counts["deaths"] = len(set(engines) - set(children_of(server.pid))) + (server.poll() is not None)
+            counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
         if counts["deaths"]:
             print((home / "log").read_text()[-3000:], file=sys.stderr)
         return counts

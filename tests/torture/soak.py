@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression
 
-from .load import Load, Outcome, children_of, load_server
+from .load import Load, Outcome, engines_of, load_server, started_engines
 
 _PROMPTS = 500
 _PARALLEL = 6
@@ -59,7 +59,7 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
     soak, chance, started = Soak(), random.Random(seed), time.monotonic()
     load = Load(port, chance, 0.2, soak.outcome)
     await load.one(0)
-    engines = children_of(pid)
+    engines = await started_engines(pid)
 
     async def work() -> None:
         while time.monotonic() - started < seconds:
@@ -75,7 +75,7 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
             await asyncio.sleep(min(_SAMPLE_SECONDS, seconds / 40))
 
     await asyncio.gather(watch(), *(work() for _ in range(_PARALLEL)))
-    soak.outcome.counts["engines lost"] = len(set(engines) - set(children_of(pid)))
+    soak.outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
     soak.outcome.seconds = time.monotonic() - started
     return soak
 
