@@ -135,6 +135,10 @@ class BatchEngine(Protocol):
         """Do a small piece of work that can wait; whether there is more of it."""
         ...
 
+    def rest(self) -> None:
+        """Called when nothing has come for some seconds: give back memory that is free, to be had again when needed."""
+        ...
+
     def check(self) -> None:
         """Called when no request is left: raises `AssertionError` where something is still held for one, or where
         the prefix cache's books are wrong."""

@@ -91,6 +91,9 @@ class EncodingEngine:
     def idle(self) -> bool:
         return False
 
+    def rest(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -50,6 +50,10 @@ class Engine:
             self._is_checked = True
         return self._batch.idle()
 
+    def rest(self) -> None:
+        """Nothing has come for a while."""
+        self._batch.rest()
+
     def close(self) -> None:
         self._batch.close()
 

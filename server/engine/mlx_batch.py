@@ -15,6 +15,7 @@ from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
 from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
+from .freed_memory import give_back_memory
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .logprobs import token_logprobs
@@ -227,6 +228,10 @@ class MlxBatch:
 
     def idle(self) -> bool:
         return self._layout.settle() or self._prefix_cache.save_one()
+
+    def rest(self) -> None:
+        mx.clear_cache()
+        give_back_memory()
 
     def check(self) -> None:
         held = [*self._rows, *(row.request.request_id for row in self._decoding)]

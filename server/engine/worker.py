@@ -68,6 +68,8 @@ class Stepping(Protocol):
 
     def idle(self) -> bool: ...
 
+    def rest(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -149,6 +151,8 @@ def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartb
                     return
                 case BaseException():
                     raise command
+        if not arrived and not engine.has_work:
+            engine.rest()
         _send(connection, engine.step())  # where there is nothing to do, this is the heartbeat
         patience, beat_at = _QUIET_SECONDS, time.perf_counter() + heartbeat_seconds
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +22,8 @@ from .scenarios import GOALS, SCENARIOS, Figures, Goal, Scenario
 from .servers import Contender, mlx_lm, omlx, peers, running
 
 _CACHE = Path(__file__).parents[2] / ".cache"
+_REST_SECONDS = 8.0
+"""Before a server's memory is read: it may give back what it needs no more."""
 MEMORY = "memory after all, MB"
 START = "start to first answer"
 _GOALS = {**GOALS, START: Goal(1), MEMORY: Goal(1, unit="MB")}
@@ -39,6 +42,7 @@ def measure(contender: Contender, scenarios: tuple[Scenario, ...], share: float,
                 figures |= scenario(client, share, seed + 1000 * number)
             except (RuntimeError, OSError, TimeoutError, ZeroDivisionError, httpx.HTTPError) as error:
                 print(f"{contender.name}: {scenario.__name__}: {error!r:.200}", file=sys.stderr, flush=True)
+        time.sleep(_REST_SECONDS)
         figures[MEMORY] = server.resident_bytes() / 1e6
     return figures
 

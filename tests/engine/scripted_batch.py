@@ -30,6 +30,7 @@ class ScriptedBatch:
         self.chunks: list[tuple[str, int]] = []
         self.prefix_bounds: list[int] = []
         self.fetching: set[str] = set()
+        self.num_rests = 0
 
     @property
     def info(self) -> BatchInfo:
@@ -95,6 +96,9 @@ class ScriptedBatch:
 
     def idle(self) -> bool:
         return False
+
+    def rest(self) -> None:
+        self.num_rests += 1
 
     def check(self) -> None:
         assert not self._requests

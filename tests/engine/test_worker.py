@@ -28,6 +28,7 @@ from omlx.server.engine.wire import frame, read_frame
 from omlx.server.engine.worker import run
 
 from ..scripted_engine import PacedBatch
+from ..waiting import wait_until
 from .scripted_batch import ScriptedBatch
 
 SECONDS = 20
@@ -120,6 +121,16 @@ def test_an_idle_engine_says_that_it_lives():
             beat = peer.receive()
             assert isinstance(beat, StepOutput)
             assert beat.updates == []
+
+
+def test_an_engine_that_has_been_idle_for_a_while_gives_memory_back():
+    batch = ScriptedBatch([[5, 6]])
+    with worker(lambda: batch, heartbeat_seconds=0.05) as (peer, _):
+        assert isinstance(peer.receive(), EngineReady)
+        peer.send(Submit("a", [1, 2], 2))
+        assert peer.receive_until_finished("a") == [5, 6]
+        peer.receive()
+        wait_until(lambda: batch.num_rests > 0)
 
 
 def test_a_bad_request_ends_alone():

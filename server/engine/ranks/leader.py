@@ -113,6 +113,9 @@ class LeaderBatch:
                 self._asleep = True
         return self._batch.idle()
 
+    def rest(self) -> None:
+        self._batch.rest()
+
     def close(self) -> None:
         if self._broken:
             self._batch.close()
