@@ -85,6 +85,10 @@ class EncodingEngine:
             self._updates.append(
                 SequenceUpdate(one.request.request_id, finish_reason=FinishReason.STOP, vectors=ordered)
             )
+        return self.news()
+
+    def news(self) -> StepOutput:
+        """What there is to tell, and nothing encoded for it."""
         updates, self._updates = self._updates, []
         return StepOutput(updates, self._stats())
 

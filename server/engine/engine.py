@@ -97,6 +97,10 @@ class Engine:
             self._prefill(sequence, decoding=bool(plan.decode))
             now = self._clock()
             sequence = self._scheduler.another(now - started, now)
+        return self.news()
+
+    def news(self) -> StepOutput:
+        """What there is to tell, and nothing computed for it."""
         updates, self._updates = list(self._updates.values()), {}
         return StepOutput(updates, self._stats())
 

@@ -108,6 +108,12 @@ class MlxBatch:
                 raise InvalidRequest(
                     f"token {token_id} at position {position} is outside the vocabulary of {self._vocabulary}"
                 )
+        for token_id, _ in request.sampling.logit_bias or ():
+            if not 0 <= token_id < self._vocabulary:
+                raise InvalidRequest(
+                    f"logit_bias names token {token_id}, which is outside the vocabulary of {self._vocabulary}",
+                    "logit_bias",
+                )
         grammar = self._grammar(request)
         match = self._match(request)
         caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))

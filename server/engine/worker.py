@@ -66,6 +66,8 @@ class Stepping(Protocol):
 
     def step(self) -> StepOutput: ...
 
+    def news(self) -> StepOutput: ...
+
     def idle(self) -> bool: ...
 
     def rest(self) -> None: ...
@@ -151,6 +153,8 @@ def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartb
                     return
                 case BaseException():
                     raise command
+        if any(isinstance(command, Submit) for command in arrived):
+            _send(connection, engine.news())  # who was admitted need not wait for what is computed now
         if not arrived and not engine.has_work:
             engine.rest()
         _send(connection, engine.step())  # where there is nothing to do, this is the heartbeat

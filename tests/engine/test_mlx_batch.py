@@ -190,6 +190,19 @@ def test_a_token_outside_the_vocabulary_ends_its_request_only(model):
     assert answers["good"].token_ids == greedy_solo(model, prompt_of(10), 8)
 
 
+@pytest.mark.parametrize("token_id", [VOCABULARY, 999_999_999])
+def test_a_bias_for_a_token_that_is_none_is_refused_and_nobody_suffers(model, token_id: int):
+    engine = make_engine(make_batch(model))
+    engine.submit(submit("good", prompt_of(5), 4))
+    engine.submit(submit("bad", prompt_of(5), 4, SamplingParams(temperature=0.0, logit_bias=((token_id, 1.0),))))
+    answers = drain(engine)
+    assert (
+        answers["bad"].last.error
+        == f"invalid_request: logit_bias names token {token_id}, which is outside the vocabulary of {VOCABULARY}"
+    )
+    assert answers["good"].token_ids == greedy_solo(model, prompt_of(5), 4)
+
+
 @pytest.mark.parametrize("layout", [PaddedLayout, SerialLayout])
 def test_a_sliding_window_is_resumed_where_it_stood_and_nowhere_else(layout):
     model = tiny_llama(["full_attention", "sliding_attention"])

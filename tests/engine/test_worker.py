@@ -102,6 +102,26 @@ def test_it_says_that_it_is_ready_and_answers():
         assert peer.receive_until_finished("a") == [5, 6]
 
 
+def test_who_is_admitted_hears_of_it_before_anything_is_computed():
+    computing, go_on = threading.Event(), threading.Event()
+
+    class Slow(ScriptedBatch):
+        def prefill(self, request_id: str, count: int) -> list[int]:
+            computing.set()
+            assert go_on.wait(SECONDS)
+            return super().prefill(request_id, count)
+
+    with worker(lambda: Slow([[5, 0]])) as (peer, _):
+        peer.receive()
+        peer.send(Submit("a", [1, 2, 3], 10, [0]))
+        assert computing.wait(SECONDS)
+        news = peer.receive()
+        assert isinstance(news, StepOutput)
+        assert [update.request_id for update in news.updates] == ["a"]
+        go_on.set()
+        assert peer.receive_until_finished("a") == [5]
+
+
 def test_one_message_a_step_carries_all_rows():
     with worker(lambda: ScriptedBatch([[5]])) as (peer, _):
         peer.receive()
