@@ -197,10 +197,7 @@ class Generator:
         return GenerationGroup(generations, request.num_answers)
 
     async def _start(self, request: GenerationRequest, agent: str) -> Generation:
-        entry = self._pool.entry(request.model)
-        if entry.kind in ENCODERS:
-            raise InvalidRequest(f"{entry.id} is of kind {entry.kind}: it writes no text", "model")
-        model_id = entry.id  # the client may know it by an alias
+        model_id = self._writer(request)
         record = self._ledger.open(request.request_id, agent, model_id)
         try:
             return await self._admit(request, record)
@@ -232,8 +229,16 @@ class Generator:
             raise
         return generation
 
+    def _writer(self, request: GenerationRequest) -> str:
+        """The model's own id; the client may know it by an alias. Raises `InvalidRequest` for one that only encodes."""
+        entry = self._pool.entry(request.model)
+        if entry.kind in ENCODERS:
+            raise InvalidRequest(f"{entry.id} is of kind {entry.kind}: it writes no text", "model")
+        return entry.id
+
     async def count_tokens(self, request: GenerationRequest) -> int:
         """The exact length of the prompt this request would render to; loads no weights."""
+        self._writer(request)
         _, prompt, _ = await self._render(request, check_window=False)
         return len(prompt.token_ids)
 

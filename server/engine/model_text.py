@@ -6,7 +6,7 @@ Tokenizer, chat template and output formats are read from the model's folder; no
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidRequest, UnsupportedModel
@@ -19,6 +19,7 @@ from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
 from ..prompts.template_lint import lint
+from ..prompts.token_bytes import TokenBytes
 from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, ReasoningOptions, SamplingParams
 from ..settings.values import ModelSettings
@@ -40,7 +41,10 @@ class ModelText:
     of the matter; `max_tokens` None is as many as fit.
     """
 
-    renderer: Renderer
+    tokenizer: Tokenizer
+    token_bytes: TokenBytes
+    chat: Renderer | UnsupportedModel
+    """The reason in its place, where the template is missing or broken: bare prompts can still be continued."""
     formats: Formats
     context_window: int
     stop_token_ids: tuple[int, ...]
@@ -52,21 +56,32 @@ class ModelText:
 
     @classmethod
     def read(cls, entry: ModelEntry) -> ModelText:
-        """Raises `ModelError` saying what the folder lacks."""
+        """Raises `ModelError` saying what the folder lacks, but for a chat template."""
         capabilities = read_capabilities(entry.path)
-        source = capabilities.tool_template or capabilities.chat_template
-        if not source:
-            raise UnsupportedModel(f"{entry.id} has no chat template: it is a base model, or the file is missing")
-        lint(source, capabilities.special_tokens)
-        template = ChatTemplate(source, capabilities.special_tokens)
-        renderer = Renderer(template, Tokenizer.from_folder(entry.path))
+        tokenizer = Tokenizer.from_folder(entry.path)
+        source = capabilities.tool_template or capabilities.chat_template or ""
+        try:
+            chat = _renderer(entry, source, capabilities.special_tokens, tokenizer)
+        except UnsupportedModel as error:
+            chat = error
+            logger.warning("%s: %s; it continues bare prompts only", entry.id, error)
+        renders_tools = isinstance(chat, Renderer) and chat.traits.renders_tools
         return cls(
-            renderer=renderer,
-            formats=choose_formats(source, renders_tools=renderer.traits.renders_tools),
+            tokenizer=tokenizer,
+            token_bytes=TokenBytes(tokenizer),
+            chat=chat,
+            formats=choose_formats(source, renders_tools=renders_tools),
             context_window=entry.context_window,
             stop_token_ids=capabilities.stop_token_ids,
             generation_defaults=capabilities.sampling,
         )
+
+    @property
+    def renderer(self) -> Renderer:
+        """Raises `InvalidRequest` for a model that has no chat template, or one that cannot be used."""
+        if isinstance(self.chat, UnsupportedModel):
+            raise InvalidRequest(f"{self.chat}; /v1/completions continues bare prompts without one", "model")
+        return self.chat
 
     def configured(self, settings: ModelSettings) -> ModelText:
         """With the user's settings over the model's own. Raises `SettingsError` for a parser that is none."""
@@ -95,17 +110,20 @@ class ModelText:
         if request.prompt is None:
             if request.reasoning == ReasoningOptions():
                 request = replace(request, reasoning=self.reasoning_defaults)
-            return self.renderer.render(request, self.context_window)
+            try:
+                return self.renderer.render(request, self.context_window)
+            except UnsupportedModel as error:  # it is found only in rendering what a template may not do
+                raise InvalidRequest(str(error), "model") from error
         token_ids = request.prompt
         if isinstance(token_ids, str):
-            token_ids = self.renderer.tokenizer.encode(token_ids, self.context_window)
+            token_ids = self.tokenizer.encode(token_ids, self.context_window)
         if not token_ids:
             raise InvalidRequest("prompt is empty; send at least one token", "prompt")
         return Prompt(list(token_ids), [len(token_ids)])
 
     def grammar(self, request: GenerationRequest, prompt: Prompt) -> str:
         """What the answer is held to, "" where that is nothing. Raises `InvalidRequest` as `build_grammar` does."""
-        added = self.renderer.tokenizer.backend.get_added_tokens_decoder()
+        added = self.tokenizer.backend.get_added_tokens_decoder()
         special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
         return build_grammar(request, ModelMarks(self.formats, special_ids), prompt.opens_reasoning)
 
@@ -117,14 +135,14 @@ class ModelText:
         num_tokens = budget_of(request, self.reasoning_defaults, self.renderer.template.variables)
         if num_tokens is None:
             return None
-        encode = self.renderer.tokenizer.encode
+        encode = self.tokenizer.encode
         return ThinkingBudget(num_tokens, encode(syntax.start), encode(syntax.end), prompt.opens_reasoning)
 
     def scores(self, logprobs: Sequence[TokenLogprob]) -> tuple[TokenScore, ...]:
         """The engine's log probabilities in the words of events."""
 
         def score(token_id: int, logprob: float | None, top: tuple[TokenScore, ...] = ()) -> TokenScore:
-            data = self.renderer.token_bytes[token_id]
+            data = self.token_bytes[token_id]
             return TokenScore(data.decode(errors="replace"), data, logprob, top)
 
         return tuple(
@@ -144,7 +162,7 @@ class AnswerDecoder:
 
     def __init__(self, text: ModelText, request: GenerationRequest, prompt: Prompt) -> None:
         formats = text.formats if request.prompt is None else RAW_TEXT
-        self._detokenizer = Detokenizer(text.renderer.tokenizer, formats.visible_markers, prompt.token_ids)
+        self._detokenizer = Detokenizer(text.tokenizer, formats.visible_markers, prompt.token_ids)
         self._request_id = request.request_id
         self.num_reasoning_tokens = 0
         self._num_untold_tokens = 0
@@ -189,6 +207,13 @@ class AnswerDecoder:
 
     def _report(self, line: str) -> None:
         logger.warning("request %s: %s", self._request_id, line)
+
+
+def _renderer(entry: ModelEntry, source: str, special_tokens: Mapping[str, str], tokenizer: Tokenizer) -> Renderer:
+    if not source:
+        raise UnsupportedModel(f"{entry.id} has no chat template: it is a base model, or the file is missing")
+    lint(source, special_tokens)
+    return Renderer(ChatTemplate(source, special_tokens), tokenizer)
 
 
 def _extend(deltas: list[Delta], told: list[Delta]) -> None:

@@ -17,7 +17,6 @@ from ..requests import GenerationRequest, Json, ReasoningOptions, Role
 from .chat_template import RESERVED_OPTIONS, ChatTemplate, TemplateMessage
 from .conversation import build_conversation, clean_tool
 from .template_traits import TemplateTraits, probe
-from .token_bytes import TokenBytes
 from .tokenizer import MARK, Encoded, Tokenizer
 from .tool_text import tool_schema
 
@@ -55,7 +54,6 @@ class Renderer:
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, traits: TemplateTraits | None = None) -> None:
         self.template = template
         self.tokenizer = tokenizer
-        self.token_bytes = TokenBytes(tokenizer)
         self.traits = traits or probe(template)
 
     def render(self, request: GenerationRequest, window: int | None = None) -> Prompt:

@@ -104,6 +104,13 @@ async def test_what_cannot_be_done_is_400_and_named(server: Serving, path: str, 
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
 
 
+async def test_a_model_that_writes_no_text_has_no_prompt_to_count(server: Serving):
+    body = {"model": "Tiny-Embedding", "messages": [{"role": "user", "content": "w1"}]}
+    response = await server.client.post("/v1/messages/count_tokens", json=body)
+    assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "writes no text" in response.json()["error"]["message"]
+
+
 async def test_the_list_of_models_tells_their_kinds(server: Serving):
     listed = (await server.client.get("/v1/models")).json()["data"]
     codex = (await server.client.get("/v1/models?client_version=1")).json()["models"]

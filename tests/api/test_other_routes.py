@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import tokenizers
+
+from ..text_model import build_text_model
 from .serving import MODEL, serving
-from .test_server import CHAT, CHAT_BODY, MESSAGES
+from .test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY, USER
 
 
 async def test_a_wrong_method_is_a_json_error(tmp_path: Path):
@@ -24,6 +28,34 @@ async def test_a_bare_prompt_is_continued_without_a_template(tmp_path: Path):
     assert answer["usage"]["prompt_tokens"] == len("Once")
     assert tokens["usage"]["prompt_tokens"] == 3
     assert (empty.status_code, empty.json()["error"]["param"]) == (400, "prompt")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [(None, "no chat template"), ("{% for %}", "does not compile"), ("{{ ''.__class__.x }}", "may not do")],
+)
+async def test_a_model_without_a_sound_template_continues_bare_prompts_and_says_why_it_cannot_chat(
+    tmp_path: Path, template: str | None, reason: str
+):
+    def build(folder: Path, window: int) -> tokenizers.Tokenizer:
+        tokenizer = build_text_model(folder, window)
+        (folder / "chat_template.jinja").unlink()
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+        return tokenizer
+
+    async with serving(tmp_path, " upon a time", build=build) as server:
+        answer = (await server.client.post("/v1/completions", json={"model": MODEL, "prompt": "Once"})).json()
+        chat = await server.client.post(CHAT, json=CHAT_BODY)
+        message = await server.client.post(MESSAGES, json={**MESSAGES_BODY, "stream": True})
+        count = await server.client.post(f"{MESSAGES}/count_tokens", json={"model": MODEL, "messages": USER})
+        responses = await server.client.post("/v1/responses", json={"model": MODEL, "input": "hi"})
+    assert answer["choices"][0]["text"] == " upon a time"
+    for refused in (chat, message, count, responses):
+        assert refused.status_code == 400
+        assert reason in refused.json()["error"]["message"]
+    assert chat.json()["error"]["param"] == responses.json()["error"]["param"] == "model"
+    assert message.json()["type"] == count.json()["type"] == "error"
 
 
 async def test_a_response_can_be_continued_fetched_and_deleted(tmp_path: Path):
