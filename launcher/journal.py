@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from . import files, records
+from . import files, records, sharing
 from .documents import Change, Dialect, Steps, edit, read, show
 from .errors import DocumentError, EditError, FileError, ForeignEdit
 from .records import FileRecord, changed_values, digest, merged
@@ -89,7 +89,7 @@ def apply(home: Path, agent: str, edits: Sequence[Edit], now: datetime) -> tuple
     """
     done: list[FileChange] = []
     with ExitStack() as stack:
-        stack.enter_context(files.locked(home, records.journal_file(home, agent)))
+        stack.enter_context(files.locked(home, records.journal_folder(home)))
         at_first = records.load(home, agent)
         made = {wanted.path: files.missing_folders(wanted.path) for wanted in edits}
         try:
@@ -130,6 +130,7 @@ def in_file(path: Path, error: DocumentError | EditError) -> EditError:
 def _apply_one(home: Path, agent: str, wanted: Edit, now: datetime) -> FileChange | None:
     """Journal, back up, replace; anew with the newer bytes when somebody else writes the file meanwhile."""
     known = records.load(home, agent)
+    shared = sharing.others(home, agent, wanted.path)
     for attempt in range(1, files.ATTEMPTS + 1):
         before = files.read(wanted.path)
         record = _record_of(known, wanted.path)
@@ -137,7 +138,7 @@ def _apply_one(home: Path, agent: str, wanted: Edit, now: datetime) -> FileChang
         if after == before:
             return None
         backup = None if before is None else records.back_up(home, wanted.path, before, now)
-        newer = _next_record(wanted, before, after, record, backup, now)
+        newer = _next_record(wanted, before, after, record, shared, backup, now)
         records.save(home, agent, [*(other for other in known if other.path != wanted.path), newer])
         try:
             files.replace(wanted.path, after, expected=before)
@@ -182,13 +183,20 @@ def _edited(wanted: Edit, before: bytes | None, record: FileRecord | None) -> by
 
 
 def _next_record(
-    wanted: Edit, before: bytes | None, after: bytes, record: FileRecord | None, backup: Path | None, now: datetime
+    wanted: Edit,
+    before: bytes | None,
+    after: bytes,
+    record: FileRecord | None,
+    shared: Mapping[str, FileRecord],
+    backup: Path | None,
+    now: datetime,
 ) -> FileRecord:
     dialect = wanted.dialect if isinstance(wanted, FileEdit) else None
     values = []
     if isinstance(wanted, FileEdit):
         old, new = (read(wanted.dialect, files.text_of(wanted.path, data)) for data in (before, after))
         values = changed_values(old, new, wanted.changes, wanted.stamps)
+        values = sharing.claimed(values, new, wanted.changes, shared)
     if record is None:
         folders = files.missing_folders(wanted.path)
         return FileRecord(wanted.path, dialect, now, backup, folders, (digest(after),), merged((), values))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from pathlib import Path
@@ -27,7 +28,8 @@ class ValueRecord:
     """One value of ours. `written` are all that we ever put there (ABSENT: we removed it), `old` is what stood before.
 
     `created` is the length of the shortest prefix of `path` that did not exist before (`over_null`: that was null). A
-    `stamp` is ours whatever stands there: the agent itself writes it anew.
+    `stamp` is ours whatever stands there: the agent itself writes it anew. What stood before may be another agent's
+    value: `over` is its name.
     """
 
     path: Steps
@@ -36,6 +38,7 @@ class ValueRecord:
     created: int | None = None
     over_null: bool = False
     stamp: bool = False
+    over: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +113,20 @@ def merged(records: Sequence[ValueRecord], new: Sequence[ValueRecord]) -> tuple[
     known = {record.path: record for record in records}
     for record in new:
         first = known.get(record.path)
-        known[record.path] = record if first is None else replace(first, written=first.written + record.written)
+        if first is None:
+            known[record.path] = record
+        elif not same(first.written[-1], record.written[-1]):
+            known[record.path] = replace(first, written=first.written + record.written)
     return tuple(known.values())
 
 
+def journal_folder(home: Path) -> Path:
+    """Where the journals stand; who changes one holds the lock of all, since undoing one may change another."""
+    return home / "journal"
+
+
 def journal_file(home: Path, agent: str) -> Path:
-    return home / "journal" / f"{agent}.json"
+    return journal_folder(home) / f"{agent}.json"
 
 
 def load(home: Path, agent: str) -> tuple[FileRecord, ...]:
@@ -134,7 +145,7 @@ def load(home: Path, agent: str) -> tuple[FileRecord, ...]:
 
 
 def save(home: Path, agent: str, records: Sequence[FileRecord]) -> None:
-    """Write the records, or remove the journal when there are none. The caller holds the journal's lock."""
+    """Write the records, or remove the journal when there are none. The caller holds the journals' lock."""
     path = journal_file(home, agent)
     old = files.read(path)
     if not records:
@@ -147,7 +158,16 @@ def save(home: Path, agent: str, records: Sequence[FileRecord]) -> None:
 
 def agents(home: Path) -> list[str]:
     """The agents that have a journal."""
-    return sorted(path.stem for path in (home / "journal").glob("*.json"))
+    return sorted(path.stem for path in journal_folder(home).glob("*.json"))
+
+
+def settings_files(home: Path) -> tuple[Path, ...]:
+    """Every file that is wired, apart from those that are wholly ours."""
+    found: dict[Path, None] = {}
+    for agent in agents(home):
+        with suppress(StateError):  # a damaged journal is its own agent's affair
+            found |= {record.path: None for record in load(home, agent) if record.dialect}
+    return tuple(found)
 
 
 def back_up(home: Path, path: Path, data: bytes, now: datetime) -> Path:
@@ -184,6 +204,7 @@ def _file_json(record: FileRecord) -> dict[str, Any]:
                 "created": v.created,
                 "over_null": v.over_null,
                 "stamp": v.stamp,
+                "over": v.over,
             }
             for v in record.values
         ],
@@ -206,6 +227,7 @@ def _file_record(item: dict[str, Any]) -> FileRecord:
                 created=value["created"],
                 over_null=value["over_null"],
                 stamp=value.get("stamp", False),
+                over=value.get("over"),
             )
             for value in item["values"]
         ),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import files, records
+from . import files, records, sharing
 from .documents import ABSENT, Delete, Set, Steps, Value, Where, edit, get, read, same, show
 from .errors import DocumentError, EditError
 from .journal import secrets_of
@@ -26,10 +26,11 @@ class FileRestore:
 
 def plan_restore(home: Path, agent: str) -> tuple[FileRestore, ...]:
     """What `restore` would do now; empty when the agent is not wired. Touches nothing."""
-    plans = [(record, _restored(record, files.read(record.path))) for record in records.load(home, agent)]
-    return tuple(
-        replace(plan, secrets=secrets_of(plan.path, record.dialect, plan.before, plan.after)) for record, plan in plans
-    )
+    plans: dict[Path, FileRestore] = {}
+    for record in reversed(records.load(home, agent)):
+        plan = _restored(home, agent, record, files.read(record.path), plans)
+        plans[record.path] = replace(plan, secrets=secrets_of(plan.path, record.dialect, plan.before, plan.after))
+    return tuple(reversed(plans.values()))
 
 
 def restore(home: Path, agent: str) -> tuple[FileRestore, ...]:
@@ -38,20 +39,22 @@ def restore(home: Path, agent: str) -> tuple[FileRestore, ...]:
     What could not be undone stays wired.
     """
     done: list[FileRestore] = []
-    with files.locked(home, records.journal_file(home, agent)):
+    with files.locked(home, records.journal_folder(home)):
         remaining = records.load(home, agent)
         while remaining:
-            done.append(_restore_one(home, remaining[-1]))
+            done.append(_restore_one(home, agent, remaining[-1], done))
+            sharing.hand_on(home, agent, remaining[-1], done[-1].before, done[-1].after)
             remaining = remaining[:-1]
             records.save(home, agent, remaining)
     return tuple(reversed(done))
 
 
-def _restore_one(home: Path, record: FileRecord) -> FileRestore:
+def _restore_one(home: Path, agent: str, record: FileRecord, done: Sequence[FileRestore]) -> FileRestore:
+    undone = {each.path: each for each in done}
     tried: list[FileRestore] = []
 
     def change(before: bytes | None) -> bytes | None:
-        tried.append(_restored(record, before))
+        tried.append(_restored(home, agent, record, before, undone))
         return tried[-1].after
 
     files.update(home, record.path, change)
@@ -60,20 +63,35 @@ def _restore_one(home: Path, record: FileRecord) -> FileRestore:
     return tried[-1]
 
 
-def _restored(record: FileRecord, before: bytes | None) -> FileRestore:
+def _restored(
+    home: Path, agent: str, record: FileRecord, before: bytes | None, planned: Mapping[Path, FileRestore]
+) -> FileRestore:
+    """What undoing makes of `before`; of the agent's other files those `planned` count as undone."""
     if before is None:
         return FileRestore(record.path, None, None)
+    if record.dialect is None:
+        return _restored_whole(home, record, before, planned)
     if digest(before) in record.hashes:
         return FileRestore(record.path, before, _backup(record))
     if record.backup is not None and before == files.read(record.backup):
         return FileRestore(record.path, before, before)
-    if record.dialect is None:
-        return FileRestore(record.path, before, before, ("the whole file: it was changed since",))
     try:
-        return _restored_by_values(record, before)
+        return _restored_by_values(record, before, sharing.others(home, agent, record.path))
     except (DocumentError, EditError) as error:
         was = f"; what stood there before is in {record.backup}" if record.backup else ""
         raise EditError(f"{record.path} was changed since and cannot be undone value by value: {error}{was}") from error
+
+
+def _restored_whole(home: Path, record: FileRecord, before: bytes, planned: Mapping[Path, FileRestore]) -> FileRestore:
+    """A file of ours goes, save where it was changed, or a settings file that stands still names it."""
+    if digest(before) not in record.hashes:
+        return FileRestore(record.path, before, before, ("the whole file: it was changed since",))
+    name = str(record.path).encode()
+    for path in dict.fromkeys((*records.settings_files(home), *planned)):
+        data = planned[path].after if path in planned else files.read(path)
+        if data is not None and name in data:
+            return FileRestore(record.path, before, before, (f"the whole file: {path} names it",))
+    return FileRestore(record.path, before, _backup(record))
 
 
 def _backup(record: FileRecord) -> bytes | None:
@@ -85,25 +103,22 @@ def _backup(record: FileRecord) -> bytes | None:
     return data
 
 
-def _restored_by_values(record: FileRecord, before: bytes) -> FileRestore:
+def _restored_by_values(record: FileRecord, before: bytes, shared: Mapping[str, FileRecord]) -> FileRestore:
     text = files.text_of(record.path, before)
     kept: list[str] = []
     assert record.dialect is not None
     for value in reversed(record.values):
         model = read(record.dialect, text)
         now = get(model, value.path)
-        if value.stamp or any(_equal(now, ours) for ours in value.written):
-            changes = [Delete(value.path)] if value.old is ABSENT else [Set(value.path, value.old)]
-            text = edit(record.dialect, text, changes)
+        claim = sharing.claim_on(value, now, shared)
+        if value.stamp or any(same(now, ours) for ours in value.written):
+            old = value.old if claim is None else claim.written[-1]
+            text = edit(record.dialect, text, [Delete(value.path) if old is ABSENT else Set(value.path, old)])
             text = _without_empty_parents(record, value, text)
-        elif now is not ABSENT or value.old is not ABSENT:
+        elif claim is None and (now is not ABSENT or value.old is not ABSENT):
             kept.append(f"{show(value.path)}: it was changed since")
     empty = record.backup is None and text.strip("\ufeff \t\r\n") in ("", "{}")
     return FileRestore(record.path, before, None if empty else text.encode(), tuple(kept))
-
-
-def _equal(left: Value, right: Value) -> bool:
-    return left is right if ABSENT in (left, right) else same(left, right)
 
 
 def _without_empty_parents(record: FileRecord, value: ValueRecord, text: str) -> str:

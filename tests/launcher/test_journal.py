@@ -277,25 +277,6 @@ def test_a_backup_that_is_gone_is_an_error_and_the_file_stays(home, config):
         plan_restore(home, "hermes")
 
 
-def test_two_agents_in_one_file_are_undone_in_any_order(tmp_path, home):
-    path = tmp_path / "config.toml"
-    path.write_text('# mine\nd = 1979-05-27\nmodel = "x"\n')
-    first = FileEdit(path, "toml", (Set(("providers", "one"), {"a": 1}), Set(("d",), "ours")))
-    second = FileEdit(path, "toml", (Set(("providers", "two"), {"a": 1}),))
-    apply(home, "one", [first], NOW)
-    apply(home, "two", [second], NOW)
-    restore(home, "one")
-    restore(home, "two")
-    # the second one did not make the table, and leaves it as it leaves any table: empty
-    assert path.read_text() == '# mine\nd = 1979-05-27\nmodel = "x"\nproviders = {}\n'
-    path.write_text('# mine\nd = 1979-05-27\nmodel = "x"\n')
-    apply(home, "one", [first], NOW)
-    apply(home, "two", [second], NOW)
-    restore(home, "two")
-    restore(home, "one")
-    assert path.read_text() == '# mine\nd = 1979-05-27\nmodel = "x"\n'
-
-
 def test_a_damaged_journal_is_told_and_nothing_is_touched(home, config):
     apply(home, "hermes", [edit_of(config)], NOW)
     wired_text = config.read_bytes()
