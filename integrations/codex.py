@@ -10,60 +10,48 @@ comments.
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
 
 from ._codex_catalog import catalog_file
-from ._layers import set_in_files, toml_object, up_to_home
+from ._codex_layers import managed, own_file, project_files, quiet, window_of_the_model
+from ._layers import set_in_files, toml_object
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
 _IDLE_MILLISECONDS = 3_600_000
-_MANAGED = Path("/etc/codex/managed_config.toml")
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
     catalog = catalog_file(target, surroundings)
     provider = {**_provider(target), "env_key": KEY_VARIABLE}
-    overrides = {
+    ours = {
         **_settings(target, catalog),
+        **window_of_the_model(target, surroundings),
         **{f"model_providers.{PROVIDER}.{key}": value for key, value in provider.items()},
-        "analytics.enabled": False,
-        "check_for_update_on_startup": False,
+        **quiet(surroundings),
     }
     # A JSON scalar is a TOML scalar too.
-    flags = [part for key, value in overrides.items() for part in ("-c", f"{key}={json.dumps(value)}")]
-    return Wiring((*flags, *surroundings.arguments), files=(catalog,), warnings=_managed(surroundings, overrides))
-
-
-def _managed(surroundings: Surroundings, ours: Mapping[str, object]) -> tuple[str, ...]:
-    """An administrator's defaults are laid over everything at the start, `-c` included."""
-    text = surroundings.read(_MANAGED)
-    if text is None:
-        return ()
-    try:
-        config = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return (f"{_MANAGED} does not parse, so nobody knows what it overrides",)
-    named = {key for key in ours if key.partition(".")[0] in config and not key.startswith("model_providers.")}
-    providers = config.get("model_providers", {})
-    named |= {f"model_providers.{PROVIDER}"} if PROVIDER in providers else set()
-    return tuple(f"{_MANAGED} sets {key}, which overrides omlx's" for key in sorted(named))
+    flags = [part for key, value in ours.items() for part in ("-c", f"{key}={json.dumps(value)}")]
+    return Wiring((*flags, *surroundings.arguments), files=(catalog,), warnings=managed(surroundings, ours))
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit | RunFile, ...]:
     catalog = catalog_file(target, surroundings)
     key = {"env_key": KEY_VARIABLE} if surroundings.environ.get(KEY_VARIABLE) else {}
-    config = {**_settings(target, catalog), "model_providers": {PROVIDER: {**_provider(target), **key}}}
-    return catalog, Edit.of(surroundings.folder("CODEX_HOME", ".codex") / "config.toml", "toml", config)
+    values = {
+        **_settings(target, catalog),
+        **window_of_the_model(target, surroundings),
+        **{f"model_providers.{PROVIDER}.{name}": value for name, value in {**_provider(target), **key}.items()},
+        **quiet(surroundings),
+    }
+    paths = tuple((tuple(name.split(".")), value) for name, value in values.items())
+    return catalog, Edit(own_file(surroundings), "toml", paths)
 
 
 def overrides(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
     """A project's config.toml, once it is trusted, and an administrator's rank above the user's."""
     ours = _settings(target, catalog_file(target, surroundings))
-    project = [folder / ".codex" / "config.toml" for folder in up_to_home(surroundings)]
-    keys = (*ours, f"model_providers.{PROVIDER}")
-    return (*set_in_files(surroundings, project, keys, toml_object), *_managed(surroundings, ours))
+    keys = (*ours, "model_context_window", "model_auto_compact_token_limit", f"model_providers.{PROVIDER}")
+    in_project = set_in_files(surroundings, project_files(surroundings), keys, toml_object)
+    return (*in_project, *managed(surroundings, ours))
 
 
 def _settings(target: Target, catalog: RunFile) -> dict[str, object]:

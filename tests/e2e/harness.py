@@ -58,6 +58,7 @@ class Outcome:
 
     def __str__(self) -> str:
         parts = [f"exit {run.exit_code} after {run.seconds:.1f} s\n{run.output}\n{run.errors}" for run in self.runs]
+        parts += [f"looked up {name}" for run in self.runs for name in run.names]
         asked = [f"{each.method} {each.path} -> {each.status}" for each in self.exchanges]
         return "\n".join([*parts, *asked, self.server_log])
 
@@ -155,8 +156,8 @@ def missing(agent: str) -> str:
 
 
 def _enter_namespace() -> list[str]:
-    """Root needs no user namespace, which a container or a chroot may forbid."""
-    return ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+    """Root needs no user namespace, which a container or a chroot may forbid. Files of /etc are replaced in it."""
+    return ["unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--net", "--mount"]
 
 
 def _fingerprints(folder: Path) -> dict[str, str]:

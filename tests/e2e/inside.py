@@ -1,7 +1,7 @@
 """What runs inside the network namespace: `python -m tests.e2e.inside JOB.json RESULT.json`.
 
-Brings loopback up, starts the server, runs the agents one after another through a recording proxy, and ends the
-server. Nothing here judges: the result is what happened.
+Brings loopback up, starts a name server and the server, runs the agents one after another through a recording proxy,
+and ends the server. Nothing here judges: the result is what happened.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .recording_proxy import recording_proxy
+from .resolver import Resolver, resolver
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _START_SECONDS = 120
@@ -38,12 +39,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """An agent's end. `exit_code` is None where its time was up."""
+    """An agent's end. `exit_code` is None where its time was up, `names` are the hosts looked up meanwhile."""
 
     exit_code: int | None
     output: str
     errors: str
     seconds: float
+    names: list[str]
 
 
 def bring_loopback_up() -> None:
@@ -64,8 +66,8 @@ def wait_for_url(omlx_home: Path, server: subprocess.Popen[bytes]) -> str | None
     return None
 
 
-def run_agent(command: list[str], job: Job) -> Run:
-    began = time.monotonic()
+def run_agent(command: list[str], job: Job, asked: Resolver) -> Run:
+    began, known = time.monotonic(), len(asked.names)
     try:
         done = subprocess.run(
             command,
@@ -79,10 +81,11 @@ def run_agent(command: list[str], job: Job) -> Run:
         code, output, errors = done.returncode, done.stdout, done.stderr
     except subprocess.TimeoutExpired as late:
         code, output, errors = None, late.stdout or b"", late.stderr or b""
-    return Run(code, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"), time.monotonic() - began)
+    said, complained = (text.decode("utf-8", "replace") for text in (output, errors))
+    return Run(code, said, complained, time.monotonic() - began, sorted(set(asked.names[known:])))
 
 
-def carry_out(job: Job, log: Path) -> dict[str, object]:
+def carry_out(job: Job, log: Path, asked: Resolver) -> dict[str, object]:
     with log.open("wb") as sink:
         server = subprocess.Popen(job.serve, cwd=job.directory, env=job.environment, stdout=sink, stderr=sink)
     runs: list[Run] = []
@@ -92,7 +95,7 @@ def carry_out(job: Job, log: Path) -> dict[str, object]:
         if url is not None:
             with recording_proxy(url) as proxy:
                 for command in job.runs:
-                    runs.append(run_agent([part.replace("{url}", proxy.url) for part in command], job))
+                    runs.append(run_agent([part.replace("{url}", proxy.url) for part in command], job, asked))
                 exchanges = [asdict(exchange) for exchange in proxy.exchanges]
     finally:
         server.terminate()
@@ -115,7 +118,9 @@ def main() -> None:
     bring_loopback_up()
     os.umask(0o077)
     job = Job(**json.loads(job_path.read_text()))
-    result_path.write_text(json.dumps(carry_out(job, result_path.with_suffix(".log"))))
+    with resolver(result_path.parent) as asked:
+        result = carry_out(job, result_path.with_suffix(".log"), asked)
+    result_path.write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

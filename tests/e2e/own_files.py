@@ -66,7 +66,8 @@ OPENCLAW = """\
 { // note 2
   // note 3: above a key
   agents: { defaults: { /* note 4 */ model: {
-    primary: "foreign/x", /* note 5 */ fallbacks: ["foreign/y"] } } }, // note 6
+    primary: "foreign/x", /* note 5 */ fallbacks: ["foreign/y"] },
+    subagents: { model: "foreign/x" }, compaction: { model: "foreign/y" } } }, // note 6
   models: { // note 7
     providers: { // note 8
       // note 9: above an entry

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from omlx.integrations import claude, claude_desktop, codex, copilot, hermes, kilo, openclaw, opencode, qwen
-from omlx.integrations.spec import Refusal, Surroundings, Target
+from omlx.integrations.spec import Edit, Refusal, Steps, Surroundings, Target
 
 
 @pytest.mark.parametrize(("module", "variable"), [(opencode, "OPENCODE_CONFIG_CONTENT"), (kilo, "KILO_CONFIG_CONTENT")])
@@ -40,6 +40,47 @@ def test_codex_overrides_are_toml_and_the_catalog_has_every_model(target: Target
         ("qwen3-coder:30b", 131_072, "freeform"),
         ("small", 65_536, "freeform"),
     ]
+
+
+WINDOW, LIMIT = "model_context_window", "model_auto_compact_token_limit"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "beaten"),
+    [
+        (".codex/config.toml", f"{WINDOW} = 1000000\n", {WINDOW: 131_072}),
+        (".codex/config.toml", f"{LIMIT} = 900000\n", {LIMIT: 117_964}),
+        (".codex/config.toml", f"{LIMIT} = 50000\n", {}),
+        (".codex/config.toml", f"{WINDOW} = 131072\n", {}),
+        (".codex/config.toml", f"[profiles.big]\n{WINDOW} = 1000000\n", {WINDOW: 131_072}),
+        (".codex/x/big.config.toml", f"{WINDOW} = 1000000\n", {WINDOW: 131_072}),
+        ("project/.codex/config.toml", f"{WINDOW} = 1000000\n{LIMIT} = 900000\n", {WINDOW: 131_072, LIMIT: 117_964}),
+    ],
+)
+def test_codex_beats_a_window_of_the_users_only_where_there_is_one(
+    target: Target, surroundings: Surroundings, path: str, text: str, beaten: dict[str, int]
+):
+    around = with_files(surroundings, {path: text})
+    overrides = {part for part in codex.wire(target, around).arguments if part.startswith((WINDOW, LIMIT))}
+    assert overrides == {f"{key}={value}" for key, value in beaten.items()}
+    lasting = lasting_of(target, around)
+    assert {key: lasting[key,] for key in (WINDOW, LIMIT) if (key,) in lasting} == beaten
+
+
+def lasting_of(target: Target, surroundings: Surroundings) -> dict[Steps, object]:
+    _, edit = codex.edits(target, surroundings)
+    assert isinstance(edit, Edit)
+    return dict(edit.values)
+
+
+def test_codex_keeps_the_plugins_that_the_user_has(target: Target, surroundings: Surroundings):
+    around = with_files(surroundings, {".codex/config.toml": '[plugins."x@y"]\nenabled = true\n'})
+    off = "features.plugins=false"
+    assert off in codex.wire(target, surroundings).arguments
+    assert off not in codex.wire(target, around).arguments
+    lasting = lasting_of(target, surroundings)
+    assert lasting["features", "plugins"] is False
+    assert (lasting["analytics", "enabled"], lasting["check_for_update_on_startup",]) == (False, False)
 
 
 def test_openclaw_includes_the_users_own_file(target: Target, surroundings: Surroundings):
@@ -149,8 +190,58 @@ def test_openclaw_names_the_agents_of_the_users_that_go_elsewhere(target: Target
     assert warnings == (
         f"{path} sets agents.entries.work.model to foreign/x, so that goes there and not to omlx",
         f"{path} sets agents.list[1].model to foreign/y, so that goes there and not to omlx",
-        f"{path} sets agents.defaults.utilityModel to foreign/small, so that goes there and not to omlx",
     )
+
+
+OPENCLAW_ROLES = """{agents: {defaults: {
+  model: {primary: "foreign/a", fallbacks: ["foreign/b"]},
+  utilityModel: "foreign/c", subagents: {model: "foreign/d", maxConcurrent: 2}, compaction: {model: "foreign/e"},
+  heartbeat: {model: "foreign/f"}, imageModel: {primary: "foreign/g"}, pdfModel: "foreign/h",
+  decisionModel: "onnx/i", modelPolicy: {allow: ["anthropic/*"]},
+}}}"""
+
+
+def test_openclaw_gives_every_role_to_a_served_model(target: Target, surroundings: Surroundings):
+    wiring = openclaw.wire(target, with_files(surroundings, {".openclaw/openclaw.json": OPENCLAW_ROLES}))
+    main = "omlx/qwen3-coder:30b"
+    # Texts and one more list item: an include replaces mappings by texts and adds lists up.
+    assert json.loads(wiring.files[0].text)["agents"]["defaults"] == {
+        "model": main,
+        "utilityModel": "omlx/small",
+        "subagents": {"model": main},
+        "compaction": {"model": main},
+        "heartbeat": {"model": main},
+        "imageModel": main,
+        "pdfModel": main,
+        "modelPolicy": {"allow": ["omlx/*"]},
+    }
+    path = surroundings.home / ".openclaw/openclaw.json"
+    assert wiring.warnings == (
+        f"{path} sets agents.defaults.decisionModel to onnx/i, so that goes there and not to omlx",
+    )
+
+
+def test_openclaw_sees_with_a_served_model_or_says_that_it_goes_elsewhere(target: Target, surroundings: Surroundings):
+    around = with_files(surroundings, {".openclaw/openclaw.json": '{agents: {defaults: {imageModel: "foreign/g"}}}'})
+    blind = replace(target.haiku, vision=False)
+    only = replace(target, model=blind, opus=blind, sonnet=blind, haiku=blind, models=(blind,))
+    assert "imageModel" not in openclaw.wire(only, around).files[0].text
+    assert "imageModel to foreign/g" in openclaw.wire(only, around).warnings[0]
+    both = replace(only, models=(blind, target.model))
+    assert json.loads(openclaw.wire(both, around).files[0].text)["agents"]["defaults"]["imageModel"] == (
+        "omlx/qwen3-coder:30b"
+    )
+
+
+def test_openclaw_wired_for_good_names_the_roles_that_it_leaves(target: Target, surroundings: Surroundings):
+    around = with_files(surroundings, {".openclaw/openclaw.json": OPENCLAW_ROLES})
+    path = surroundings.home / ".openclaw/openclaw.json"
+    roles = ("subagents.model", "compaction.model", "heartbeat.model", "imageModel", "pdfModel", "decisionModel")
+    assert [line.split(" to ")[0] for line in openclaw.overrides(target, around)] == [
+        *(f"{path} sets agents.defaults.{role}" for role in roles),
+        f"{path} sets agents.defaults.modelPolicy.allow without 'omlx/*', so that another model is taken",
+    ]
+    assert dict(openclaw.edits(target, around)[0].values)["agents", "defaults", "utilityModel"] == "omlx/small"
 
 
 def test_a_file_of_the_users_that_does_not_parse_is_the_agents_to_complain_of(

@@ -74,6 +74,7 @@ def said(agent: Integration, target: Target, surroundings: Surroundings, path: s
             'model = "x"\n[model_providers.omlx]\n',
             ["model", "model_providers.omlx"],
         ),
+        (codex, "project/.codex/config.toml", "model_context_window = 5\n", ["model_context_window"]),
         (codex, "/etc/codex/managed_config.toml", 'model = "x"\n', ["model"]),
         (opencode, "project/opencode.json", '{"model": "x/y"}', ["model"]),
         (opencode, "/etc/opencode/opencode.json", '{"small_model": "x/y"}', ["small_model"]),
