@@ -58,7 +58,7 @@ def named(models: Sequence[Model], name: str) -> Model:
         if model.name == name:
             return model
     names = [model.name for model in models]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ModelError(f"the server has no model {name!r}.{hint} It has: {', '.join(names)}")
 

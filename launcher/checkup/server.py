@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -107,9 +108,10 @@ def downloads(patient: Patient) -> Iterator[Finding]:
         yield ok("downloads", "none was stopped")
         return
     size = sum(path.stat().st_size for folder in left for path in folder.rglob("*") if path.is_file())
-    name = f"{left[0].parent.name}/{left[0].name[1:].removesuffix('.downloading')}"
+    download = _download_of(left[0])
     fact = f"{len(left)} stopped, {size_text(size)}"
-    yield warn("downloads", fact, f"`omlx pull {name}` goes on, `omlx rm {name}` removes it")
+    remedy = f"`{download.command}` goes on, `omlx rm {download.name or download.repo}` removes it"
+    yield warn("downloads", fact, remedy)
 
 
 def settings(patient: Patient) -> Iterator[Finding]:
@@ -130,6 +132,27 @@ def settings(patient: Patient) -> Iterator[Finding]:
         yield warn("settings", said[0], "correct that name, or take it out")
     else:
         yield ok("settings", "valid")
+
+
+class _Download(msgspec.Struct):
+    """What a stopped download's folder says that was asked for."""
+
+    repo: str
+    revision: str | None = None
+    name: str | None = None
+
+    @property
+    def command(self) -> str:
+        options = {"--revision": self.revision, "--name": self.name}
+        given = [word for option, value in options.items() if value is not None for word in (option, value)]
+        return shlex.join(["omlx", "pull", self.repo, *given])
+
+
+def _download_of(folder: Path) -> _Download:
+    try:
+        return msgspec.json.decode(read_text(folder / ".omlx_request.json") or "", type=_Download)
+    except msgspec.DecodeError:
+        return _Download(f"{folder.parent.name}/{folder.name[1:].removesuffix('.downloading')}")
 
 
 def _engines() -> Iterator[tuple[int, int, int]]:

@@ -53,8 +53,8 @@ def _found(folders: tuple[Path, ...]) -> Iterator[_Found]:
             yield _Found(model_id, path, read_entry(path, model_id))
         except ModelError as error:
             yield _Found(model_id, path, None, str(error).removeprefix(f"{path}: "))
-    for model_id, path in stopped_downloads(folders[0]):
-        yield _Found(model_id, path, None, f"a stopped download; `omlx pull {model_id}` goes on")
+    for request, path in stopped_downloads(folders[0]):
+        yield _Found(request.model_id, path, None, f"a stopped download; `{request.command}` goes on")
 
 
 def _row(found: _Found) -> tuple[str, ...]:

@@ -29,17 +29,18 @@ def command(repo: str, revision: str | None, name: str | None, force: bool, as_j
     disk and memory are looked at first, and every file is compared with the hub's hash. What is stopped goes on from
     there when it is started again. HF_TOKEN opens gated models; HF_ENDPOINT names another hub.
     """
+    request = PullRequest(repo, revision, name)
     try:
         with Bar(sys.stderr) as bar:
             pulled = pull(
-                PullRequest(repo, revision, name),
+                request,
                 settings_now(os.environ).model_dirs[0],
                 Hub.of(os.environ),
                 report=lambda progress: _draw(bar, repo, progress),
                 check_fit=(lambda _folder, _bytes: None) if force else _check_fit,
             )
     except KeyboardInterrupt:
-        click.echo(f"omlx: stopped; what is there stays, and `omlx pull {repo}` goes on from it", err=True)
+        click.echo(f"omlx: stopped; what is there stays, and `{request.command}` goes on from it", err=True)
         sys.exit(130)
     if as_json:
         print_json(

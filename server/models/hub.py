@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from .placing import put_in_place, write_synced
 from .safetensors_file import MAX_HEADER_BYTES, header_bytes, read_header
 
 SOURCE_FILE = ".omlx_source.json"
+REQUEST_FILE = ".omlx_request.json"
+"""Beside the parts of a download: what was asked for, so that whoever goes on asks for the same."""
 _SPARE_BYTES = 256 << 20
 _SHA256_DIGITS = 64
 
@@ -43,6 +46,17 @@ class PullRequest:
     repo: str
     revision: str | None = None
     name: str | None = None
+
+    @property
+    def model_id(self) -> str:
+        return self.name or self.repo
+
+    @property
+    def command(self) -> str:
+        """What starts it, or goes on with it, in a shell."""
+        options = {"--revision": self.revision, "--name": self.name}
+        given = [word for option, value in options.items() if value is not None for word in (option, value)]
+        return shlex.join(["omlx", "pull", self.repo, *given])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +93,13 @@ def pull(
     `is_cancelled` says so, `DownloadFailed`, and other `ModelError`s for what omlx cannot use or hold.
     """
     repo = checked_repo(request.repo)
-    target = models_folder / checked_repo(request.name or repo)
+    target = models_folder / checked_repo(request.model_id)
     listing = hub.listing(repo, request.revision)
     texts = text_files(repo, listing.files)
     if (present := _present(target, listing)) is not None:
         return present
     with _work_folder(target) as work:
+        (work / REQUEST_FILE).write_bytes(msgspec.json.encode(request))
         download = Download(hub, listing, work, report, is_cancelled)
         weights = _chosen_weights(download, texts, check_fit)
         _reuse(target, work, weights)
@@ -161,7 +176,7 @@ def check_weights_fit(weight_bytes: int, memory: DeviceMemory, force: str) -> No
 
 def discard(request: PullRequest, models_folder: Path) -> bool:
     """Remove what a stopped download left; says whether there was any. Raises `DownloadFailed` while it runs."""
-    target = models_folder / checked_repo(request.name or request.repo)
+    target = models_folder / checked_repo(request.model_id)
     work = _work_path(target)
     if not work.is_dir():
         return False
@@ -170,10 +185,19 @@ def discard(request: PullRequest, models_folder: Path) -> bool:
     return True
 
 
-def stopped_downloads(models_folder: Path) -> list[tuple[str, Path]]:
-    """The downloads that were stopped, or go on just now, by their model's id."""
-    found = sorted(models_folder.glob("*/.*.downloading"))
-    return [(f"{path.parent.name}/{path.name[1:].removesuffix('.downloading')}", path) for path in found]
+def stopped_downloads(models_folder: Path) -> list[tuple[PullRequest, Path]]:
+    """The downloads that were stopped, or go on just now: what was asked for, and where their parts lie."""
+    return [(_request_of(path), path) for path in sorted(models_folder.glob("*/.*.downloading"))]
+
+
+def _request_of(work: Path) -> PullRequest:
+    """As the folder's note says; by the folder's name where an older omlx left it, or the note is another model's."""
+    model_id = f"{work.parent.name}/{work.name[1:].removesuffix('.downloading')}"
+    try:
+        noted = msgspec.json.decode((work / REQUEST_FILE).read_bytes(), type=PullRequest)
+    except (OSError, msgspec.DecodeError):
+        return PullRequest(model_id)
+    return noted if noted.model_id == model_id else PullRequest(model_id)
 
 
 def read_source(folder: Path) -> Source | None:

@@ -212,6 +212,11 @@ def test_wrong_settings_and_stopped_downloads_are_found(patient: Patient):
     (home / "settings.json").write_text('{"server": {"port": "x"}}')
     assert "server.port is 'x'" in only(server.settings, patient).fact
     assert "omlx rm org/m" in only(server.downloads, patient).remedy
+    asked = '{"repo": "other/repo", "revision": "v1", "name": "org/m"}'
+    (home / "models" / "org" / ".m.downloading" / ".omlx_request.json").write_text(asked)
+    assert only(server.downloads, patient).remedy == (
+        "`omlx pull other/repo --revision v1 --name org/m` goes on, `omlx rm org/m` removes it"
+    )
 
 
 def test_a_proxy_that_takes_loopback_too_and_an_intel_python_are_found(patient: Patient):

@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from threading import Event
 
-from ...errors import Conflict, DownloadCancelled, ModelError, NotFound, OmlxError
+from ...errors import (
+    Conflict,
+    DownloadCancelled,
+    InvalidRequest,
+    ModelError,
+    NotFound,
+    OmlxError,
+    UnsupportedModel,
+)
 from ...models.device_memory import DeviceMemory
 from ...models.downloading import DownloadProgress
 from ...models.hub import Hub, PullRequest, check_weights_fit, discard, pull, stopped_downloads
+from ...models.hub_files import checked_repo
 
 _MAX_KEPT = 20
 _CLOSE_SECONDS = 5.0
@@ -29,8 +38,8 @@ class DownloadState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DownloadView:
-    """Sizes in bytes; the rate and the time left are None where nobody can say yet. `error` says why it failed;
-    `can_force` that it did for its size alone, so that `force` has it."""
+    """`repo` is the model's name here, where `omlx pull --name` chose one. Sizes in bytes; the rate and the time left
+    are None where nobody can say yet. `error` says why it failed; `can_force` that it did for its size alone, so that `force` has it."""
 
     repo: str
     state: DownloadState
@@ -56,7 +65,7 @@ class _Download:
     def view(self) -> DownloadView:
         progress = self.progress
         return DownloadView(
-            self.request.repo,
+            self.request.model_id,
             self.state,
             progress.done_bytes,
             progress.total_bytes,
@@ -77,7 +86,8 @@ class Downloads:
         self._folder = folder
         self._memory = memory
         self._arrived = arrived
-        self._downloads = {name: _left_by_another(name, path) for name, path in stopped_downloads(folder)[:_MAX_KEPT]}
+        left = [_left_by_another(request, path) for request, path in stopped_downloads(folder)[:_MAX_KEPT]]
+        self._downloads = {download.request.model_id: download for download in left}
 
     def views(self) -> tuple[DownloadView, ...]:
         return tuple(download.view() for download in self._downloads.values())
@@ -85,16 +95,22 @@ class Downloads:
     def start(self, repo: str, revision: str | None, *, force: bool = False) -> DownloadView:
         """Start it, or go on with one that was stopped: of its revision, and however large if that one was forced.
 
-        Raises `Conflict` while it runs, or with so many.
+        Raises `InvalidRequest` for what names no repository, `Conflict` while it runs, or with so many.
         """
+        try:
+            checked_repo(repo)
+        except UnsupportedModel as error:
+            raise InvalidRequest(str(error), "repo") from None
         before = self._downloads.get(repo)
         if before is not None and before.state is DownloadState.RUNNING:
             raise Conflict(f"{repo} is being downloaded already")
         if before is None and len(self._downloads) >= _MAX_KEPT:
             raise Conflict(f"there are {_MAX_KEPT} downloads; discard one first")
+        wanted = PullRequest(repo, revision)
         if before is not None and before.state is not DownloadState.DONE:
-            revision, force = revision or before.request.revision, force or before.is_forced
-        download = self._downloads[repo] = _Download(PullRequest(repo, revision), force)
+            wanted = replace(before.request, revision=revision or before.request.revision)
+            force = force or before.is_forced
+        download = self._downloads[repo] = _Download(wanted, force)
         download.task = asyncio.create_task(self._run(download))
         return download.view()
 
@@ -151,8 +167,8 @@ class Downloads:
         )
 
 
-def _left_by_another(name: str, work: Path) -> _Download:
+def _left_by_another(request: PullRequest, work: Path) -> _Download:
     """One that an earlier server, or `omlx pull`, began. How large the whole is, the hub says when it goes on."""
     have = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     progress = DownloadProgress(have, 0, 0, 0)
-    return _Download(PullRequest(name), state=DownloadState.STOPPED, progress=progress)
+    return _Download(request, state=DownloadState.STOPPED, progress=progress)

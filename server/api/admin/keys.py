@@ -6,7 +6,8 @@ from litestar import Response, delete, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from ...errors import InvalidRequest, NotFound
+from ...errors import Conflict, InvalidRequest, NotFound
+from ..keys import ADMIN
 from .command_line import run_omlx
 from .context import AdminContext, answer_with
 
@@ -18,8 +19,13 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
 
     @delete("/api/keys/{name:str}", status_code=200)
     async def revoke_key(name: FromPath[str]) -> Response[bytes]:
-        if name not in {key.name for key in context.keys.described()}:
+        scopes = {key.name: key.scope for key in context.keys.described()}
+        if name not in scopes:
             raise NotFound(f"there is no key {name!r}")
+        if scopes[name] == ADMIN:
+            raise Conflict(
+                "without the admin key nobody opens these pages; `omlx key admin` makes a new one and ends it"
+            )
         ran = await run_omlx(context.settings.home, "key", "revoke", name, "--json")
         if ran.status:
             raise InvalidRequest(ran.errors.strip().removeprefix("omlx: "))

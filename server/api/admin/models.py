@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from ...errors import Conflict, InvalidRequest, SettingsError
-from ...models.catalog import ModelEntry
+from ...models.catalog import ENCODERS, ModelEntry
 from ...models.hub import read_source
 from ...models.mtp import MtpReport, mtp_report
 from ...requests import Json
+from ...settings.keys import nearest
 from ...settings.values import ModelSettings
 from .context import AdminContext, answer_with, decoded
 from .rescan import rescan
@@ -131,11 +133,34 @@ def view(context: AdminContext, entry: ModelEntry) -> ModelView:
 
 
 def change(context: AdminContext, model_id: str, changes: dict[str, Json]) -> None:
-    """Set these settings of a model; null unsets one. Raises `InvalidRequest`."""
+    """Set these settings of a model; null unsets one. Raises `InvalidRequest`, and `Conflict` for a name in use."""
+    _check_names(context, model_id, changes)
     try:
         context.server.model_settings.change(model_id, changes)
     except SettingsError as error:
         raise InvalidRequest(str(error)) from None
+
+
+def _check_names(context: AdminContext, model_id: str, changes: Mapping[str, Json]) -> None:
+    """Raises `Conflict` for an alias that would never be looked up, `InvalidRequest` for a model that can't draft."""
+    entries = {entry.id: entry for entry in context.server.pool.entries}
+    alias, draft = changes.get("alias"), changes.get("draft_model")
+    if isinstance(alias, str) and alias != model_id and alias in entries:
+        raise Conflict(f"the alias {alias!r} is another model's name, which goes first; choose another alias")
+    if not isinstance(draft, str):
+        return
+    drafter = entries.get(context.server.model_settings.real_name(draft))
+    reason = ""
+    if drafter is None:
+        reason = f"there is no such model{nearest(draft, entries)}"
+    elif drafter.id == model_id:
+        reason = "a model does not draft for itself"
+    elif drafter.kind in ENCODERS or entries[model_id].kind in ENCODERS:
+        reason = "encoders write no text: they neither draft nor are drafted for"
+    if reason:
+        raise InvalidRequest(
+            f"draft_model is {draft!r}: {reason}; name a smaller model that writes text", "draft_model"
+        )
 
 
 def is_ours(context: AdminContext, entry: ModelEntry) -> bool:

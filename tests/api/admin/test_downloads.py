@@ -103,7 +103,7 @@ async def test_one_that_is_stopped_goes_on_where_it_was(hub: FakeHub, tmp_path: 
         await admin.post("downloads", BODY)
         done = await ended(admin)
     assert (running["state"], stopped["state"], stopped["error"]) == ("running", "stopped", "")
-    assert (done["state"], done["done_bytes"]) == ("done", done["total_bytes"])
+    assert (done["state"], done["error"], done["done_bytes"]) == ("done", "", done["total_bytes"])
     first, again = hub.ranges("model.safetensors")
     assert first == "bytes=0-"
     assert int((again or "").removeprefix("bytes=").removesuffix("-")) > 150_000
@@ -132,7 +132,7 @@ async def test_one_that_an_earlier_server_left_is_there_and_goes_on(hub: FakeHub
     hold(hub)
     (tmp_path / "earlier").mkdir()
     async with admin_serving(tmp_path / "earlier") as admin:
-        await admin.post("downloads", BODY)
+        await admin.post("downloads", {**BODY, "revision": hub.commit})
         await halfway(admin, tmp_path / "earlier")
         await admin.delete("downloads/org/model")
         release(hub)
@@ -148,7 +148,19 @@ async def test_one_that_an_earlier_server_left_is_there_and_goes_on(hub: FakeHub
     assert (before["repo"], before["state"]) == ("org/model", "stopped")
     assert before["done_bytes"] > 150_000
     assert 'id="resume-1"' in page
+    asked = {request[2] for request in hub.requests if request[2].startswith("/api/models/")}
+    assert asked == {f"/api/models/org/model/revision/{hub.commit}"}
     assert (hub.ranges("model.safetensors")[-1] or "").startswith("bytes=")
+
+
+@pytest.mark.parametrize("repo", ["../x", "model", "a/b/c", ""])
+async def test_what_names_no_repository_is_refused_at_once(hub: FakeHub, tmp_path: Path, repo: str):
+    async with admin_serving(tmp_path) as admin:
+        refused = await admin.post("downloads", {"repo": repo})
+        assert await admin.get("downloads") == []
+    assert refused.status_code == 400
+    assert "names no repository" in refused.json()["error"]["message"]
+    assert hub.requests == []
 
 
 async def test_the_page_offers_to_have_one_too_large_all_the_same(

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from omlx.server.app import create_app
 from omlx.server.errors import ShuttingDown
 from omlx.server.http_server import HttpServer
+from omlx.server.models.catalog import ModelKind
 from omlx.server.models.hub import SOURCE_FILE
 from omlx.server.serving import find_models, listen, make_pool, mlx_engine_command
 from omlx.server.settings import ServeSettings
@@ -113,6 +114,30 @@ async def test_a_wrong_setting_is_named_and_nothing_is_changed(tmp_path: Path, c
         assert refused.status_code == 400
         assert words in refused.json()["error"]["message"]
         assert (await admin.get(f"models/{MODEL}"))["settings"]["pin"] is False
+
+
+async def test_a_name_that_would_do_nothing_is_refused_with_the_reason(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        (entry,) = admin.server.pool.entries
+        small, encoder = replace(entry, id="small"), replace(entry, id="bert", kind=ModelKind.EMBEDDING)
+        admin.server.pool.replace_entries([entry, small, encoder])
+        refused = {
+            name: (await admin.put(f"models/{MODEL}", {"draft_model": name})).json()["error"]["message"]
+            for name in ("smal", MODEL, "bert")
+        }
+        taken = await admin.put(f"models/{MODEL}", {"alias": "small"})
+        for_an_encoder = await admin.put("models/bert", {"draft_model": "small"})
+        nothing = await admin.get(f"models/{MODEL}")
+        accepted = (await admin.put(f"models/{MODEL}", {"draft_model": "small", "alias": MODEL})).json()
+        await admin.put("models/small", {"alias": "draft"})
+        by_alias = await admin.put(f"models/{MODEL}", {"draft_model": "draft"})
+    assert "did you mean small?" in refused["smal"]
+    assert "does not draft for itself" in refused[MODEL]
+    assert "encoders write no text" in refused["bert"]
+    assert (taken.status_code, for_an_encoder.status_code, by_alias.status_code) == (409, 400, 200)
+    assert "'small' is another model's name" in taken.json()["error"]["message"]
+    assert (nothing["settings"]["draft_model"], nothing["settings"]["alias"]) == (None, None)
+    assert accepted["settings"]["draft_model"] == "small"
 
 
 async def test_a_deleted_model_is_gone_from_disk_and_from_the_list(tmp_path: Path):

@@ -92,6 +92,8 @@ async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path
         listed = (await admin.http.get("/admin/api/keys")).text
         left = (await admin.delete("keys/claude")).json()
         unknown = await admin.delete("keys/nobody")
+        own_end = await admin.delete("keys/admin")
+        assert [key["name"] for key in await admin.get("keys")] == ["admin"]
     assert ADMIN_KEY not in listed
     assert INFERENCE_KEY not in listed
     assert [(key["name"], key["last4"]) for key in json.loads(listed)] == [("admin", "-own"), ("claude", "ents")]
@@ -100,6 +102,8 @@ async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path
     assert own not in listed
     assert [key["name"] for key in left] == ["admin"]
     assert unknown.status_code == 404
+    assert own_end.status_code == 409
+    assert "`omlx key admin`" in own_end.json()["error"]["message"]
 
 
 async def test_the_cache_says_what_it_holds(tmp_path: Path):
