@@ -39,7 +39,8 @@ class DownloadState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class DownloadView:
     """`repo` is the model's name here, where `omlx pull --name` chose one. Sizes in bytes; the rate and the time left
-    are None where nobody can say yet. `error` says why it failed; `can_force` that it did for its size alone, so that `force` has it."""
+    are None where nobody can say yet. `error` says why it failed; `can_force` that it did for its size alone, so that
+    `force` has it."""
 
     repo: str
     state: DownloadState
