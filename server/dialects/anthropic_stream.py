@@ -12,6 +12,7 @@ from ..errors import InvalidRequest, OmlxError, RequestError, ServiceError
 from ..events import Delta, Finished, FinishReason, PrefillProgress, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from ..requests import ToolCall
 from .base import Answer
+from .json_object import ObjectText, object_text
 from .sse import RecordTemplate, encode, named_record, response_id
 
 _STOP_REASONS = {
@@ -40,7 +41,8 @@ class MessagesEncoder:
         self._open = ""
         self._call_index = -1
         self._reasoning: list[str] = []
-        self._has_arguments = False
+        self._input: ObjectText
+        """Of the open call."""
         self._progress: PrefillProgress | None = None
         self._text: RecordTemplate
         """Of the open block."""
@@ -91,11 +93,11 @@ class MessagesEncoder:
             block = {"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}}
             records = self._close() + self._start_block("tool_use", block)
             self._call_index = call.index
-            self._has_arguments = False
-        if call.arguments:
-            self._has_arguments = True
-            records += self._delta({"type": "input_json_delta", "partial_json": call.arguments})
-        return records
+            self._input = ObjectText()
+        return records + self._input_delta(self._input.feed(call.arguments))
+
+    def _input_delta(self, piece: str) -> bytes:
+        return self._delta({"type": "input_json_delta", "partial_json": piece}) if piece else b""
 
     def _start_block(self, kind: str, block: dict[str, Any]) -> bytes:
         self._index += 1
@@ -108,15 +110,15 @@ class MessagesEncoder:
         return named_record("content_block_delta", event)
 
     def _close(self) -> bytes:
-        """End the open block: a thinking block with its signature, a call without arguments with `{}`."""
+        """End the open block: a thinking block with its signature, a call with what completes its object."""
         records = b""
         if not self._open:
             return records
         if self._open == "thinking":
             records = self._delta({"type": "signature_delta", "signature": sign("".join(self._reasoning))})
             self._reasoning.clear()
-        elif self._open == "tool_use" and not self._has_arguments:
-            records = self._delta({"type": "input_json_delta", "partial_json": "{}"})
+        elif self._open == "tool_use":
+            records = self._input_delta(self._input.finish())
         self._open = ""
         event = {"type": "content_block_stop", "index": self._index}
         return records + named_record("content_block_stop", event)
@@ -143,15 +145,12 @@ def _block(segment: TextDelta | ReasoningDelta | ToolCall) -> dict[str, Any]:
         case ReasoningDelta(text):
             return {"type": "thinking", "thinking": text, "signature": sign(text)}
         case ToolCall(call_id, name, arguments):
-            return {"type": "tool_use", "id": call_id, "name": name, "input": _input(arguments)}
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """The arguments as the object the protocol wants; what is no object is handed over as written."""
-    try:
-        return msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return {"raw_arguments": arguments}
+            return {
+                "type": "tool_use",
+                "id": call_id,
+                "name": name,
+                "input": msgspec.Raw(object_text(arguments).encode()),
+            }
 
 
 def _message(
