@@ -42,17 +42,22 @@ _REMEDIES = {
 def read(path: Path) -> bytes | None:
     """The file's bytes, or None where there is none. Raises FileError for anything but a plain file of ≤ 5 MB."""
     try:
-        with open(_target(path), "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError(f"{path} is not a plain file")
-            if status.st_size > MAX_BYTES:
-                raise FileError(f"{path} has {status.st_size:,} bytes; no settings file has more than {MAX_BYTES:,}")
-            return file.read()
+        return read_plain(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _file_error(path, "read", error) from error
+        raise file_error(path, "read", error) from error
+
+
+def read_plain(path: Path) -> bytes:
+    """The file's bytes. Raises FileError for anything but a plain file of ≤ 5 MB, and OSError as it comes."""
+    with open(_target(path), "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(f"{path} is not a plain file")
+        if status.st_size > MAX_BYTES:
+            raise FileError(f"{path} has {status.st_size:,} bytes; no settings file has more than {MAX_BYTES:,}")
+        return file.read()
 
 
 def text_of(path: Path, data: bytes | None) -> str:
@@ -86,7 +91,7 @@ def _opened(lock: Path) -> Generator[int]:
         private_folder(lock.parent)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _file_error(lock, "open the lock", error) from error
+        raise file_error(lock, "open the lock", error) from error
     try:
         yield handle
     finally:
@@ -147,13 +152,13 @@ def replace(path: Path, data: bytes | None, expected: bytes | None, mode: int = 
     except BaseException as error:
         remove_empty_folders(made)
         if isinstance(error, OSError):
-            raise _file_error(path, "write", error) from error
+            raise file_error(path, "write", error) from error
         raise
 
 
 def missing_folders(path: Path) -> tuple[Path, ...]:
     """The folders that must be made before the file can be, the innermost first."""
-    return tuple(folder for folder in _target(path).parents if not folder.exists())
+    return tuple(folder for folder in _target(path).parents if not os.path.exists(folder))
 
 
 def remove_empty_folders(folders: Sequence[Path]) -> None:
@@ -173,9 +178,12 @@ def sweep(target: Path) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder of omlx's own and those above it that are missing, with mode 0700."""
-    for missing in reversed(missing_folders(folder / "file")):
-        missing.mkdir(exist_ok=True, mode=0o700)
+    """Make a folder of omlx's own and those above it that are missing, with mode 0700. Raises FileError."""
+    try:
+        for missing in reversed(missing_folders(folder / "file")):
+            missing.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise file_error(folder, "make", error) from error
 
 
 def _write_beside(path: Path, target: Path, data: bytes, expected: bytes | None, mode: int) -> None:
@@ -270,6 +278,7 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _file_error(path: Path, verb: str, error: OSError) -> FileError:
+def file_error(path: Path, verb: str, error: OSError) -> FileError:
+    """What the system said, as the fact and the remedy."""
     remedy = _REMEDIES.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
     return FileError(f"cannot {verb} {path}: {remedy}")

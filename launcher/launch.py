@@ -19,7 +19,7 @@ from .plan import LaunchPlan, make_plan
 from .process import become, find_executable, is_installed, write_run_files
 from .reach import is_up, reached
 from .selection import Selection, Wanted, choose, fit
-from .state import glob, read_last_models, read_text, remember_model
+from .state import Looker, glob, read_last_models, remember_model
 from .watching import watch_in_background
 
 FittingPicker = Callable[[Sequence[Model], Callable[[Model], str]], Model]
@@ -50,13 +50,17 @@ def find_agent(name: str) -> Integration:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """An agent and what it is to be wired to; `client` is None where no server runs and nothing is known of it."""
+    """An agent and what it is to be wired to; `client` is None where no server runs and nothing is known of it.
+
+    `looker` is what the surroundings read with.
+    """
 
     integration: Integration
     target: Target
     surroundings: Surroundings
     is_key_in_shell: bool
     client: ServerClient | None
+    looker: Looker
     warnings: tuple[str, ...] = ()
 
     @property
@@ -66,10 +70,9 @@ class Aim:
 
     def plan(self, *, force: bool, persist: bool) -> LaunchPlan:
         plan = make_plan(self.integration, self.target, self.surroundings, force=force, persist=persist)
-        if self.client is not None:
-            return plan
-        # The first one says that the server does not tell the window.
-        return replace(plan, warnings=(*self.warnings, *plan.warnings[1:]))
+        # Without a server the first one says that it does not tell the window.
+        warnings = plan.warnings if self.client is not None else (*self.warnings, *plan.warnings[1:])
+        return replace(plan, warnings=(*warnings, *self.looker.warnings))
 
     def announce(self, report: Callable[[str], None]) -> Arrival | None:
         """Have the model loaded and the agent expected."""
@@ -120,6 +123,7 @@ def _aim(
 ) -> Aim:
     key = client.api_key if client is not None else machine.environ.get(KEY_VARIABLE)
     url = client.url if client is not None else machine.resolve(request.url).url
+    looker = Looker()
     return Aim(
         integration=integration,
         target=Target(
@@ -137,11 +141,12 @@ def _aim(
             directory=machine.directory,
             run_directory=machine.omlx_home.run_directory(integration.name),
             arguments=request.arguments,
-            read=read_text,
+            read=looker.read,
             glob=glob,
         ),
         is_key_in_shell=bool(machine.environ.get(KEY_VARIABLE)),
         client=client,
+        looker=looker,
     )
 
 

@@ -7,11 +7,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from ..integrations.spec import Integration
-from .errors import AgentMissing
+from .errors import AgentMissing, FileError
+from .files import missing_folders, remove_empty_folders
 from .plan import LaunchPlan, child_environment
 from .state import write_private
 
@@ -37,10 +39,18 @@ def is_installed(integration: Integration, environ: Mapping[str, str], home: Pat
 
 
 def write_run_files(plan: LaunchPlan, run_directory: Path) -> None:
-    """Write the plan's private files and drop those no launch has used for a month."""
-    for file in plan.files:
-        write_private(file.path, file.text)
-    if run_directory.is_dir():
+    """Write the plan's private files, all or none, and drop those no launch has used for a month. Raises FileError."""
+    made = [(file.path, missing_folders(file.path)) for file in plan.files if not os.path.exists(file.path)]
+    try:
+        for file in plan.files:
+            write_private(file.path, file.text)
+    except FileError:
+        for path, folders in made:
+            with suppress(OSError):
+                path.unlink()
+            remove_empty_folders(folders)
+        raise
+    with suppress(OSError):  # what another launch removed meanwhile, or does not let us see
         _sweep(run_directory, oldest=time.time() - _RUN_FILES_KEPT_SECONDS)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .client import ServerClient
 from .errors import StartFailed
+from .files import file_error, private_folder
 from .state import OmlxHome, ServerState, read_server_state
 
 SERVE_COMMAND = (sys.executable, "-P", "-m", "omlx.server", "serve", "--quiet")
@@ -90,9 +91,13 @@ def wait_until_loaded(
 
 
 def _spawn(home: OmlxHome, environ: Mapping[str, str], command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
-    """The process, and where its words begin in the log."""
-    home.start_output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(home.start_output, "ab") as log:
+    """The process, and where its words begin in the log. Raises FileError where there can be none."""
+    private_folder(home.start_output.parent)
+    try:
+        log = open(home.start_output, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise file_error(home.start_output, "write", error) from error
+    with log:
         begin = log.tell()
         process = subprocess.Popen(
             command,

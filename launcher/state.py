@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from .errors import StateError
+from . import files
+from .errors import FileError, StateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +71,26 @@ class ServerState(msgspec.Struct, frozen=True):
 
 def read_server_state(home: OmlxHome) -> ServerState | None:
     """The state of the server that says it runs here; None where there is none or its process is gone."""
-    text = read_text(home.server_state)
-    if text is None:
-        return None
     try:
+        text = read_text(home.server_state)
+        if text is None:
+            return None
         state = msgspec.json.decode(text, type=ServerState)
     except msgspec.DecodeError as error:
         raise StateError(
             f"{home.server_state} does not parse ({error}); stop the server and delete that file"
         ) from error
+    except FileError as error:
+        raise StateError(f"{error}; stop the server and delete that file") from error
     return state if is_alive(state.pid) else None
 
 
 def read_last_models(home: OmlxHome) -> dict[str, str]:
     """The model each agent was last launched with; empty where nothing readable stands there."""
-    text = read_text(home.last_models)
     try:
+        text = read_text(home.last_models)
         return {} if text is None else msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, FileError):
         return {}  # A convenience, not worth a refusal: the next launch writes it anew.
 
 
@@ -94,15 +98,38 @@ def remember_model(home: OmlxHome, agent: str, model: str) -> None:
     remembered = read_last_models(home)
     if remembered.get(agent) != model:
         content = msgspec.json.format(msgspec.json.encode({**remembered, agent: model}), indent=2).decode()
-        write_private(home.last_models, content + "\n")
+        with suppress(FileError):  # A convenience too: a full disk is no reason not to start the agent.
+            write_private(home.last_models, content + "\n")
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text, or None where there is no such file for us. Undecodable bytes become U+FFFD."""
+    """The file's text, or None where there is no such file for us. Undecodable bytes become U+FFFD.
+
+    Raises FileError for what cannot be read as a file: links in a circle, a pipe, more than 5 MB.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        data = files.read_plain(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
         return None
+    except OSError as error:
+        raise files.file_error(path, "read", error) from error
+    return data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """Reads files that are only looked at: one that cannot be read counts as none, and `warnings` say so."""
+
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self, path: Path) -> str | None:
+        try:
+            return read_text(path)
+        except FileError as error:
+            warning = f"{error}; what it sets is not known"
+            if warning not in self.warnings:
+                self.warnings.append(warning)
+            return None
 
 
 def glob(folder: Path, pattern: str) -> tuple[Path, ...]:
@@ -114,12 +141,22 @@ def glob(folder: Path, pattern: str) -> tuple[Path, ...]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file of ours at once; mode 0600, its new folders 0700."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Replace a file of ours at once; mode 0600, its new folders 0700. Raises FileError, and then leaves nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    made: tuple[Path, ...] = ()
+    try:
+        made = files.missing_folders(path)
+        files.private_folder(path.parent)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except (OSError, FileError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        files.remove_empty_folders(made)
+        if isinstance(error, OSError):
+            raise files.file_error(path, "write", error) from error
+        raise
 
 
 def is_alive(pid: int) -> bool:

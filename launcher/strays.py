@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from .errors import FileError
 from .state import OmlxHome, glob, is_alive, read_text, write_private
 
 
@@ -38,7 +39,7 @@ def strays(home: OmlxHome) -> tuple[Stray, ...]:
     for path in glob(_folder(home), "*.json"):
         try:
             stray = msgspec.json.decode(read_text(path) or "", type=Stray)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, FileError):
             continue
         if is_alive(stray.pid):
             found.append(stray)

@@ -56,6 +56,7 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     edits = tuple(map(_journalled, wanted))
     changes = journal.preview(home.root, integration.name, edits)
     warnings += tuple(line for edit in wanted if isinstance(edit, Edit) and edit.shapes for line in misshapen(edit))
+    warnings += tuple(aim.looker.warnings)
     return WiringPlan(integration.name, integration.title, edits, changes, warnings)
 
 

@@ -9,7 +9,7 @@ from ..errors import LauncherError
 from ..keys import lasting_keys
 from ..launch import list_agents
 from ..secrets import KEY_VARIABLE, KeyStore, find_backend, system_keychain
-from ..state import glob, read_text
+from ..state import Looker, glob
 from .finding import Finding, Patient, fail, ok, warn
 
 _UNKNOWN_MODEL = Model("model", None, 16_384)
@@ -90,10 +90,14 @@ def _warnings(agent: Integration, patient: Patient) -> tuple[str, ...]:
     target = Target(url, model, model, model, model, served or (model,), api_key="key")
     run_directory = machine.omlx_home.run_directory(agent.name)
     place = (machine.environ, machine.user_home, machine.directory, run_directory)
-    surroundings = Surroundings(*place, (), read_text, glob)
+    looker = Looker()
+    surroundings = Surroundings(*place, (), looker.read, glob)
+    warnings: tuple[str, ...] = ()
     try:
         if agent.wire is not None:
-            return agent.wire(target, surroundings).warnings
-        return agent.overrides(target, surroundings) if agent.overrides is not None else ()
+            warnings = agent.wire(target, surroundings).warnings
+        elif agent.overrides is not None:
+            warnings = agent.overrides(target, surroundings)
     except Refusal as refusal:
-        return (str(refusal),)
+        warnings = (str(refusal),)
+    return (*warnings, *looker.warnings)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..address import is_loopback
+from ..errors import FileError
 from ..selection import size_text
 from ..state import ServerState, is_alive, read_text
 from .finding import Finding, Patient, fail, ok, warn
@@ -42,14 +43,17 @@ def server(patient: Patient) -> Iterator[Finding]:
 
 def stale_server(patient: Patient) -> Iterator[Finding]:
     path = patient.machine.omlx_home.server_state
-    text = read_text(path)
-    if text is None:
-        yield ok("state file", "none")
-        return
     try:
+        text = read_text(path)
+        if text is None:
+            yield ok("state file", "none")
+            return
         state = msgspec.json.decode(text, type=ServerState)
     except msgspec.DecodeError:
         yield fail("state file", f"{path} does not parse", f"stop the server and delete {path}")
+        return
+    except FileError as error:
+        yield fail("state file", str(error), f"delete {path}")
         return
     own = version("omlx")
     if not is_alive(state.pid):

@@ -168,7 +168,7 @@ def test_settings_of_an_agents_own_that_would_win_are_found(
 ):
     fake_agent("claude")
     managed = '{"env": {"ANTHROPIC_BASE_URL": "https://elsewhere.example"}}'
-    monkeypatch.setattr(agents, "read_text", lambda path: managed if "managed-settings" in str(path) else None)
+    monkeypatch.setattr(agents.Looker, "read", lambda _, path: managed if "managed-settings" in str(path) else None)
     found = list(agents.overrides(patient))
     assert found[0].grade is Grade.WARN
     assert "ANTHROPIC_BASE_URL" in found[0].fact
