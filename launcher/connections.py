@@ -15,7 +15,7 @@ Peer = tuple[str, int]
 
 _ESTABLISHED, _LISTENING = "01", "0A"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
-_LSOF_NAME = re.compile(r"n\S+->(\S+):(\d+)$")
+_LSOF_NAME = re.compile(r"n(\S+):(\d+)->(\S+):(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,16 @@ class _Socket:
 def peers_of(pid: int, own_port: int | None, proc: Path) -> set[Peer]:
     """The far ends of the connections of `pid` and its descendants.
 
-    Not among them: `own_port` on this machine, and ports on which one of them listens itself.
+    Not among them: `own_port` on this machine, and ports on which one of them listens itself, from either end. A server
+    that the launch has started is a child of the agent that the launch became.
     """
     if not (proc / "net" / "tcp").exists():
-        return {peer for peer in _from_lsof(pid) if not (peer[1] == own_port and _is_loopback(peer[0]))}
+        ends = [end for end in _from_lsof(pid) if end[0][1] != own_port]
+        return {far for _, far in ends if not (far[1] == own_port and _is_loopback(far[0]))}
     inodes = set(_inodes(_family(pid, proc), proc))
     sockets = [socket for socket in _sockets(proc) if socket.inode in inodes]
     near = {socket.local[1] for socket in sockets if socket.state == _LISTENING} | {own_port}
-    far = {socket.remote for socket in sockets if socket.state == _ESTABLISHED}
+    far = {socket.remote for socket in sockets if socket.state == _ESTABLISHED and socket.local[1] not in near}
     return {peer for peer in far if not (peer[1] in near and _is_loopback(peer[0]))}
 
 
@@ -92,14 +94,15 @@ def _peer(text: str) -> Peer:
     return str(known), int(port, 16)
 
 
-def _from_lsof(pid: int) -> set[Peer]:
+def _from_lsof(pid: int) -> set[tuple[Peer, Peer]]:
+    """The near and the far end of each connection."""
     command = ["lsof", "-nP", "-a", "-g", str(pid), "-iTCP", "-sTCP:ESTABLISHED", "-Fn"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return set()
     names = (found for found in map(_LSOF_NAME.fullmatch, listed.splitlines()) if found)
-    return {(found[1].strip("[]"), int(found[2])) for found in names}
+    return {((found[1].strip("[]"), int(found[2])), (found[3].strip("[]"), int(found[4]))) for found in names}
 
 
 def _is_loopback(address: str) -> bool:

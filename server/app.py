@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from pathlib import Path
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from .api import completions, encoders, health, launches, messages, models, openapi, responses
 from .api.admin.context import AdminContext
+from .api.admin.rescan import rescan
 from .api.admin.router import routes as admin_routes
 from .api.admin.router import secure
 from .api.body_budget import BodyBudget
@@ -27,6 +30,7 @@ from .engine.process import EngineProcess
 from .errors import OmlxError
 from .log_ring import LogRing
 from .metrics import Metrics
+from .models.catalog import model_folders
 from .models.pool import ModelPool
 from .settings import ServeSettings
 from .settings.model_store import ModelSettingsStore
@@ -37,6 +41,7 @@ _MAX_TEXTS = 16
 _LARGEST_BODIES = 4
 """What the memory has room for: so many bodies as large as they may be."""
 _CHECK_SECONDS = 5.0
+_FOLLOW_SECONDS = 2.0
 
 
 def create_app(
@@ -55,12 +60,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await pool.attach()
-        checking = asyncio.create_task(_check(pool, settings.engine.stall_seconds))
+        watches = [_check(pool, settings.engine.stall_seconds), _follow(pool, settings.model_dirs)]
+        watching = [asyncio.create_task(watch) for watch in watches]
         try:
             async with admin.at_work():
                 yield
         finally:
-            checking.cancel()
+            for watch in watching:
+                watch.cancel()
             openings.close()
             await pool.close()
 
@@ -100,18 +107,41 @@ def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -
     """A model's text side by id or alias, under the settings of this moment."""
 
     @lru_cache(maxsize=_MAX_TEXTS)
-    def read(model_id: str) -> ModelText:
+    def read(model_id: str, changed_at: float) -> ModelText:
+        del changed_at  # another model may have come into the folder
         return ModelText.read(pool.entry(model_id))
 
     @lru_cache(maxsize=_MAX_TEXTS)
-    def configured(model_id: str, settings: ModelSettings) -> ModelText:
-        return read(model_id).configured(settings)
+    def configured(model_id: str, changed_at: float, settings: ModelSettings) -> ModelText:
+        return read(model_id, changed_at).configured(settings)
+
+    read_at: dict[str, float] = {}
 
     def text_of(name: str) -> ModelText:
-        model_id = pool.entry(name).id
-        return configured(model_id, model_settings.get(model_id))
+        entry = pool.entry(name)
+        changed_at = entry.changed_at or read_at.get(entry.id, 0.0)  # a loaded model goes on without its folder
+        text = configured(entry.id, changed_at, model_settings.get(entry.id))
+        read_at[entry.id] = changed_at
+        return text
 
     return text_of
+
+
+async def _follow(pool: ModelPool[EngineProcess], folders: Sequence[Path]) -> None:
+    """Whatever adds or removes a model, a command or the user's own hand: the server has it soon after."""
+
+    def seen() -> list[tuple[str, Path, float]]:
+        return [(name, path, (path / "config.json").stat().st_mtime) for name, path in model_folders(folders)]
+
+    known = await asyncio.to_thread(seen)
+    while True:
+        await asyncio.sleep(_FOLLOW_SECONDS)
+        with contextlib.suppress(OSError):  # one that goes away just now
+            now = await asyncio.to_thread(seen)
+            gone = (entry for entry in pool.entries if not entry.changed_at and entry.id not in pool.engines)
+            if now != known or any(gone):
+                known = now
+                await rescan(pool, folders)
 
 
 async def _check(pool: ModelPool[EngineProcess], stall_seconds: float) -> None:

@@ -69,7 +69,7 @@ def _card(context: Context, entry: ModelEntry) -> ModelCard:
         "vision": False,  # an image becomes a line of text, whatever the model could see
         "max_output_tokens": window,  # no cap of its own: an answer may fill what the prompt leaves
     }
-    return ModelCard(entry.id, int(entry.path.stat().st_mtime), window, details=details)
+    return ModelCard(entry.id, int(entry.changed_at), window, details=details)
 
 
 @lru_cache(maxsize=_MAX_FORMATS)

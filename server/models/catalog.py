@@ -73,6 +73,14 @@ class ModelEntry:
         return replace(self, context_window=window, declared_window=self.context_window)
 
     @property
+    def changed_at(self) -> float:
+        """When its folder last changed, in seconds since the epoch; 0 where it is gone."""
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
     def needed_bytes(self) -> int:
         """What has to be free for the model to be loaded and answer one request of some length."""
         if self.footprint is None:

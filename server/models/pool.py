@@ -218,7 +218,9 @@ class ModelPool(Generic[E]):
         """These are the models now; one that is loaded stays until it is unloaded. A group's stays the only one."""
         if self._is_group:
             return
+        loaded = {model_id: loaded.entry for model_id, loaded in self._loaded.items()}
         self._entries = {entry.id: entry for entry in entries}
+        self._entries |= {model_id: entry for model_id, entry in loaded.items() if model_id not in self._entries}
 
     async def _load(self, entry: ModelEntry) -> _Loaded[E]:
         async with self._making_room:

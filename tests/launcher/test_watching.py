@@ -128,6 +128,14 @@ def test_the_connections_of_an_agents_children_are_found_but_for_our_own(listene
         agent.communicate()
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="connections are read from /proc here, which is Linux's")
+def test_a_server_that_is_the_agents_child_is_not_the_agents_connection(listener: socket.socket):
+    """As one is that the launch has started: the far end of what it accepted is any port of the agent's."""
+    port = listener.getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port)) as agent, listener.accept()[0]:
+        assert agent.getsockname() not in peers_of(os.getpid(), port, Path("/proc"))
+
+
 def test_an_ipv6_connection_is_read_from_the_table(tmp_path: Path):
     header = "  sl  local_address remote_address st tx rx tr tm retrnsmt uid timeout inode\n"
     address = "B80D0120000000000000000001000000"

@@ -110,7 +110,7 @@ def view(context: AdminContext, entry: ModelEntry) -> ModelView:
     state = "failed" if failure else "unloaded"
     if engine is not None:
         state = "loading" if engine.is_loading else "loaded" if engine.is_alive else "failed"
-    report = _mtp(entry.path, entry.path.stat().st_mtime_ns)
+    report = _mtp(entry.path, entry.changed_at)
     return ModelView(
         id=entry.id,
         kind=entry.kind,
@@ -171,7 +171,7 @@ def is_ours(context: AdminContext, entry: ModelEntry) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _mtp(folder: Path, _changed: int) -> MtpReport:
+def _mtp(folder: Path, _changed: float) -> MtpReport:
     return mtp_report(folder)
 
 

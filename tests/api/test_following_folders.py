@@ -1,0 +1,58 @@
+"""Models that come and go while the server runs, by whosever hand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from omlx.server import app
+
+from ..text_model import build_text_model
+from .serving import MODEL, Serving, serving
+from .test_server import CHAT, CHAT_BODY
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.01)
+
+
+async def listed(server: Serving) -> list[str]:
+    answer = await server.client.get("/v1/models")
+    assert answer.status_code == 200
+    return [model["id"] for model in answer.json()["data"]]
+
+
+async def until_listed(server: Serving, *names: str) -> None:
+    for _ in range(1000):
+        if await listed(server) == sorted(names):
+            return
+    raise AssertionError(f"{await listed(server)} instead of {names}")
+
+
+async def test_a_model_is_served_once_its_folder_is_there_and_no_more_once_it_is_gone(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        (folder,) = {entry.path.parent for entry in server.pool.entries}
+        assert await listed(server) == [MODEL]
+        build_text_model(folder / "new", 1000)
+        await until_listed(server, MODEL, "new")
+        answer = await server.client.post(CHAT, json={**CHAT_BODY, "model": "new"})
+        assert answer.json()["choices"][0]["message"]["content"] == "Hi."
+        await server.pool.unload("new")
+        shutil.rmtree(folder / "new")
+        await until_listed(server, MODEL)
+        assert (await server.client.post(CHAT, json={**CHAT_BODY, "model": "new"})).status_code == 404
+
+
+async def test_a_loaded_model_answers_on_until_it_is_unloaded(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        (entry,) = server.pool.entries
+        assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
+        shutil.rmtree(entry.path)
+        for _ in range(20):
+            assert await listed(server) == [MODEL]
+        assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
+        await server.pool.unload(MODEL)
+        await until_listed(server)
