@@ -14,7 +14,9 @@ from ..terminal import Bar, json_option, print_json, size_text
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--name", default=None, help="Name of the model.  [default: from the file's]")
+@click.option(
+    "--name", default=None, metavar="NAME", help="What it is called here, NAME or ORG/NAME.  [default: from the file's]"
+)
 @click.option(
     "--type",
     "type_name",
@@ -42,7 +44,8 @@ def command(file: Path, name: str | None, type_name: str, force: bool, as_json: 
             force=force,
             progress=show,
         )
+    model = name or folder.name
     if as_json:
-        print_json({"model": folder.name, "path": str(folder)})
+        print_json({"model": model, "path": str(folder)})
     else:
-        click.echo(f"Imported {folder.name} into {folder}")
+        click.echo(f"Imported {model} into {folder}")

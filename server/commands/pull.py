@@ -19,7 +19,7 @@ from ..terminal import Bar, duration_text, json_option, print_json, size_text
 @click.command("pull")
 @click.argument("repo")
 @click.option("--revision", help="A branch, tag or commit.  [default: the newest]")
-@click.option("--name", help="The model's id here, like org/name.  [default: REPO]")
+@click.option("--name", metavar="NAME", help="What it is called here, NAME or ORG/NAME.  [default: REPO]")
 @click.option("--force", is_flag=True, help="Download it though this machine's memory cannot hold it.")
 @json_option
 def command(repo: str, revision: str | None, name: str | None, force: bool, as_json: bool) -> None:

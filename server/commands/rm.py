@@ -44,7 +44,7 @@ def command(model: str, yes: bool, as_json: bool) -> None:
 
 def _discard(model: str, folder: Path, as_json: bool) -> None:
     known = [name for name, _ in model_folders(settings_now(os.environ).model_dirs)]
-    if model.count("/") != 1 or not discard(PullRequest(model), folder):
+    if model.count("/") > 1 or not discard(PullRequest(model), folder):
         raise ModelNotFound(model, known)
     if as_json:
         print_json({"model": model, "path": None, "size_bytes": 0})

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from .folder import read_config
 from .loading import num_bytes, outline
 from .mtp import COUNTS
 from .placing import put_in_place
-from .quantizing import Bits, quantize
+from .quantizing import Bits, Packing, packings, quantize
 from .safetensors_file import read_header
 
 _SHARD_BYTES = 2 << 30
@@ -63,8 +63,8 @@ class Converted:
 def convert(conversion: Conversion, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Converted:
     """Write `conversion.target`. `progress` is called with the bytes written and in all.
 
-    Raises `CorruptModel` and `UnsupportedModel` for a source that cannot be read, `ModelError` for a target or a disk
-    that does not do.
+    Raises `CorruptModel` and `UnsupportedModel` for a source that cannot be read, `ModelError` for one that would stay
+    as it is, and for a target or a disk that does not do.
     """
     if conversion.target.exists():
         raise ModelError(f"{conversion.target} is there already; remove it, or choose another --out")
@@ -73,7 +73,10 @@ def convert(conversion: Conversion, progress: Callable[[int, int], None] = lambd
     had_mtp = bool(getattr(model, "mtp", None))
     if had_mtp and not conversion.keep_mtp:
         model.mtp = []
+    before = packings(model)
     config["quantization"] = config["quantization_config"] = quantize(model, conversion.bits)
+    if packings(model) == before:
+        raise ModelError(_nothing_to_pack(conversion, before.values()))
     if not getattr(model, "mtp", None):
         _declare_no_mtp(config)
     weights: Weights = dict(tree_flatten(model.parameters()))
@@ -88,6 +91,16 @@ def convert(conversion: Conversion, progress: Callable[[int, int], None] = lambd
         raise ModelError(f"{conversion.target} cannot be written: {error.strerror or error}") from error
     kept = had_mtp and conversion.keep_mtp
     return Converted(conversion.target, size, kept, had_mtp and not kept)
+
+
+def _nothing_to_pack(conversion: Conversion, packed: Collection[Packing]) -> str:
+    if not packed:
+        return f"{conversion.source} has no layer that can be packed in groups of {conversion.bits.packing.group_size}"
+    kinds = ", ".join(sorted({packing.name for packing in packed}))
+    return (
+        f"{conversion.source} is packed already ({kinds}), and --bits {conversion.bits} would change nothing in it: "
+        "more bits bring back nothing that was lost. Convert the model that it was made from"
+    )
 
 
 def _declare_no_mtp(config: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from .folder import read_config, read_json_object
 from .hub_client import Hub, Listing
 from .hub_files import INDEX_FILE, RemoteFile, checked_repo, text_files, weight_files
 from .part_folder import PART_FILE, whole_name
-from .placing import put_in_place, write_synced
+from .placing import checked_id, put_in_place, write_synced
 from .safetensors_file import MAX_HEADER_BYTES, header_bytes, read_header
 
 SOURCE_FILE = ".omlx_source.json"
@@ -93,7 +93,7 @@ def pull(
     `is_cancelled` says so, `DownloadFailed`, and other `ModelError`s for what omlx cannot use or hold.
     """
     repo = checked_repo(request.repo)
-    target = models_folder / checked_repo(request.model_id)
+    target = models_folder / checked_id(request.model_id)
     listing = hub.listing(repo, request.revision)
     texts = text_files(repo, listing.files)
     if (present := _present(target, listing)) is not None:
@@ -176,7 +176,7 @@ def check_weights_fit(weight_bytes: int, memory: DeviceMemory, force: str) -> No
 
 def discard(request: PullRequest, models_folder: Path) -> bool:
     """Remove what a stopped download left; says whether there was any. Raises `DownloadFailed` while it runs."""
-    target = models_folder / checked_repo(request.model_id)
+    target = models_folder / checked_id(request.model_id)
     work = _work_path(target)
     if not work.is_dir():
         return False
@@ -187,12 +187,14 @@ def discard(request: PullRequest, models_folder: Path) -> bool:
 
 def stopped_downloads(models_folder: Path) -> list[tuple[PullRequest, Path]]:
     """The downloads that were stopped, or go on just now: what was asked for, and where their parts lie."""
-    return [(_request_of(path), path) for path in sorted(models_folder.glob("*/.*.downloading"))]
+    found = sorted((*models_folder.glob(".*.downloading"), *models_folder.glob("*/.*.downloading")))
+    return [(_request_of(path, models_folder), path) for path in found]
 
 
-def _request_of(work: Path) -> PullRequest:
+def _request_of(work: Path, models_folder: Path) -> PullRequest:
     """As the folder's note says; by the folder's name where an older omlx left it, or the note is another model's."""
-    model_id = f"{work.parent.name}/{work.name[1:].removesuffix('.downloading')}"
+    target = work.with_name(work.name[1:].removesuffix(".downloading"))
+    model_id = str(target.relative_to(models_folder))
     try:
         noted = msgspec.json.decode((work / REQUEST_FILE).read_bytes(), type=PullRequest)
     except (OSError, msgspec.DecodeError):

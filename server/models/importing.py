@@ -12,7 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
-import mlx.core as mx
 import msgspec
 
 from ..errors import ModelError
@@ -22,12 +21,12 @@ from .gguf import GgufFile, read_gguf
 from .gguf_llama import convert_config, plan_tensors, read_shape
 from .gguf_tokenizer import convert_tokenizer
 from .gguf_weights import FLOAT_NAMES, WeightPlan, plan_weights, write_weights
-from .placing import new_folder, write_synced
+from .placing import checked_id, new_folder, write_synced
+from .quantizing import has_only_a_cpu
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes of weights written so far and in all."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _QUANT_SUFFIX = re.compile(r"[.-](i1-)?(I?Q\d\w*|TQ\d\w*|MXFP4\w*|B?F16|F32)$", re.ASCII | re.IGNORECASE)
 _SPARE_BYTES = 64 * 1024 * 1024
 
@@ -63,7 +62,7 @@ def import_gguf(
     `name` defaults to the file's, without its quantization. `force` replaces a model of that name. Raises
     `UnsupportedModel` by name, `CorruptModel` with the fact, `ModelError` for a name or disk that does not do.
     """
-    target = models_folder / _checked_name(name if name is not None else default_name(path))
+    target = models_folder / checked_id(name if name is not None else default_name(path))
     if target.exists() and not force:
         raise ModelError(f"{target} exists; give --force to replace it, or another --name")
     if target.exists() and not (target / "config.json").is_file():
@@ -71,7 +70,7 @@ def import_gguf(
     plan, documents = _plan(read_gguf(path), resolve_type(dtype))
     try:
         with new_folder(target) as work:
-            _check_space(models_folder, plan.size_bytes)
+            _check_space(work, plan.size_bytes)
             write_weights(plan, work / "model.safetensors", progress or _ignore)
             for file_name, document in documents.items():
                 write_synced(work / file_name, msgspec.json.format(msgspec.json.encode(document), indent=2))
@@ -90,8 +89,7 @@ def resolve_type(dtype: ImportType) -> ImportType:
     """What AUTO means on this machine."""
     if dtype is not ImportType.AUTO:
         return dtype
-    has_gpu = mx.metal.is_available() or mx.cuda.is_available()
-    return ImportType.KEEP if has_gpu else ImportType.FLOAT32
+    return ImportType.FLOAT32 if has_only_a_cpu() else ImportType.KEEP
 
 
 def _plan(file: GgufFile, dtype: ImportType) -> tuple[WeightPlan, dict[str, Mapping[str, Json]]]:
@@ -115,16 +113,12 @@ def _plan(file: GgufFile, dtype: ImportType) -> tuple[WeightPlan, dict[str, Mapp
     }
 
 
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ModelError(f"{name!r} is no model name: letters, digits, '.', '_' and '-', a letter or digit first")
-    return name
-
-
-def _check_space(folder: Path, size_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
+def _check_space(work: Path, size_bytes: int) -> None:
+    free = shutil.disk_usage(work).free
     if size_bytes + _SPARE_BYTES > free:
-        raise ModelError(f"{folder} has {size_text(free)} free, the model takes {size_text(size_bytes)}; make room")
+        raise ModelError(
+            f"{work.parent} has {size_text(free)} free, the model takes {size_text(size_bytes)}; make room"
+        )
 
 
 def _ignore(done: int, total: int) -> None:

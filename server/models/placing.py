@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import ModelError
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?", re.ASCII)
 _LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(importing|replaced)", re.ASCII)
+
+
+def checked_id(name: str) -> str:
+    """`name` where a model may be called so, which becomes a folder's name. Raises `ModelError`."""
+    if not _ID.fullmatch(name) or ".." in name:
+        rule = "letters, digits, `.`, `_` and `-`, a letter or digit first"
+        raise ModelError(f"{name!r} is no model name; write NAME or ORG/NAME, each of {rule}")
+    return name
 
 
 @contextmanager

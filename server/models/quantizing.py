@@ -21,6 +21,11 @@ class Packing:
     bits: int
     mode: str = "affine"
 
+    @property
+    def name(self) -> str:
+        """As a model's name has it: 4bit, mxfp4."""
+        return f"{self.bits}bit" if self.mode == "affine" else self.mode
+
     def as_json(self) -> dict[str, Json]:
         return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
 
@@ -36,7 +41,12 @@ class Bits(StrEnum):
 
     @property
     def suffix(self) -> str:
-        return "mxfp4" if self is Bits.MXFP4 else f"{self}bit"
+        return self.packing.name
+
+
+def has_only_a_cpu() -> bool:
+    """Whether MLX computes on a CPU here, where BLAS multiplies float32 alone: other and packed weights are slow."""
+    return not (mx.metal.is_available() or mx.cuda.is_available())
 
 
 def quantize(model: nn.Module, bits: Bits) -> dict[str, Json]:
@@ -54,10 +64,13 @@ def quantize(model: nn.Module, bits: Bits) -> dict[str, Json]:
             if packed.bits > wanted.bits and _fits(module.weight.shape[-1] * 32 // packed.bits, wanted):
                 _repack(module, packed, wanted)
     nn.quantize(model, class_predicate=lambda path, module: _choice(path, module, wanted, spares))
-    for path, module in model.named_modules():
-        if "scales" in module and (packed := _packed_as(module)) != wanted:
-            described[path] = packed.as_json()
+    described |= {path: packed.as_json() for path, packed in packings(model).items() if packed != wanted}
     return described
+
+
+def packings(model: nn.Module) -> dict[str, Packing]:
+    """How each packed layer is packed, by its path."""
+    return {path: _packed_as(module) for path, module in model.named_modules() if "scales" in module}
 
 
 def _choice(path: str, module: Any, wanted: Packing, spares: Callable[[str, nn.Module], Any] | None) -> Any:

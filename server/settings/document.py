@@ -82,13 +82,23 @@ def parse_document(path: Path, text: str) -> Document:
     try:
         content = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
-        reason = f"{error.msg}, column {error.colno}"
-        raise SettingsError(f"{path}:{error.lineno}: is not valid JSON ({reason}); correct that line") from None
+        raise SettingsError(f"{path}:{_told(error)}") from None
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: is not valid JSON ({error}); correct it") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{path}:1: holds no object; settings begin with {{")
     return Document(path, content, _key_lines(path, text))
+
+
+def _told(error: json.JSONDecodeError) -> str:
+    """The line, what is wrong there, and the remedy."""
+    before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if after.startswith(","):  # Python 3.13 points at the comma, those before it at what follows
+        before, after = f"{before},", after[1:].lstrip()
+    if before.endswith(",") and after.startswith(("}", "]")):
+        line = before.count("\n") + 1
+        return f"{line}: is not valid JSON (a comma before {after[0]}, with nothing between them); take that comma out"
+    return f"{error.lineno}: is not valid JSON ({error.msg}, column {error.colno}); correct that line"
 
 
 def write_document(document: Document) -> None:

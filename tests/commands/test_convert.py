@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from omlx.server.commands import convert as convert_command
-from omlx.server.errors import DownloadFailed
+from omlx.server.errors import DownloadFailed, ModelNotFound
 from omlx.server.models import hub_client
 from omlx.server.models.converting import Conversion, convert
 from omlx.server.models.hub import Hub, PullRequest, pull
@@ -120,3 +120,20 @@ def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path) -> None:
         sizes.append(converted.size_bytes)
     assert sizes[1] > 2.5 * sizes[0]
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_what_is_no_model_and_no_repository_is_told_with_the_models_there_are(run: Run, home: Path) -> None:
+    (home / "models" / "mine").mkdir(parents=True)
+    (home / "models" / "mine" / "config.json").write_text("{}")
+    with pytest.raises(ModelNotFound, match=r"'nope' not found. Available models: mine"):
+        run("convert", "nope")
+
+
+def test_where_there_is_only_a_cpu_it_says_what_packed_weights_cost(
+    hub: FakeHub, run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hub.files
+    monkeypatch.setattr("omlx.server.models.quantizing.has_only_a_cpu", lambda: True)
+    assert "packed weights read a prompt 30 times as slowly" in run("convert", "org/model").stderr
+    monkeypatch.setattr("omlx.server.models.quantizing.has_only_a_cpu", lambda: False)
+    assert "only a CPU" not in run("convert", "org/model", "--out", str(home / "other")).stderr

@@ -111,6 +111,15 @@ def test_a_published_v4_answers_as_the_numbers_in_its_packed_weights_say(
     assert read_entry(converted.path, "m").quantization == ("mxfp4" if bits is Bits.MXFP4 else f"{bits}bit")
 
 
+def test_what_would_stay_as_it_is_is_refused_with_the_reason(tmp_path: Path) -> None:
+    _plain_llama(tmp_path / "plain")
+    packed = convert(Conversion(tmp_path / "plain", tmp_path / "packed")).path
+    for bits in Bits:
+        with pytest.raises(ModelError, match=rf"is packed already \(4bit\), and --bits {bits} would change nothing"):
+            convert(Conversion(packed, tmp_path / "again", bits))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["packed", "plain"]
+
+
 @pytest.mark.parametrize("bits", Bits)
 def test_fp4_experts_stay_bit_for_bit(original: tuple[Path, Weights], tmp_path: Path, bits: Bits) -> None:
     folder, numbers = original

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from omlx.server.errors import CorruptModel, DownloadCancelled, DownloadFailed, ModelError, UnsupportedModel
 from omlx.server.models.catalog import discover
 from omlx.server.models.downloading import DownloadProgress
-from omlx.server.models.hub import Hub, PullRequest, discard, pull, read_source
+from omlx.server.models.hub import Hub, PullRequest, discard, pull, read_source, stopped_downloads
 
 from .fake_hub import COMMIT, FakeHub, running_hub, weights
 
@@ -239,6 +240,15 @@ def test_a_full_disk_is_told_before_the_weights_are_fetched(
     with pytest.raises(ModelError, match=r"has 100.0 MB free, .*omlx rm"):
         pull(REQUEST, tmp_path, hub_of(fake))
     assert fake.ranges("model.safetensors") == []
+
+
+def test_a_name_of_ones_own_may_stand_alone_and_is_no_path(fake: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="write NAME or ORG/NAME"):
+        pull(replace(REQUEST, name="a/b/c"), tmp_path, hub_of(fake))
+    (tmp_path / ".alone.downloading").mkdir()
+    assert stopped_downloads(tmp_path) == [("alone", tmp_path / ".alone.downloading")]
+    assert discard(replace(REQUEST, name="alone"), tmp_path)
+    assert pull(replace(REQUEST, name="alone"), tmp_path, hub_of(fake)).path == tmp_path / "alone"
 
 
 @pytest.mark.parametrize("repo", ["../x/y", "a/../b", "a", "a/b/c", "/etc/passwd", "a/.b", "a\\b/c", "", "a/b\n"])

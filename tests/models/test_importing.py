@@ -291,7 +291,7 @@ def test_force_never_replaces_what_is_no_model(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "precious").is_dir()
 
 
-@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a b", "x" * 200, "a\n"])
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b/c", ".hidden", "a b", "x" * 200, "a\n"])
 def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
     SmallLlama().write(tmp_path / "small.gguf")
     with pytest.raises(ModelError, match="no model name"):

@@ -63,6 +63,8 @@ def test_the_values_become_what_the_server_runs_with():
     [
         ("", ":1: is not valid JSON"),
         ('{\n  "server": {,}\n}', ":2: is not valid JSON"),
+        ('{"server": {"port": 1,\n }}', ":1: is not valid JSON (a comma before }, with nothing between them); take"),
+        ('{"server": {"model_dirs": ["a"\n, ]}}', ":2: is not valid JSON (a comma before ], with nothing"),
         ("[]", ":1: holds no object"),
         ('{"server":\n {"port": NaN}}', "NaN is no number"),
         ("[" * 100_000, "is not valid JSON"),
