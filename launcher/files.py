@@ -35,6 +35,7 @@ _REMEDIES = {
     errno.EROFS: "this file system is read-only",
     errno.EACCES: "you have no permission; check who owns the file and its folder",
     errno.EPERM: "you have no permission; check who owns the file and its folder",
+    errno.ENOTDIR: "a file stands where a folder belongs; move it away, or choose another place",
     errno.ELOOP: "its symbolic links go round in a circle",
 }
 

@@ -103,7 +103,10 @@ class KeyStore:
                 self._change_file(name, None)
                 return "the keychain"
             if not consent(self.file):
-                raise SecretsError(f"this system has no keychain; set {KEY_VARIABLE} to the key, or allow {self.file}")
+                raise SecretsError(
+                    f"this system has no keychain; set {KEY_VARIABLE} to it where it is used, or have one kept in "
+                    f"{self.file}: `omlx key rotate {name} --yes` makes another in its place"
+                )
             self._change_file(name, key)
         return str(self.file)
 

@@ -41,7 +41,6 @@ def install(shell: str, machine: Machine) -> Path:
         "fish": config / "fish" / "completions" / "omlx.fish",
         "zsh": machine.omlx_home.root / "completion.zsh",
     }[shell]
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, (script(shell).strip() + "\n").encode(), expected=read(path))
     if shell == "zsh":
         _read_it(Path(environ.get("ZDOTDIR") or home) / ".zshrc", path)

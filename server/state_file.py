@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -36,10 +37,10 @@ def reachable_url(host: str, port: int) -> str:
 def sole_server(path: Path) -> Iterator[None]:
     """Be the only server with this state file for the time of the block: two would each fill the memory with models.
 
-    The lock is the process's, so that whatever ends it frees the place. Raises `SettingsError` naming the other.
+    The lock is the process's, so that whatever ends it frees the place. Raises `SettingsError` naming the other, or
+    the home where that cannot be written.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as lock:
+    with _created(path.with_suffix(".lock")) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -55,9 +56,8 @@ def sole_server(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def published(path: Path, state: ServerState) -> Iterator[None]:
     """Write `path` for the time of the block; at the end it is removed if it is still ours."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with _created(temporary) as file:
         file.write(msgspec.json.encode(state))
     temporary.replace(path)
     try:
@@ -65,6 +65,18 @@ def published(path: Path, state: ServerState) -> Iterator[None]:
     finally:
         if _read(path) == state:
             path.unlink()
+
+
+def _created(path: Path) -> BinaryIO:
+    """The file, empty and private, in a folder that is made if need be. Raises `SettingsError`."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be written ({error.strerror or error}); correct its folder's owner and mode, or choose "
+            "another with OMLX_HOME=FOLDER"
+        ) from None
 
 
 def _read(path: Path) -> ServerState | None:

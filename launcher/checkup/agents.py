@@ -52,7 +52,7 @@ def windows(patient: Patient) -> Iterator[Finding]:
 
 def keychain(patient: Patient) -> Iterator[Finding]:
     if find_backend(patient.machine.environ) is None:
-        remedy = f"nothing, where files will do: keys are then kept in a private file, or in {KEY_VARIABLE}"
+        remedy = f"`omlx key new NAME --yes` keeps a key in a private file; or set {KEY_VARIABLE} where it is used"
         yield warn("keychain", "this system has none that is safe", remedy)
     else:
         yield ok("keychain", "there is one")
@@ -69,11 +69,13 @@ def keys(patient: Patient) -> Iterator[Finding]:
         store = KeyStore(machine.omlx_home.root, machine.environ, system_keychain(machine.environ, interactive=False))
         lost = sorted(set(made) - set(store.names()))
     except LauncherError as error:
-        yield fail("keys", str(error), "correct that; `omlx key list` shows the keys")
+        yield fail("keys", str(error), "correct that, and look again")
         return
     if lost and not machine.environ.get(KEY_VARIABLE):
         fact = f"no copy of the key {lost[0]!r} is in the keychain"
-        yield warn("keys", fact, f"`omlx key rotate {lost[0]}` makes a new one, or set {KEY_VARIABLE}")
+        yield warn(
+            "keys", fact, f"`omlx key rotate {lost[0]} --yes` makes a new one and keeps it, or set {KEY_VARIABLE}"
+        )
     else:
         yield ok("keys", ", ".join(made))
 

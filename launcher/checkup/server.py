@@ -129,9 +129,8 @@ def settings(patient: Patient) -> Iterator[Finding]:
         return
     said = ran.stderr.strip().removeprefix("omlx: ").splitlines()
     if ran.returncode != 0:
-        yield fail(
-            "settings", said[-1] if said else "they are invalid", "correct them; `omlx config validate` says more"
-        )
+        fact = said[-1] if said else f"`omlx config validate` ended with {ran.returncode}"
+        yield fail("settings", fact, "edit the file: no server starts with it as it is")
     elif said:
         yield warn("settings", said[0], "correct that name, or take it out")
     else:

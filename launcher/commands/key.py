@@ -81,7 +81,7 @@ def rotate_command(name: str, yes: bool, as_json: bool) -> None:
 def revoke_command(name: str, as_json: bool) -> None:
     """End NAME's key, and those of its launches that still run."""
     from ..errors import SecretsError
-    from ..keys import lasting_keys, revoke_key
+    from ..keys import ADMIN, lasting_keys, read_keys, revoke_key
 
     home = this_machine().omlx_home.root
     revoke_key(home, name)
@@ -91,7 +91,12 @@ def revoke_command(name: str, as_json: bool) -> None:
         click.echo(f"omlx: your copy of it stays, and opens nothing: {error}", err=True)
     click.echo(json.dumps({"name": name, "revoked": True}) if as_json else f"Revoked {name}.")
     if not lasting_keys(home):
-        click.echo("No key is left: a server on this machine that has no OMLX_API_KEY asks for none.", err=True)
+        left = (
+            "No key but the admin pages' is left"
+            if any(key.scope == ADMIN for key in read_keys(home))
+            else "No key is left"
+        )
+        click.echo(f"{left}: a server on this machine that has no OMLX_API_KEY asks agents for none.", err=True)
 
 
 @command.command("list")

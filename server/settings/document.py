@@ -64,6 +64,10 @@ def read_document(path: Path) -> Document:
         raw = path.read_bytes()
     except FileNotFoundError:
         return Document(path)
+    except NotADirectoryError:
+        raise SettingsError(
+            f"{path.parent} is no folder; move what stands there, or choose another OMLX_HOME"
+        ) from None
     except OSError as error:
         raise SettingsError(
             f"{path}: cannot be read ({error.strerror or error}); make it a file you can read"

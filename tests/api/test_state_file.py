@@ -73,3 +73,12 @@ def test_a_file_that_is_no_state_is_replaced(tmp_path: Path):
 def test_the_address_is_one_that_this_machine_reaches():
     urls = {"0.0.0.0": "http://127.0.0.1:1", "::": "http://[::1]:1", "mac.lan": "http://mac.lan:1"}
     assert {host: reachable_url(host, 1) for host in urls} == urls
+
+
+def test_a_home_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(SettingsError, match=r"server.lock cannot be written \(Not a directory\); .*OMLX_HOME=FOLDER"),
+        sole_server(tmp_path / "file" / "run" / "server.json"),
+    ):
+        pass

@@ -200,10 +200,29 @@ def test_keys_that_others_can_read_and_keys_without_a_copy_are_found(patient: Pa
     monkeypatch.setattr("omlx.launcher.secrets.find_backend", lambda _: None)
     home = patient.machine.omlx_home.root
     new_key(home, "claude", datetime.now(UTC))
-    assert "omlx key rotate claude" in only(agents.keys, patient).remedy
+    assert "omlx key rotate claude --yes" in only(agents.keys, patient).remedy
     assert only(system.permissions, patient).grade is Grade.OK
     (home / "keys.json").chmod(0o644)
     assert "others can read" in only(system.permissions, patient).fact
+
+
+def test_settings_that_others_can_read_are_a_warning_and_no_reason_for_new_keys(patient: Patient):
+    path = patient.machine.omlx_home.root / "settings.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    path.chmod(0o644)
+    finding = only(system.permissions, patient)
+    assert (finding.grade, finding.remedy) == (Grade.WARN, f"chmod 600 {path}; there are no keys in it")
+
+
+def test_a_home_that_cannot_be_is_a_failure_with_the_remedy(patient: Patient, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "inner"):
+        machine = replace(patient.machine, environ={**patient.machine.environ, "OMLX_HOME": str(home)})
+        finding = only(system.permissions, replace(patient, machine=machine))
+        assert finding.grade is Grade.FAIL
+        assert "is no folder" in finding.fact
+        assert "OMLX_HOME=FOLDER" in finding.remedy
 
 
 def test_wrong_settings_and_stopped_downloads_are_found(patient: Patient):

@@ -156,13 +156,26 @@ def test_the_command_prints_a_key_once_and_lists_its_end_alone(omlx: Omlx, home:
     assert (revoked.exit_code, revoked.stdout) == (0, "Revoked pi.\n")
     assert "No key is left" in revoked.stderr
     assert "There are no keys" in omlx("key", "list").stderr
+    assert omlx("key", "admin").exit_code == 0
+    assert omlx("key", "new", "pi", "--yes").exit_code == 0
+    assert "No key but the admin pages' is left" in omlx("key", "revoke", "pi").stderr
     assert not (home / "keys" / "keys.json").exists()
+
+
+def test_a_home_that_is_no_folder_ends_with_one_line(omlx: Omlx, home: Path):
+    home.parent.mkdir(parents=True, exist_ok=True)
+    home.write_text("")
+    for command in (("key", "new", "pi"), ("completion", "zsh")):
+        ended = omlx(*command)
+        assert (ended.exit_code, ended.stderr.count("\n")) == (1, 1)
+        assert ended.stderr.startswith("omlx: cannot ")
 
 
 def test_without_a_keychain_and_consent_the_key_is_printed_and_kept_nowhere(omlx: Omlx, home: Path):
     made = omlx("key", "new", "pi", "--json")
     assert (made.exit_code, json.loads(made.stdout)["kept_in"]) == (0, None)
     assert "the key is kept nowhere" in made.stderr
+    assert "`omlx key rotate pi --yes` makes another" in made.stderr
     assert not (home / "keys").exists()
 
 

@@ -246,7 +246,7 @@ def test_a_name_of_ones_own_may_stand_alone_and_is_no_path(fake: FakeHub, tmp_pa
     with pytest.raises(ModelError, match="write NAME or ORG/NAME"):
         pull(replace(REQUEST, name="a/b/c"), tmp_path, hub_of(fake))
     (tmp_path / ".alone.downloading").mkdir()
-    assert stopped_downloads(tmp_path) == [("alone", tmp_path / ".alone.downloading")]
+    assert stopped_downloads(tmp_path) == [(PullRequest("alone"), tmp_path / ".alone.downloading")]
     assert discard(replace(REQUEST, name="alone"), tmp_path)
     assert pull(replace(REQUEST, name="alone"), tmp_path, hub_of(fake)).path == tmp_path / "alone"
 
