@@ -29,14 +29,16 @@ from ..requests import (
     ToolDefinition,
     ToolMode,
 )
-from .grammar_limits import MAX_MESSAGE, grammar_limits
-from .schema_cost import too_dear, without_multiples, without_unknown_formats
+from .grammar_limits import MAX_MESSAGE, complaint, grammar_limits
+from .schema_cost import grammar_size, pattern_size, too_dear, too_long, without_multiples, without_unknown_formats
 
 logger = logging.getLogger(__name__)
 
 _MAX_GRAMMAR = 512 * 1024
 """Characters of schemas, patterns and names in one grammar."""
 _MAX_GBNF_RULES = 256
+_NUM_TRIED_BYTES = 3
+"""Some grammars are found to be too complex only where an answer has begun."""
 _WHITESPACE = r"[\x20\x0A\x0D\x09]{1,32}"
 """Enough to indent by; a model that has lost its way must not go on with white space for ever."""
 _ANY_TEXT = "/(?s:.*)/"
@@ -163,9 +165,10 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
             _check_cost(schema, param or "response_format")
             return {"json_schema": _with_options(without_unknown_formats(schema), lenient=False)}
         case Regex(pattern):
+            _refuse(too_long(pattern_size(pattern)), wanted.param or "structured_outputs.regex")
             return {"lark_grammar": f"start: /{regex_to_lark(pattern, 'd')}/"}
         case Choice(options):
-            return {"lark_grammar": "start: " + " | ".join(_quoted(text) for text in options)}
+            return {"lark_grammar": "start: CHOICE\nCHOICE: " + " | ".join(_quoted(text) for text in options)}
         case Grammar(text):
             return {"lark_grammar": _lark(text, wanted.param or "response_format")}
 
@@ -179,6 +182,7 @@ def _lark(text: str, param: str) -> str:
         raise InvalidRequest(f"the grammar has more than {_MAX_GBNF_RULES} rules; write it in Lark", param)
     if "%json" in text:
         raise InvalidRequest("the grammar holds a JSON schema; send that as a schema of its own", param)
+    _refuse(too_long(grammar_size(text)), param)
     try:
         return any_to_lark(text)
     except Exception as error:  # it raises bare ones, RecursionError for a nest of brackets
@@ -196,8 +200,12 @@ def _tool_schema(tool: ToolDefinition) -> dict[str, Json]:
 
 
 def _check_cost(schema: Json, param: str, subject: str = "") -> None:
-    if reason := too_dear(schema):
-        raise InvalidRequest(f"{subject}{reason}", param)
+    _refuse(too_dear(schema), param, subject)
+
+
+def _refuse(reason: str, param: str, subject: str = "") -> None:
+    if reason:
+        raise InvalidRequest(f"{subject}cannot be followed: {reason}", param)
 
 
 def _check(grammar: str, param: str, subject: str = "") -> None:
@@ -205,12 +213,14 @@ def _check(grammar: str, param: str, subject: str = "") -> None:
     if len(grammar) > _MAX_GRAMMAR:
         raise InvalidRequest(f"{subject}longer than {_MAX_GRAMMAR} characters; send a smaller one", param)
     matcher = LLMatcher(_byte_tokenizer(), grammar, log_level=0, limits=grammar_limits())
-    if not matcher.is_error():
-        matcher.compute_bitmask()
+    for _ in range(_NUM_TRIED_BYTES):
+        if matcher.is_error() or matcher.is_stopped():
+            break
+        allowed = int.from_bytes(matcher.compute_bitmask(), "little")
+        if not matcher.is_error() and allowed:
+            matcher.consume_token((allowed & -allowed).bit_length() - 1)
     if matcher.is_error():
-        reason = matcher.get_error().split("<non-verbose/>")[0].strip()[:MAX_MESSAGE]
-        reason = "no text can satisfy it" if reason.startswith("NoExtension") else reason
-        raise InvalidRequest(f"{subject}cannot be followed: {reason}", param)
+        raise InvalidRequest(f"{subject}cannot be followed: {complaint(matcher.get_error())}", param)
 
 
 def _quoted(text: str) -> str:

@@ -62,6 +62,7 @@ class Generation:
         self._record = record
         self._text = text
         self._decoder = text.decoder(request, prompt)
+        self._grammar_param = request.output_format.param if request.output_format else "tools" if grammar else ""
         self._on_answer = on_answer
         self._deltas: list[Delta] = []
         self._num_computed_tokens = 0
@@ -120,6 +121,8 @@ class Generation:
         try:
             return await self._stream.next()
         except OmlxError as error:
+            if isinstance(error, InvalidRequest) and not error.param:  # the engine knows a grammar, not whose
+                error.param = self._grammar_param or None
             self.is_finished = True
             self._record.failed(error, self.usage)
             raise

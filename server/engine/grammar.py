@@ -15,7 +15,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from ..errors import InvalidRequest
-from .grammar_limits import MAX_MESSAGE, grammar_limits
+from .grammar_limits import MAX_MESSAGE, complaint, grammar_limits
 
 _MAX_COMPILED = 32
 _MAX_COMPILED_BYTES = 4 << 20
@@ -114,7 +114,7 @@ class GrammarCompiler:
         tokenizer = self._tokenizer or self._read_tokenizer(stop_token_ids)
         matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=grammar_limits())
         if matcher.is_error():
-            raise InvalidRequest(f"the grammar cannot be compiled: {matcher.get_error()[:MAX_MESSAGE]}")
+            raise InvalidRequest(f"the grammar cannot be compiled: {complaint(matcher.get_error())}")
         self._compiled[grammar] = matcher
         self._compiled_bytes += len(grammar)
         while len(self._compiled) > _MAX_COMPILED or self._compiled_bytes > _MAX_COMPILED_BYTES:

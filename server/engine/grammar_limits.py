@@ -19,3 +19,16 @@ def grammar_limits() -> LLParserLimits:
         max_grammar_size=200_000,
         verbose_errors=False,
     )
+
+
+def complaint(error: str) -> str:
+    """The compiler's words for a user's eyes: not those that advise to raise its own limits."""
+    reason = error.split("<non-verbose/>")[0].strip()[:MAX_MESSAGE]
+    if reason.startswith("NoExtension"):
+        return "no text can satisfy it"
+    if any(word in reason for word in _OF_LIMITS):
+        return "it is too complex; ask for a simpler one"
+    return reason
+
+
+_OF_LIMITS = ("limits.", "too many", "too large", "fuel", "; max is ")

@@ -1,12 +1,14 @@
-"""Schemas as the compiler can take them: what is out of its reach left out, what it would choke on refused.
+"""Schemas and patterns as the compiler can take them: what is out of its reach left out, what it chokes on refused.
 
 The compiler's own limits do not count the time it takes over very many properties (their number squared) or over the
-remainders of `multipleOf` (a state each, and the states of two multiples at once).
+remainders of `multipleOf` (a state each, and the states of two multiples at once). They do count a text's states, one a
+character, but only when the answer has come to them.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -15,11 +17,57 @@ from ..requests import Json
 MAX_PROPERTIES = 2000
 MAX_PROPERTIES_OF_ONE = 500
 MAX_MULTIPLE = 2000
+MAX_PATTERN = 10_000
+"""Characters, with what is repeated written out: half of the states that `grammar_limits` leaves."""
 _VALUES = frozenset({"const", "enum", "default", "examples"})
 """What stands under these is no schema."""
 _FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 )  # llguidance's docs/json_schema.md
+
+
+_REPETITION = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
+_GROUP = re.compile(r"\((?:\?(?:[\w-]*:|P?<\w+>))?")
+_CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?", re.DOTALL)
+_LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"|/((?:[^/\\\n]|\\.)+)/')
+
+
+def pattern_size(pattern: str) -> int:
+    """How many characters and classes a regular expression comes to with its counted repetitions written out."""
+    groups, last, position = [0], 0, 0
+    while position < len(pattern):
+        character, width = pattern[position], 1
+        if character == "{" and last and (counted := _REPETITION.match(pattern, position)):
+            times = max(int(counted[1]), int(counted[2] or 0), 1)
+            groups[-1] += last * (times - 1)
+            last, width = last * times, len(counted[0])
+        elif character == "(" and (opening := _GROUP.match(pattern, position)):
+            groups.append(0)
+            width = len(opening[0])
+        elif character == ")" and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] += last
+        elif character not in "*+?|^$":
+            if character == "[" and (found := _CLASS.match(pattern, position)):
+                width = len(found[0])
+            elif character == "\\":
+                width = 2
+            groups[-1] += 1
+            last = 1
+        position += width
+    return sum(groups)
+
+
+def grammar_size(text: str) -> int:
+    """The same of all texts and patterns of a Lark or GBNF grammar together."""
+    return sum(len(text) + pattern_size(pattern) for text, pattern in _LITERAL.findall(text))
+
+
+def too_long(size: int) -> str:
+    """Why a pattern of this size is not to be compiled, "" where it may be."""
+    if size <= MAX_PATTERN:
+        return ""
+    return f"it comes to {size} characters with its repetitions written out, at most {MAX_PATTERN} can be followed"
 
 
 def too_dear(schema: Json) -> str:
@@ -36,6 +84,8 @@ def too_dear(schema: Json) -> str:
             count = len(own) if isinstance(own, dict) else 0
             if count > MAX_PROPERTIES_OF_ONE:
                 return f"an object has {count} properties, at most {MAX_PROPERTIES_OF_ONE} can be followed"
+            if reason := too_long(_text_size(node)):
+                return f"of a pattern, const or enum in it: {reason}"
             properties += count
             multiple = math.lcm(multiple, _digits(node.get("multipleOf")))
     if properties > MAX_PROPERTIES:
@@ -43,6 +93,14 @@ def too_dear(schema: Json) -> str:
     if multiple > MAX_MULTIPLE:
         return f"its multipleOf together need {multiple} remainders, at most {MAX_MULTIPLE} can be followed"
     return ""
+
+
+def _text_size(node: dict[str, Json]) -> int:
+    """Of the longest text that one schema asks for."""
+    pattern, enum = node.get("pattern"), node.get("enum")
+    texts = [node.get("const"), *(enum if isinstance(enum, list) else ())]
+    sizes = [len(text) for text in texts if isinstance(text, str)]
+    return max([pattern_size(pattern) if isinstance(pattern, str) else 0, *sizes])
 
 
 def without_multiples(schema: dict[str, Json]) -> dict[str, Json]:

@@ -205,6 +205,15 @@ def test_a_format_without_json_is_forced_to_begin_a_call_and_the_log_says_that_i
         (Grammar('root ::= "a"\n' * 3000, "f"), "f", "rules"),
         (Grammar('root ::= "a', "f"), "f", "cannot"),
         (Grammar("start: <[5]> <|im_end|>", "f"), "f", "special token"),
+        (Regex("(a{1000}){1000}", "f"), "f", "1000000 characters"),
+        (Regex("(?:[a-z)]|\\d){1,60}" * 200, "f"), "f", "24000 characters"),
+        (Regex(".*" * 500, "f"), "f", "too complex; ask for a simpler one"),
+        (Grammar('start: "' + "a" * 60_000 + '"', "f"), "f", "60000 characters"),
+        (Grammar('root ::= "' + "a" * 60_000 + '"', "f"), "f", "60000 characters"),
+        (Grammar("start: A{1000}\nA: /b{1000}/ | /c{9500}/", "f"), "f", "10500 characters"),
+        (Grammar("start: A\nA: B{1000}\nB: /b{1000}/", "f"), "f", "too complex"),
+        (JsonSchema({"type": "string", "pattern": "(a{1000}){1000}"}, "f"), "f", "1000000 characters"),
+        (JsonSchema({"enum": ["a", "b" * 30_000]}, "f"), "f", "30000 characters"),
         (Regex("a{"), "response_format", "cannot be followed"),
     ],
 )
@@ -215,6 +224,12 @@ def test_what_cannot_be_followed_is_refused_with_the_field_and_the_reason(
         build_grammar(request_for(wanted), Reader(tmp_path).marks, False)
     assert refused.value.param == param
     assert len(str(refused.value)) < 500
+
+
+def test_a_choice_may_be_among_a_thousand(tmp_path: Path):
+    options = tuple(f"the one that is called {number}" for number in range(1024))
+    assert Reader(tmp_path).accepts(request_for(Choice(options)), options[-1])
+    assert not Reader(tmp_path).accepts(request_for(Choice(options)), "the one that is called 2000")
 
 
 def test_a_choice_of_schemas_is_followed_whatever_it_is_called(tmp_path: Path):
