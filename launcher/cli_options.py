@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .review import Change
 
-_URL_HELP = "The server's address.  [default: OMLX_URL, the running server, http://127.0.0.1:8000]"
+_URL_HELP = "The server's address.  [default: OMLX_URL, the running server, what the settings say]"
 
 url_option = click.option("--url", help=_URL_HELP)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")

@@ -6,6 +6,8 @@ made. An agent's key is one of a name; a launch of an agent that has none gets a
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import hashlib
 import os
 import re
@@ -18,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from . import files
-from .errors import KeyNameError, SecretsError, StateError
+from .errors import KeyNameError, LauncherError, SecretsError, StateError
 from .machine import Machine
 from .secrets import KEY_VARIABLE, KeyStore, system_keychain
 from .state import is_alive
@@ -26,6 +28,8 @@ from .state import is_alive
 ADMIN = "admin"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LAUNCH_LIFETIME = timedelta(days=30)
+COMMAND_LIFETIME = timedelta(days=1)
+"""Of what a command of omlx's own uses, where it is killed before it can end its key."""
 
 
 class ServerKey(msgspec.Struct, frozen=True):
@@ -52,6 +56,11 @@ def key_file(home: Path) -> Path:
 def read_keys(home: Path) -> tuple[ServerKey, ...]:
     """Every key, oldest first. Raises StateError for a file that is not ours."""
     return _decoded(key_file(home), files.read(key_file(home)))
+
+
+def live_keys(home: Path, now: datetime) -> tuple[ServerKey, ...]:
+    """Those that still open the server: not what a launch left that was killed. Raises as `read_keys`."""
+    return tuple(key for key in read_keys(home) if _holds(key, now))
 
 
 def lasting_keys(home: Path) -> tuple[ServerKey, ...]:
@@ -102,11 +111,13 @@ def revoke_key(home: Path, name: str) -> None:
     _update(home, lambda keys: _without(keys, name))
 
 
-def access_key(machine: Machine, url: str, name: str, *, may_make: bool) -> str | None:
+def access_key(
+    machine: Machine, url: str, name: str, *, may_make: bool, lifetime: timedelta = _LAUNCH_LIFETIME
+) -> str | None:
     """The key by which `name` speaks to the server at `url`; None where none is needed, or known.
 
-    It is that of OMLX_API_KEY, else `name`'s own, else one for the life of this process. The last two are for this
-    machine's own server alone, so that an address never draws a key out of the keychain.
+    It is that of OMLX_API_KEY, else `name`'s own, else one for the life of this process, `lifetime` at most. The last
+    two are for this machine's own server alone, so that an address never draws a key out of the keychain.
     """
     own = machine.environ.get(KEY_VARIABLE)
     if own or not machine.is_own_server(url):
@@ -117,7 +128,7 @@ def access_key(machine: Machine, url: str, name: str, *, may_make: bool) -> str 
     kept = _kept_key(machine, name) if hashes else None
     if kept is not None and _sha256(kept) in hashes:
         return kept
-    return launch_key(home, name, datetime.now(UTC)) if lasting and may_make else None
+    return launch_key(home, name, datetime.now(UTC), lifetime) if lasting and may_make else None
 
 
 def _kept_key(machine: Machine, name: str) -> str | None:
@@ -131,12 +142,19 @@ def _kept_key(machine: Machine, name: str) -> str | None:
         return None
 
 
-def launch_key(home: Path, name: str, now: datetime) -> str:
+def launch_key(home: Path, name: str, now: datetime, lifetime: timedelta = _LAUNCH_LIFETIME) -> str:
     """A key that holds as long as this process, and the agent it becomes, runs; nothing but the process has it."""
     key = _random_key()
-    described = _described(name, key, now, expires=now + _LAUNCH_LIFETIME, pid=os.getpid())
+    described = _described(name, key, now, expires=now + lifetime, pid=os.getpid())
     _update(home, lambda keys: (*(each for each in keys if _holds(each, now)), described))
+    atexit.register(_end, home, described)  # a process that becomes the agent gets there no more
     return key
+
+
+def _end(home: Path, ended: ServerKey) -> None:
+    """What cannot be written now stays until it expires."""
+    with contextlib.suppress(LauncherError, OSError):
+        _update(home, lambda keys: tuple(key for key in keys if key.sha256 != ended.sha256))
 
 
 def _holds(key: ServerKey, now: datetime) -> bool:

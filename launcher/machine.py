@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .address import ServerAddress, is_loopback, normalised, resolve
-from .state import OmlxHome, read_server_state
+from .state import OmlxHome, read_server_state, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +36,5 @@ class Machine:
         return url == own or (is_local and urlsplit(url).port == urlsplit(own).port)
 
     def resolve(self, url: str | None) -> ServerAddress:
-        return resolve(url, self.environ, lambda: read_server_state(self.omlx_home))
+        home = self.omlx_home
+        return resolve(url, self.environ, lambda: read_server_state(home), lambda: read_text(home.settings))

@@ -15,7 +15,7 @@ from .address import ServerAddress, is_loopback
 from .benchmark import Plan, Row, measure
 from .client import Health, ServerClient
 from .errors import LauncherError
-from .keys import access_key
+from .keys import COMMAND_LIFETIME, access_key
 from .machine import Machine
 from .probe import ProbeResult, make_probes, run_probes
 from .selection import Wanted, choose
@@ -90,7 +90,7 @@ def chosen_model(
     machine: Machine, url: str | None, model: str | None, purpose: str
 ) -> Iterator[tuple[httpx.Client, str, Model]]:
     """A client of a server that runs, its address, and the model to ask; the key is that of `purpose`."""
-    key = access_key(machine, machine.resolve(url).url, purpose, may_make=True)
+    key = access_key(machine, machine.resolve(url).url, purpose, may_make=True, lifetime=COMMAND_LIFETIME)
     status = ask_status(machine, url, key)
     chosen = choose(status.models, Wanted(model), last_used=None, pick=None).model
     headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -103,7 +103,7 @@ def chosen_model(
 def ask_status(machine: Machine, url: str | None, key: str | None = None, timeout: float = 5.0) -> Status:
     """`timeout` is how many seconds the server may be silent. Raises ServerDown, BadAnswer."""
     address = machine.resolve(url)
-    key = key or access_key(machine, address.url, "status", may_make=True)
+    key = key or access_key(machine, address.url, "status", may_make=True, lifetime=COMMAND_LIFETIME)
     client = ServerClient(address.url, key, timeout)
     try:
         return Status(address, client.health(), client.models(), strays(machine.omlx_home))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import plistlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from .state import OmlxHome
 LABEL = "omlx.server"
 UNIT = "omlx.service"
 COMMAND = (sys.executable, "-P", "-m", "omlx.server", "serve", "--service")
+_RUNNING = re.compile(r"^\tstate = running$", re.MULTILINE)
+"""The service's own line of `launchctl print`; those of its sockets and the like stand further in."""
 _THROTTLE_SECONDS = 10
 _END_SECONDS = 35
 """More than the server gives its requests; after that the system kills it."""
@@ -66,7 +69,9 @@ class Manager(Protocol):
 
     def unload(self) -> None: ...
 
-    def is_active(self) -> bool: ...
+    def is_active(self) -> bool:
+        """Whether its process runs."""
+        ...
 
 
 def systemd_unit(service: Service) -> str:
@@ -162,24 +167,30 @@ class Launchd:
         return launchd_plist(service)
 
     def load(self) -> None:
-        if self.is_active():
-            self.unload()
+        self.unload()
 
     def start(self) -> None:
-        if not self.is_active():
+        if self._printed() is None:
             self._control("bootstrap", f"gui/{self.user_id}", str(self.path))
         else:
             self._control("kickstart", self._target)
 
     def stop(self) -> None:
-        self._control("bootout", self._target)
+        self.unload()
 
     def unload(self) -> None:
-        if self.is_active():
+        if self._printed() is not None:
             self._control("bootout", self._target)
 
     def is_active(self) -> bool:
-        return self.run(["launchctl", "print", self._target]).exit_code == 0
+        """A service that has ended stays loaded: what launchd says of it tells whether it runs."""
+        printed = self._printed()
+        return printed is not None and _RUNNING.search(printed) is not None
+
+    def _printed(self) -> str | None:
+        """What launchd says of the service; None where it is not loaded."""
+        ran = self.run(["launchctl", "print", self._target])
+        return ran.said if ran.exit_code == 0 else None
 
     @property
     def _target(self) -> str:
@@ -245,7 +256,7 @@ def system_runner(arguments: Sequence[str]) -> Ran:
         return Ran(127, f"there is no {arguments[0]} here")
     except subprocess.TimeoutExpired:
         return Ran(124, "it did not end within a minute")
-    return Ran(ran.returncode, (ran.stderr or ran.stdout).strip())
+    return Ran(ran.returncode, (ran.stdout if ran.returncode == 0 else ran.stderr or ran.stdout).strip())
 
 
 def _quoted(text: str) -> str:

@@ -25,6 +25,10 @@ class OmlxHome:
         return cls(Path(environ.get("OMLX_HOME") or user_home / ".omlx").absolute())
 
     @property
+    def settings(self) -> Path:
+        return self.root / "settings.json"
+
+    @property
     def server_state(self) -> Path:
         return self.root / "run" / "server.json"
 

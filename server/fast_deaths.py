@@ -6,7 +6,7 @@ start a service for ever; so each start of the service is written down, and how 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +15,16 @@ import msgspec
 MAX_FAST_DEATHS = 3
 FAST_SECONDS = 60.0
 _UNKNOWN = "it was killed, or crashed without a word; the last lines before may say more"
+
+
+def is_started_by_system(environ: Mapping[str, str], pid: int, parent: int) -> bool:
+    """Whether launchd or systemd started this very process, and would again: not a terminal that they once started.
+
+    systemd names the process that it executed (systemd.exec(5), SYSTEMD_EXEC_PID); launchd is its service's parent,
+    and names the service (XPC_SERVICE_NAME, "0" where it is none).
+    """
+    by_launchd = parent == 1 and environ.get("XPC_SERVICE_NAME", "0") not in ("", "0")
+    return by_launchd or environ.get("SYSTEMD_EXEC_PID") == str(pid)
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -40,7 +50,8 @@ class FastDeaths:
         self._write([])
         return (
             f"the service died {len(row)} times in a row, each within a minute of its start, and is not started again. "
-            f"The last time: {row[-1].reason}. When that is mended: `omlx service start`"
+            f"The last time: {row[-1].reason}. "
+            "When that is mended: `omlx service start`, or `brew services restart omlx`"
         )
 
     def began(self) -> None:

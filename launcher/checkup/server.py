@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -21,7 +22,9 @@ from ..selection import size_text
 from ..state import ServerState, is_alive, read_text
 from .finding import Finding, Patient, fail, ok, warn
 
-_ENGINE = "omlx.server.engine"
+_ENGINE = re.compile(r" -m omlx\.server\.engine(\s|$)")
+_SERVER = re.compile(r" -m omlx\.server(\s|$)")
+"""In the command line of an engine's parent. An orphan's is init, or whatever adopts: systemd's user manager does."""
 
 
 def server(patient: Patient) -> Iterator[Finding]:
@@ -69,12 +72,13 @@ def port(patient: Patient) -> Iterator[Finding]:
     """Whether somebody else listens where our server would."""
     address = patient.machine.resolve(None)
     parts = urlsplit(address.url)
-    if patient.state is not None or not is_loopback(address.url):
+    if patient.state is not None or (address.is_chosen and not is_loopback(address.url)):
         yield ok("port", f"{parts.port} is our server's" if patient.state else f"{address.url} is another machine's")
         return
-    with socket.socket() as probe:
-        probe.settimeout(0.3)
-        taken = probe.connect_ex(("127.0.0.1", parts.port or 80)) == 0
+    if parts.port == 0:
+        yield ok("port", "the server takes a free one")
+        return
+    taken = _is_taken(parts.hostname or "", parts.port or 80)
     if taken and patient.status is None:
         remedy = "end that program, or choose another port: `omlx config set server.port 8001`"
         yield fail("port", f"another program listens on {parts.port}", remedy)
@@ -82,10 +86,18 @@ def port(patient: Patient) -> Iterator[Finding]:
         yield ok("port", f"{parts.port} is free" if not taken else f"{parts.port} is a server's")
 
 
+def _is_taken(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=0.3):
+            return True
+    except OSError:
+        return False
+
+
 def stranded_memory(patient: Patient) -> Iterator[Finding]:
     """Engine processes whose server is gone keep their model's memory."""
     del patient
-    stranded = [(pid, size) for pid, parent, size in _engines() if not _is_server(parent)]
+    stranded = [(pid, size) for pid, parent, size in _engines() if not _SERVER.search(parent)]
     if not stranded:
         yield ok("stranded memory", "none")
         return
@@ -158,10 +170,11 @@ def _download_of(folder: Path) -> _Download:
         return _Download(f"{folder.parent.name}/{folder.name[1:].removesuffix('.downloading')}")
 
 
-def _engines() -> Iterator[tuple[int, int, int]]:
-    """The engine processes: process, parent, and bytes of memory."""
-    listed = _processes_of_proc() if Path("/proc/self/stat").exists() else _processes_of_ps()
-    return ((pid, parent, size) for pid, parent, size, command in listed if f"-m {_ENGINE}" in command)
+def _engines() -> Iterator[tuple[int, str, int]]:
+    """The engine processes: process, the parent's command line, and bytes of memory."""
+    listed = list(_processes_of_proc() if Path("/proc/self/stat").exists() else _processes_of_ps())
+    commands = {pid: command for pid, _, _, command in listed}
+    return ((pid, commands.get(parent, ""), size) for pid, parent, size, command in listed if _ENGINE.search(command))
 
 
 def _processes_of_proc() -> Iterator[tuple[int, int, int, str]]:
@@ -179,7 +192,3 @@ def _processes_of_ps() -> Iterator[tuple[int, int, int, str]]:
     for line in ran.stdout.splitlines():
         pid, parent, size, command = line.split(maxsplit=3)
         yield int(pid), int(parent), int(size) * 1024, command
-
-
-def _is_server(pid: int) -> bool:
-    return pid > 1 and is_alive(pid)

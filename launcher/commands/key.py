@@ -103,10 +103,12 @@ def revoke_command(name: str, as_json: bool) -> None:
 @json_option
 def list_command(as_json: bool) -> None:
     """List the keys: whose, the last four characters, since when, and until when those of launches hold."""
-    from ..keys import read_keys
+    from datetime import UTC, datetime
+
+    from ..keys import live_keys
     from ..terminal import columns
 
-    keys = read_keys(this_machine().omlx_home.root)
+    keys = live_keys(this_machine().omlx_home.root, datetime.now(UTC))
     if as_json:
         listed = [
             {

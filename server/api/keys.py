@@ -18,6 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..models.placing import is_alive
+
 logger = logging.getLogger(__name__)
 
 KEY_FILE = "keys.json"
@@ -40,7 +42,7 @@ class DescribedKey(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """One key of the file; those of single launches expire."""
+    """One key of the file; those of single launches expire, and end with the process `pid`."""
 
     sha256: str
     name: str = ""
@@ -48,6 +50,7 @@ class _Entry(msgspec.Struct, frozen=True):
     last4: str = ""
     created: datetime | None = None
     expires: datetime | None = None
+    pid: int | None = None
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -116,8 +119,12 @@ class ServerKeys:
         return found[0] if found else None
 
     def described(self) -> tuple[DescribedKey, ...]:
-        """The keys of the file, without what would open anything."""
-        return self._current().described
+        """The keys of the file that still hold, without what would open anything. A launch's that was killed ends
+        here: what is not listed opens nothing."""
+        if self._file is not None:
+            self._known = _read(self._file, _stamp(self._file))
+        now = self._now()
+        return tuple(key for key in self._known.described if key.expires is None or now < key.expires.timestamp())
 
     @property
     def has_admin_key(self) -> bool:
@@ -156,7 +163,8 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
     if stamp is None:
         return _Known(None, (), is_closed=False)
     try:
-        entries = msgspec.json.decode(file.read_bytes(), type=_File).keys
+        found = msgspec.json.decode(file.read_bytes(), type=_File).keys
+        entries = [one for one in found if one.pid is None or is_alive(one.pid)]
         inference, admin = (
             [_held(one) for one in entries if (one.scope == ADMIN) is wanted] for wanted in (False, True)
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import SettingsError
-from ..fast_deaths import FastDeaths
+from ..fast_deaths import FastDeaths, is_started_by_system
 from ..models.split import Split
 from ..requests import Json
 from ..server_log import start_logging
@@ -99,7 +99,7 @@ def command(
     def run(quiet: bool) -> None:
         _run(home, model, options, quiet, Split(split) if distributed else None, draft_model)
 
-    if service:
+    if service or is_started_by_system(os.environ, os.getpid(), os.getppid()):
         _run_as_service(home, lambda: run(quiet=True))
     else:
         run(quiet)

@@ -72,7 +72,7 @@ def _clear_up(parent: Path) -> None:
     """Remove what dead processes left, and bring back a folder that one had only moved aside."""
     for path in parent.iterdir():
         match = _LEFTOVER.fullmatch(path.name)
-        if match is None or _is_alive(int(match[2])):
+        if match is None or is_alive(int(match[2])):
             continue
         place = parent / match[1]
         if match[3] == "replaced" and not place.exists():
@@ -81,7 +81,7 @@ def _clear_up(parent: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_alive(process_id: int) -> bool:
+def is_alive(process_id: int) -> bool:
     try:
         os.kill(process_id, 0)
     except (ProcessLookupError, OverflowError):

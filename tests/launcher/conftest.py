@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from omlx.integrations.spec import Model, Surroundings, Target
+from omlx.launcher.cli import commands
 from omlx.launcher.machine import Machine
 
 from .fake_server import FakeServer, running
+
+Omlx = Callable[..., Result]
+NO_KEYCHAIN = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
 
 
 @pytest.fixture
@@ -34,6 +39,22 @@ def machine(tmp_path: Path) -> Machine:
     home = tmp_path / "home"
     home.mkdir()
     return Machine({"PATH": str(tmp_path / "bin")}, home, home)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home" / ".omlx"
+
+
+@pytest.fixture
+def omlx(home: Path) -> Omlx:
+    """Runs `omlx` in this process, without a keychain."""
+
+    def run(*arguments: str, **variables: str) -> Result:
+        environ = {"HOME": str(home.parent), "OMLX_API_KEY": "", "OMLX_URL": "", **NO_KEYCHAIN, **variables}
+        return CliRunner().invoke(commands, arguments, env=environ)
+
+    return run
 
 
 @pytest.fixture

@@ -32,6 +32,25 @@ def test_the_default_is_what_is_left():
 
 
 @pytest.mark.parametrize(
+    ("environ", "settings", "url", "source"),
+    [
+        ({}, '{"server": {"port": 8002}}', "http://127.0.0.1:8002", "the settings"),
+        ({"OMLX_PORT": "8003"}, '{"server": {"port": 8002}}', "http://127.0.0.1:8003", "the settings"),
+        ({"OMLX_HOST": "0.0.0.0"}, None, DEFAULT_URL, "the settings"),
+        ({}, '{"server": {"host": "::1", "port": 8002}}', "http://[::1]:8002", "the settings"),
+        ({}, '{"server": {"port": true}}', DEFAULT_URL, "the default"),
+        ({"OMLX_PORT": "x"}, '{"server": []}', DEFAULT_URL, "the default"),
+        ({}, '{"server": {"port": 70000}}', DEFAULT_URL, "the default"),
+        ({}, "{", DEFAULT_URL, "the default"),
+    ],
+)
+def test_without_a_server_the_address_is_where_one_would_listen(
+    environ: dict[str, str], settings: str | None, url: str, source: str
+):
+    assert resolve(None, environ, lambda: None, lambda: settings) == ServerAddress(url, source, is_chosen=False)
+
+
+@pytest.mark.parametrize(
     ("given", "url"),
     [
         ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),

@@ -83,6 +83,22 @@ def test_a_port_that_another_program_has_is_found(patient: Patient):
     assert only(server.port, taken).grade is Grade.OK
 
 
+def test_the_port_is_the_one_that_the_server_would_take(patient: Patient):
+    home = patient.machine.omlx_home.root
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as held:
+        port, free = other.getsockname()[1], held.getsockname()[1]
+        held.close()
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "settings.json").write_text(json.dumps({"server": {"port": port}}))
+        environ = {name: value for name, value in patient.machine.environ.items() if name != "OMLX_URL"}
+        of_file = replace(patient, machine=replace(patient.machine, environ=environ))
+        of_variable = replace(of_file, machine=replace(of_file.machine, environ={**environ, "OMLX_PORT": str(free)}))
+        assert f"another program listens on {port}" in only(server.port, of_file).fact
+        assert only(server.port, of_variable).fact == f"{free} is free"
+    (home / "settings.json").write_text('{"server": {"port": 0}}')
+    assert only(server.port, of_file).fact == "the server takes a free one"
+
+
 def test_a_program_that_listens_and_says_nothing_is_not_waited_for(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     waited: list[float] = []
 
@@ -140,7 +156,9 @@ def test_a_server_with_a_failed_model_is_told_with_its_reason(patient: Patient):
 
 def test_engines_without_a_server_hold_memory(patient: Patient, monkeypatch: pytest.MonkeyPatch):
     assert only(server.stranded_memory, patient).grade is Grade.OK
-    monkeypatch.setattr(server, "_engines", lambda: iter([(4000, 1, 5 * 10**9), (4001, os.getpid(), 10**9)]))
+    theirs = "/opt/omlx/bin/python -P -m omlx.server serve --quiet"
+    found = [(4000, "/usr/lib/systemd/systemd --user", 5 * 10**9), (4001, theirs, 10**9)]
+    monkeypatch.setattr(server, "_engines", lambda: iter(found))
     finding = only(server.stranded_memory, patient)
     assert (finding.grade, finding.remedy) == (Grade.FAIL, "end them: kill 4000")
     assert "hold 5.0 GB" in finding.fact
@@ -151,9 +169,29 @@ def test_a_running_engine_is_seen(patient: Patient):
     command = [sys.executable, "-c", program, "-m", "omlx.server.engine"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as engine:
         seen = {pid: parent for pid, parent, _ in server._engines()}
+        found = only(server.stranded_memory, patient)
         engine.communicate()
-    assert seen[engine.pid] == os.getpid()
-    assert patient.state is None
+    own = Path("/proc/self/cmdline")
+    if own.exists():
+        assert seen[engine.pid].split() == own.read_text().replace("\0", " ").split()
+    assert str(engine.pid) in found.remedy.split()  # its parent lives, and is these tests
+
+
+def test_an_engine_under_its_server_is_not_stranded(patient: Patient):
+    engine = "import sys; sys.stdin.read()"
+    parent = (
+        "import subprocess, sys\n"
+        f"engine = subprocess.Popen([sys.executable, '-c', {engine!r}, '-m', 'omlx.server.engine'])\n"
+        "print(engine.pid, flush=True)\n"
+        "engine.wait()"
+    )
+    command = [sys.executable, "-c", parent, "-m", "omlx.server", "serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        pid = running.stdout.readline().strip()
+        assert pid in {str(pid) for pid, _, _ in server._engines()}
+        assert pid not in only(server.stranded_memory, patient).remedy.split()
+        running.communicate()
 
 
 def test_a_window_too_small_for_an_agent_is_found(patient: Patient, fake_agent: Callable[[str], Path]):

@@ -7,44 +7,23 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from omlx.launcher.cli import commands
 from omlx.launcher.errors import KeyNameError, StateError
 from omlx.launcher.keys import access_key, key_file, launch_key, new_key, read_keys, revoke_key, rotate_key
 from omlx.launcher.machine import Machine
 from omlx.launcher.state import write_private
 from omlx.server.api.keys import ServerKeys
 
+from .conftest import NO_KEYCHAIN, Omlx
 from .fake_server import FakeServer
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 OWN_SERVER = "http://127.0.0.1:8123"
-NO_KEYCHAIN = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
-
-Omlx = Callable[..., Result]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home" / ".omlx"
-
-
-@pytest.fixture
-def omlx(home: Path) -> Omlx:
-    """Runs `omlx` in this process, without a keychain."""
-
-    def run(*arguments: str, **variables: str) -> Result:
-        environ = {"HOME": str(home.parent), "OMLX_API_KEY": "", "OMLX_URL": "", **NO_KEYCHAIN, **variables}
-        return CliRunner().invoke(commands, arguments, env=environ)
-
-    return run
 
 
 def serve_here(home: Path, url: str) -> None:
@@ -110,6 +89,33 @@ def test_a_launchs_key_ends_with_its_process(home: Path):
     assert key != other
     assert launch_key(home, "pi", now + timedelta(days=31))
     assert len(read_keys(home)) == 1
+
+
+def test_only_keys_that_still_hold_are_listed(home: Path, omlx: Omlx):
+    now = datetime.now(UTC)
+    lasting, left, live = new_key(home, "pi", now), launch_key(home, "status", now), launch_key(home, "claude", now)
+    server = ServerKeys(file=key_file(home))
+    assert server.accepts(left)
+    text = key_file(home).read_text()
+    key_file(home).write_text(text.replace(str(os.getpid()), str(ended_process()), 1))
+    assert [one["name"] for one in json.loads(omlx("key", "list", "--json").stdout)] == ["pi", "claude"]
+    assert [key.name for key in server.described()] == ["pi", "claude"]
+    assert [server.accepts(key) for key in (lasting, left, live)] == [True, False, True]
+    later = ServerKeys(file=key_file(home), now=lambda: (now + timedelta(days=31)).timestamp())
+    assert [key.name for key in later.described()] == ["pi"]
+
+
+def test_the_key_of_a_command_ends_with_it(machine: Machine):
+    home = machine.omlx_home.root
+    new_key(home, "pi", NOW)
+    program = (
+        "import sys; from datetime import UTC, datetime; from pathlib import Path; "
+        "from omlx.launcher.keys import launch_key, read_keys; home = Path(sys.argv[1]); "
+        "launch_key(home, 'status', datetime.now(UTC)); print(len(read_keys(home)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(home)], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "2"
+    assert [key.name for key in read_keys(home)] == ["pi"]
 
 
 def test_a_server_that_asks_for_no_key_gets_none(machine: Machine):

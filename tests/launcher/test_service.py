@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import plistlib
 import shutil
@@ -27,6 +28,34 @@ from omlx.launcher.service import (
     uninstall,
 )
 from omlx.launcher.state import OmlxHome
+
+from .conftest import Omlx
+from .test_keys import serve_here
+
+PRINTED = """\
+gui/501/omlx.server = {
+\tactive count = 1
+\tpath = /Users/me/Library/LaunchAgents/omlx.server.plist
+\ttype = LaunchAgent
+\tstate = STATE
+
+\tprogram = /opt/omlx/bin/python
+\targuments = {
+\t\t/opt/omlx/bin/python
+\t\t-P
+\t}
+
+\tendpoints = {
+\t\t"omlx.server" = {
+\t\t\tstate = running
+\t\t}
+\t}
+
+\truns = 4
+\tlast exit code = 0
+}
+"""
+"""Of `launchctl print gui/501/omlx.server`, shortened."""
 
 
 class System:
@@ -106,6 +135,38 @@ def test_a_service_is_installed_started_and_removed(machine: Machine, platform: 
     assert uninstall(manager)
     assert not manager.path.exists()
     assert not uninstall(manager)
+
+
+@pytest.mark.parametrize(("state", "is_active"), [("running", True), ("not running", False), ("waiting", False)])
+def test_a_launch_agent_that_is_loaded_and_has_ended_does_not_run(machine: Machine, state: str, is_active: bool):
+    ran: list[str] = []
+
+    def system(arguments: Sequence[str]) -> Ran:
+        ran.append(arguments[1])
+        return Ran(0, PRINTED.replace("STATE", state).strip())
+
+    manager = manager_of(machine, "darwin", system)
+    assert manager.is_active() is is_active
+    manager.start()
+    manager.stop()
+    assert [verb for verb in ran if verb != "print"] == ["kickstart", "bootout"]
+
+
+@pytest.mark.parametrize(("state", "exit_code"), [("running", 0), ("not running", 4)])
+def test_the_commands_ask_whether_the_launch_agent_runs(
+    machine: Machine, service: Service, omlx: Omlx, monkeypatch: pytest.MonkeyPatch, state: str, exit_code: int
+):
+    manager = manager_of(machine, "darwin", lambda _: Ran(0, PRINTED.replace("STATE", state).strip()))
+    install(manager, service)
+    monkeypatch.setattr("omlx.launcher.commands.service._service", lambda: (machine, manager, service))
+    told = omlx("service", "status", "--json")
+    assert (told.exit_code, json.loads(told.stdout)["active"]) == (exit_code, exit_code == 0)
+    serve_here(machine.omlx_home.root, "http://127.0.0.1:8123")
+    started = omlx("service", "start")
+    assert (started.exit_code == 0, "end it with `omlx stop` first" in started.stderr) == (
+        exit_code == 0,
+        exit_code != 0,
+    )
 
 
 def test_a_system_without_a_session_is_told_with_its_remedy(machine: Machine, service: Service):
