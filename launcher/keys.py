@@ -131,6 +131,21 @@ def access_key(
     return launch_key(home, name, datetime.now(UTC), lifetime) if lasting and may_make else None
 
 
+def kept_copy(home: Path, name: str, store: KeyStore) -> str:
+    """The user's copy of the key of that name, as `store` has it.
+
+    Raises KeyNameError where there is no such key, SecretsError where the copy is gone or of another key.
+    """
+    held = {key.sha256 for key in lasting_keys(home) if key.name == name}
+    if not held:
+        names = ", ".join(sorted({key.name for key in lasting_keys(home)})) or "none"
+        raise KeyNameError(f"there is no key {name!r}; there are: {names}. `omlx key new {name}` makes one")
+    kept = store.get(name)
+    if kept is None or _sha256(kept) not in held:
+        raise SecretsError(f"no copy of the key {name!r} is kept here; `omlx key rotate {name}` makes a new one")
+    return kept
+
+
 def _kept_key(machine: Machine, name: str) -> str | None:
     """The user's copy; None also where the keychain does not answer, since a launch can have a key of its own."""
     interactive = sys.stdin.isatty() and sys.stderr.isatty()

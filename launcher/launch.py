@@ -16,10 +16,10 @@ from .client import LARGEST_OUTPUT_CAP, ServerClient
 from .errors import UnknownAgent
 from .machine import Machine
 from .plan import LaunchPlan, make_plan
-from .process import become, find_executable, is_installed, write_run_files
+from .process import become, find_executable, is_installed, sweep_run_files, write_run_files
 from .reach import is_up, reached
 from .selection import Selection, Wanted, choose, fit
-from .state import Looker, glob, read_last_models, remember_model
+from .state import Looker, OmlxHome, glob, read_last_models, remember_model
 from .watching import watch_in_background
 
 FittingPicker = Callable[[Sequence[Model], Callable[[Model], str]], Model]
@@ -67,6 +67,11 @@ class Aim:
     def has_key(self) -> bool:
         """Whether the key opens something, and isn't a random one for a server that asks for none."""
         return bool(self.surroundings.environ.get(KEY_VARIABLE))
+
+    def for_a_shell(self, home: OmlxHome) -> Aim:
+        """The same with its files in a place that lasts."""
+        lasting = replace(self.surroundings, run_directory=home.shell_directory(self.integration.name))
+        return replace(self, surroundings=lasting)
 
     def plan(self, *, force: bool, persist: bool) -> LaunchPlan:
         plan = make_plan(self.integration, self.target, self.surroundings, force=force, persist=persist)
@@ -174,7 +179,8 @@ def list_agents(machine: Machine) -> list[tuple[Integration, bool]]:
 def launch(plan: LaunchPlan, executable: str, machine: Machine, arrival: Arrival | None) -> None:
     """Write what is ours and become the agent; does not return."""
     home = machine.omlx_home
-    write_run_files(plan, home.run_directory(plan.agent))
+    write_run_files(plan)
+    sweep_run_files(home.run_directory(plan.agent))
     remember_model(home, plan.agent, plan.model)
     if arrival is not None:
         watch_in_background(arrival, machine.environ, home)

@@ -16,12 +16,14 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy
 class LaunchPlan:
     """What will be run.
 
-    `environment` is added to the caller's after `unset` is taken away; `files` are ours, not the user's.
+    Of the `arguments` the `wiring_arguments` come before the user's own, or the agent's default ones. `environment` is
+    added to the caller's after `unset` is taken away; `files` are ours, not the user's.
     """
 
     agent: str
     executable: str
     arguments: tuple[str, ...]
+    wiring_arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     unset: tuple[str, ...]
     files: tuple[RunFile, ...]
@@ -50,6 +52,7 @@ def make_plan(
         agent=integration.name,
         executable=integration.executable,
         arguments=wiring.arguments,
+        wiring_arguments=_before(wiring.arguments, arguments),
         environment=environment,
         unset=tuple(name for name in integration.unset if name in surroundings.environ and name not in environment),
         files=wiring.files,
@@ -85,6 +88,12 @@ def _wired(integration: Integration, target: Target, surroundings: Surroundings,
         return integration.wire(target, surroundings)
     except Refusal as refusal:
         raise LauncherError(f"{integration.title} cannot be wired: {refusal}") from refusal
+
+
+def _before(arguments: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+    """The arguments without the user's own at their end; all of them where an integration moved one of those."""
+    ours = len(arguments) - len(own)
+    return arguments[:ours] if arguments[ours:] == own else arguments
 
 
 def child_environment(plan: LaunchPlan, environ: Mapping[str, str]) -> dict[str, str]:

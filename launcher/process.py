@@ -38,8 +38,8 @@ def is_installed(integration: Integration, environ: Mapping[str, str], home: Pat
     return _located(integration, environ, home) is not None
 
 
-def write_run_files(plan: LaunchPlan, run_directory: Path) -> None:
-    """Write the plan's private files, all or none, and drop those no launch has used for a month. Raises FileError."""
+def write_run_files(plan: LaunchPlan) -> None:
+    """Write the plan's private files, all or none. Raises FileError."""
     made = [(file.path, missing_folders(file.path)) for file in plan.files if not os.path.exists(file.path)]
     try:
         for file in plan.files:
@@ -50,6 +50,10 @@ def write_run_files(plan: LaunchPlan, run_directory: Path) -> None:
                 path.unlink()
             remove_empty_folders(folders)
         raise
+
+
+def sweep_run_files(run_directory: Path) -> None:
+    """Drop the files that no launch has used for a month."""
     with suppress(OSError):  # what another launch removed meanwhile, or does not let us see
         _sweep(run_directory, oldest=time.time() - _RUN_FILES_KEPT_SECONDS)
 

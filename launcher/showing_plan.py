@@ -11,11 +11,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..integrations.spec import KEY_VARIABLE
+from ..integrations.spec import KEY_VARIABLE, NO_KEY
 from .plan import LaunchPlan
 from .review import MASK, Change, diff, is_secret_name, mask, secret_values
 from .showing import as_json_text
 
+_HOLDS_A_SECRET = "# holds a secret of yours: "
 _SHORTEST_MASKED_KEY = 8  # A key like `omlx` is no secret, and would blot out words.
 
 
@@ -61,11 +62,12 @@ def _shown(changes: Sequence[Change]) -> list[dict[str, str]]:
     return [{"path": str(change.path), "diff": diff((change,))} for change in changes]
 
 
-def plan_shell(plan: LaunchPlan, has_key: bool) -> str:
-    """Lines for a POSIX shell that wire it as the launch would, and the command as a comment.
+def plan_shell(plan: LaunchPlan, has_key: bool, is_key_in_shell: bool) -> str:
+    """Lines for a POSIX shell that wire it as the launch would, and the whole command as a comment.
 
-    The key isn't printed: it is in the user's environment or keychain already, or the server asks for none. A variable
-    that holds another secret of the user's is a comment: masked it would be wrong, and in clear it would be out.
+    What an agent is wired by arguments with is a function of its name. The key isn't printed: it is in the user's
+    environment already, or the lines fetch the agent's own, or the server asks for none. What holds another secret of
+    the user's is a comment: masked it would be wrong, and in clear it would be out.
     """
     masked = _Masker.of(plan)
     key = plan.environment[KEY_VARIABLE]
@@ -73,14 +75,20 @@ def plan_shell(plan: LaunchPlan, has_key: bool) -> str:
     for name, value in sorted(masked.environment().items()):
         if plan.environment[name] != key:
             line = f"export {name}={shlex.quote(value)}"
-            lines.append(line if value == plan.environment[name] else f"# holds a secret of yours: {line}")
+            lines.append(line if value == plan.environment[name] else f"{_HOLDS_A_SECRET}{line}")
     if not has_key:
-        lines.append(f"export {KEY_VARIABLE}=none")
+        lines.append(f"export {KEY_VARIABLE}={NO_KEY}")
+    elif not is_key_in_shell:
+        lines.append(f'export {KEY_VARIABLE}="$(omlx key show {plan.agent})"')
     lines += [
         f'export {name}="${KEY_VARIABLE}"'
         for name, value in plan.environment.items()
         if value == key and name != KEY_VARIABLE
     ]
+    if plan.wiring_arguments:
+        shown = masked.arguments()[: len(plan.wiring_arguments)]
+        line = f'{plan.executable}() {{ command {shlex.join((plan.executable, *shown))} "$@"; }}'
+        lines.append(line if shown == plan.wiring_arguments else f"{_HOLDS_A_SECRET}{line}")
     return "\n".join([*lines, f"# {shlex.join((plan.executable, *masked.arguments()))}"])
 
 

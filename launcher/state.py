@@ -58,6 +58,10 @@ class OmlxHome:
         """Where files of single launches stand."""
         return self.root / "run" / agent
 
+    def shell_directory(self, agent: str) -> Path:
+        """Where files stand that lines for a shell name; they are not swept, since nobody knows how long it runs."""
+        return self.root / "shell" / agent
+
     def wired_directory(self, agent: str) -> Path:
         """Where files of ours stand that an agent's own settings name."""
         return self.root / "wired" / agent

@@ -12,6 +12,7 @@ from . import journal
 from .documents import Set, Where
 from .errors import LauncherError
 from .journal import FileChange, FileEdit, WholeFile
+from .keys import lasting_keys
 from .launch import Aim, find_agent
 from .plan import check_window
 from .shapes import misshapen
@@ -44,7 +45,7 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     assert integration.edits is not None
     # Without a server there is no window to check.
     unknown = check_window(integration, aim.target, force=force) if aim.client is not None else aim.warnings
-    warnings = (*unknown, *_key_warnings(aim))
+    warnings = (*unknown, *_key_warnings(aim, home))
     if integration.overrides is not None:
         warnings += integration.overrides(aim.target, aim.surroundings)
     # Files that stay, apart from those of single launches, which are swept.
@@ -73,11 +74,14 @@ def wired_rows(wired: Sequence[journal.Wired]) -> list[tuple[str, str, str, str]
     ]
 
 
-def _key_warnings(aim: Aim) -> tuple[str, ...]:
+def _key_warnings(aim: Aim, home: OmlxHome) -> tuple[str, ...]:
     if not aim.has_key or aim.is_key_in_shell:
         return ()
-    name, title = aim.integration.name, aim.integration.title
-    return (f"the server asks for a key: set {KEY_VARIABLE} where {title} starts; `omlx key new {name}` makes one",)
+    name = aim.integration.name
+    line = f'`export {KEY_VARIABLE}="$(omlx key show {name})"` in the shell that starts it, or in its profile, sets it'
+    if not any(key.name == name for key in lasting_keys(home.root)):
+        line = f"`omlx key new {name}` makes one, and {line}"
+    return (f"the server asks for a key, which {aim.integration.title} takes from {KEY_VARIABLE}: {line}",)
 
 
 def _journalled(edit: Edit | RunFile) -> FileEdit | WholeFile:

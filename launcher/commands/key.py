@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _file_consent = click.option("--yes", is_flag=True, help="Where there is no keychain, keep it in a private file.")
 
 
-@click.group("key", short_help="Make, list and end the keys that open the server.")
+@click.group("key", short_help="Make, list, show and end the keys that open the server.")
 def command() -> None:
     """One key for each agent. The server knows their hashes alone; yours are in the system's keychain.
 
@@ -30,7 +30,7 @@ def command() -> None:
 @_file_consent
 @json_option
 def new_command(name: str, yes: bool, as_json: bool) -> None:
-    """Make a key for NAME, such as an agent's name. It is printed this once."""
+    """Make a key for NAME, such as an agent's name, and print it."""
     from datetime import UTC, datetime
 
     from ..keys import lasting_keys, new_key
@@ -135,6 +135,20 @@ def list_command(as_json: bool) -> None:
         click.echo("There are no keys.", err=True)
 
 
+@command.command("show")
+@click.argument("name")
+@json_option
+def show_command(name: str, as_json: bool) -> None:
+    """Print your copy of NAME's key, for the shell that starts an agent wired for good.
+
+    export OMLX_API_KEY="$(omlx key show pi)"
+    """
+    from ..keys import kept_copy
+
+    key = kept_copy(this_machine().omlx_home.root, name, _store())
+    click.echo(json.dumps({"name": name, "key": key}, indent=2) if as_json else key)
+
+
 def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
     """Keep the user's copy, and print it this once."""
     from ..errors import SecretsError
@@ -156,12 +170,13 @@ def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
         return
     click.echo(key)
     if place is not None:
-        click.echo(f"It is kept in {place}, and is not shown again.", err=True)
+        click.echo(f"It is kept in {place}; `omlx key show {name}` prints it.", err=True)
 
 
 def _store() -> KeyStore:
+    """The copies that are kept, whatever the environment holds."""
     from ..secrets import KeyStore, system_keychain
 
     machine = this_machine()
     keychain = system_keychain(machine.environ, is_terminal())
-    return KeyStore(machine.omlx_home.root, machine.environ, keychain)
+    return KeyStore(machine.omlx_home.root, {}, keychain)

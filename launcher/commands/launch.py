@@ -20,6 +20,7 @@ from .wire import wire
 
 if TYPE_CHECKING:
     from ..arrival import Arrival
+    from ..launch import Aim
     from ..machine import Machine
     from ..plan import LaunchPlan
     from ..selection import Wanted
@@ -75,11 +76,12 @@ def command(
         Progress() as report,
         taken_aim(request, machine, pick, report, may_start=runs, may_guess=dry_run) as aim,
     ):
+        aim = aim.for_a_shell(machine.omlx_home) if print_env else aim
         plan = aim.plan(force=force, persist=persist)
         wiring = plan_wiring(aim, machine.omlx_home, force=force) if persist else None
         report.clear()
         if not runs:
-            _show(plan, aim.has_key, wiring, as_lines=print_env, as_json=as_json)
+            _show(aim, plan, wiring, machine, as_lines=print_env, as_json=as_json)
         if wiring is not None and not as_json:
             wire(wiring, machine.omlx_home, yes=yes, dry_run=not runs)
         arrival = aim.announce(report) if runs else None
@@ -121,11 +123,30 @@ def _start(plan: LaunchPlan, executable: str, machine: Machine, arrival: Arrival
     launch(plan, executable, machine, arrival)
 
 
-def _show(plan: LaunchPlan, has_key: bool, wiring: WiringPlan | None, *, as_lines: bool, as_json: bool) -> None:
-    from ..showing_plan import plan_json, plan_shell, plan_text
+def _show(
+    aim: Aim, plan: LaunchPlan, wiring: WiringPlan | None, machine: Machine, *, as_lines: bool, as_json: bool
+) -> None:
+    from ..showing_plan import plan_json, plan_text
 
     if as_lines:
-        click.echo(plan_shell(plan, has_key))
+        _print_lines(aim, plan, machine)
     else:
         changes = wiring.changes if wiring is not None else ()
         click.echo(plan_json(plan, changes) if as_json else plan_text(plan))
+
+
+def _print_lines(aim: Aim, plan: LaunchPlan, machine: Machine) -> None:
+    """Lines for a shell, with the files that they name written."""
+    from ..process import write_run_files
+    from ..showing_plan import plan_shell
+
+    for warning in plan.warnings:
+        click.echo(f"omlx: {warning}", err=True)
+    write_run_files(plan)
+    if plan.files:
+        click.echo(
+            f"omlx: the lines name files in {machine.omlx_home.shell_directory(plan.agent)}; "
+            "remove that folder when no shell uses them any more",
+            err=True,
+        )
+    click.echo(plan_shell(plan, aim.has_key, aim.is_key_in_shell))

@@ -53,7 +53,7 @@ def plan_with_secrets(agent: Integration, target: Target, surroundings: Surround
 
 
 def shell(plan: LaunchPlan) -> str:
-    return plan_shell(plan, has_key=True)
+    return plan_shell(plan, has_key=True, is_key_in_shell=True)
 
 
 @pytest.mark.parametrize("shown", [plan_text, plan_json, shell], ids=["text", "json", "shell"])

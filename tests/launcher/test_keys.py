@@ -146,6 +146,28 @@ def test_no_key_of_this_home_goes_to_another_server(machine: Machine, omlx: Omlx
     assert access_key(machine, "http://localhost:8123", "pi", may_make=True) is not None
 
 
+def test_a_kept_key_is_shown_on_request_and_no_other(omlx: Omlx, home: Path):
+    key = omlx("key", "new", "pi", "--yes").stdout.strip()
+    shown = omlx("key", "show", "pi", OMLX_API_KEY="another key, of the shell")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, f"{key}\n", "")
+    assert json.loads(omlx("key", "show", "pi", "--json").stdout) == {"name": "pi", "key": key}
+    unknown = omlx("key", "show", "claude")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert "there are: pi. `omlx key new claude` makes one" in unknown.stderr
+    rotate_key(home, "pi", NOW)  # elsewhere, with another keychain
+    outdated = omlx("key", "show", "pi")
+    assert (outdated.exit_code, outdated.stdout) == (1, "")
+    assert "`omlx key rotate pi` makes a new one" in outdated.stderr
+
+
+def test_wiring_where_the_agent_has_no_key_says_how_it_gets_one(omlx: Omlx, home: Path, server: FakeServer):
+    server.serve_models({"id": "m", "max_model_len": 131_072})
+    serve_here(home, server.url)
+    assert omlx("key", "new", "pi", "--yes").exit_code == 0
+    wired = omlx("wire", "hermes", "--yes")
+    assert '`omlx key new hermes` makes one, and `export OMLX_API_KEY="$(omlx key show hermes)"`' in wired.stderr
+
+
 def test_the_command_prints_a_key_once_and_lists_its_end_alone(omlx: Omlx, home: Path):
     made = omlx("key", "new", "pi", "--yes")
     key = made.stdout.strip()
@@ -193,9 +215,9 @@ def test_a_launch_speaks_with_its_agents_key_and_shows_it_nowhere(omlx: Omlx, ho
     assert [result.exit_code for result in shown] == [0, 0, 0], shown[0].output
     assert server.requests[-1].headers["authorization"] == f"Bearer {key}"
     assert not [result for result in shown if key in result.output]
-    assert "OMLX_API_KEY=none" not in shown[2].output
+    assert 'export OMLX_API_KEY="$(omlx key show pi)"' in shown[2].stdout.splitlines()
     wired = omlx("wire", "pi", "--dry-run")
-    assert "set OMLX_API_KEY where Pi starts" in wired.stderr
+    assert 'which Pi takes from OMLX_API_KEY: `export OMLX_API_KEY="$(omlx key show pi)"` in the shell' in wired.stderr
     assert "$OMLX_API_KEY" in wired.stdout
 
 

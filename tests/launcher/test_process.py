@@ -15,7 +15,7 @@ from omlx.integrations.spec import Integration, RunFile, Surroundings, Target, W
 from omlx.launcher.errors import AgentMissing
 from omlx.launcher.machine import Machine
 from omlx.launcher.plan import make_plan
-from omlx.launcher.process import become, find_executable, is_installed, write_run_files
+from omlx.launcher.process import become, find_executable, is_installed, sweep_run_files, write_run_files
 
 AGENT = Integration(
     "agent",
@@ -59,7 +59,7 @@ def test_the_agent_gets_arguments_and_environment_and_its_exit_code_is_ours(
     plan = make_plan(AGENT, target, replace(surroundings, environ=environ, arguments=("two words",)))
     script = (
         "from omlx.launcher.process import become; from omlx.launcher.plan import LaunchPlan; "
-        f"become({str(fake_agent('agent'))!r}, LaunchPlan('agent', 'agent', {plan.arguments!r}, "
+        f"become({str(fake_agent('agent'))!r}, LaunchPlan('agent', 'agent', {plan.arguments!r}, (), "
         f"{dict(plan.environment)!r}, {plan.unset!r}, (), (), 'm', None), {environ!r})"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -84,9 +84,10 @@ def test_run_files_are_private_and_old_ones_are_swept(tmp_path: Path, target: Ta
     around = replace(surroundings, run_directory=tmp_path / "run")
     plan = make_plan(AGENT, target, around)
     old = RunFile.of(around.run_directory, "a", "of a launch long ago")
-    write_run_files(replace(plan, files=(old,)), around.run_directory)
+    write_run_files(replace(plan, files=(old,)))
     os.utime(old.path, (0, 0))
-    write_run_files(plan, around.run_directory)
+    write_run_files(plan)
+    sweep_run_files(around.run_directory)
     assert plan.files[0].path.read_text() == target.url
     assert plan.files[0].path.stat().st_mode & 0o777 == 0o600
     assert not old.path.parent.exists()
