@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -39,17 +41,36 @@ class _Folder(MutableMapping[str, click.Command]):
 
 
 class _Commands(click.Group):
-    """Prints the errors raised on purpose, and ends with their code; with that of an interruption after Ctrl-C."""
+    """Prints the errors raised on purpose, and ends with their code; with that of an interruption after Ctrl-C.
+
+    For who asked for JSON, and may read nothing else, they are JSON on the standard output.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = args[: args.index("--")] if "--" in args else args
+        ctx.obj = "--json" in words  # an option that is unknown keeps the command from being parsed at all
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except LauncherError as error:
-            click.echo(f"omlx: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _refuse(ctx, str(error), error.exit_code)
+        except click.ClickException as error:
+            if not ctx.obj:
+                raise
+            _refuse(ctx, error.format_message(), error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             click.echo(err=True)  # what is said next begins on a line of its own
             ctx.exit(INTERRUPTED)
+
+
+def _refuse(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
+    if ctx.obj:
+        click.echo(json.dumps({"error": {"message": message, "exit_code": exit_code}}, ensure_ascii=False))
+    else:
+        click.echo(f"omlx: {message}", err=True)
+    ctx.exit(exit_code)
 
 
 @click.group(cls=_Commands, commands=_Folder(), context_settings={"help_option_names": ["-h", "--help"]})

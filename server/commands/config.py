@@ -109,6 +109,7 @@ def validate(file: Path | None, as_json: bool) -> None:
 
 
 @command.command()
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON, which it does anyway.")
 def schema() -> None:
     """Print the JSON schema of settings.json, for editors."""
     _print_json(json_schema())

@@ -178,7 +178,7 @@ def test_a_dry_run_without_a_server_shows_what_is_known_and_says_what_is_not(oml
 )
 def test_options_that_do_not_go_together_are_wrong_usage(omlx: Run, server: FakeServer, options: list[str], words: str):
     done = omlx("launch", "pi", *options)
-    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, words in done.stderr + done.stdout) == (2, True), done.stderr
     assert server.requests == []
 
 
