@@ -13,6 +13,8 @@ from typing import Any, Protocol
 _FIRST_PRICE = 1.6
 """How much longer a step with a draft takes, until it has been measured."""
 _MARGIN = 1.1
+_KNOWN_DRAFTS, _LEAST_SHARE = 8, 0.25
+"""So many drafts say how many tokens of others will be right, but never less than this share: texts differ."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 256
 _SMOOTHING = 0.25
 
@@ -59,6 +61,12 @@ class DraftCount:
     num_priced: int = 0
     price: float = 0.0
 
+    def expected(self, num_tokens: int) -> float:
+        """How many of a draft's tokens will be right; all of them until some have been seen."""
+        if self.num_drafts < _KNOWN_DRAFTS:
+            return num_tokens
+        return num_tokens * max(_LEAST_SHARE, self.num_accepted / self.num_tokens)
+
     @property
     def speedup(self) -> float:
         """Tokens a step with drafts brought in the time that one without brings one; 0 until measured."""
@@ -79,6 +87,11 @@ class DraftControl:
             self._wait -= 1
             return False
         return True
+
+    @property
+    def gain(self) -> float:
+        """The tokens that a step with a draft brings, where that was seen lately; else 0."""
+        return self._gain
 
     def observe(self, num_tokens: int, price: float) -> None:
         """A step with a draft brought `num_tokens` and took `price` times as long as one without."""
@@ -147,8 +160,8 @@ class Speculation:
             if drafter.name in self._controls[key]:
                 drafter.observe(key, hidden)
 
-    def draft(self, limits: Mapping[str, int]) -> dict[str, Draft]:
-        """A guess for each row that has one and where it is likely to pay."""
+    def draft(self, limits: Mapping[str, int], num_rows: int) -> dict[str, Draft]:
+        """A guess for each of these rows that has one, where all `num_rows` that wait for it are likely to gain."""
         found: dict[str, Draft] = {}
         for drafter in self._drafters:
             wanted = {
@@ -157,7 +170,16 @@ class Speculation:
             if wanted:
                 drafts = drafter.draft(wanted)
                 found |= {key: Draft(token_ids, drafter.name) for key, token_ids in drafts.items() if token_ids}
-        return found
+        return found if self._pays(found, num_rows) else {}
+
+    def _pays(self, drafts: Mapping[str, Draft], num_rows: int) -> bool:
+        """Whether the tokens that these drafts may bring are worth a longer step to all rows. Many rows that each try
+        now and then would otherwise make every step a long one."""
+        hoped = 0.0
+        for key, draft in drafts.items():
+            gain = self._controls[key][draft.drafter].gain
+            hoped += gain - 1 if gain else self.counts[draft.drafter].expected(len(draft.token_ids))
+        return hoped >= (self._prices.price(num_rows, _names(drafts)) - 1) * num_rows
 
     def measure_restart(self, num_rows: int, seconds: float) -> None:
         """A step without drafts took so long that was the first of several that overlap."""
@@ -165,7 +187,7 @@ class Speculation:
 
     def measure(self, num_rows: int, seconds: float, drafts: Mapping[str, Draft], brought: Mapping[str, int]) -> None:
         """A step of `num_rows` rows took so long, drafting included, and brought the drafted rows so many tokens."""
-        drafters = "+".join(sorted({draft.drafter for draft in drafts.values()}))
+        drafters = _names(drafts)
         self._prices.observe(num_rows, drafters, seconds)
         # All rows wait for the longer step, and the drafted ones have to make up for that.
         waiting = num_rows / max(1, len(drafts))
@@ -189,3 +211,8 @@ class Speculation:
     def _wants(self, key: str, drafter: str) -> bool:
         control = self._controls[key].get(drafter)
         return control is not None and control.wants_draft()
+
+
+def _names(drafts: Mapping[str, Draft]) -> str:
+    """Who drafted, as one name."""
+    return "+".join(sorted({draft.drafter for draft in drafts.values()}))

@@ -147,9 +147,9 @@ def test_a_drafter_is_asked_where_those_before_it_have_nothing():
     first, second = FixedDrafter("first", []), FixedDrafter("second", [4])
     speculation = Speculation([first, second])
     speculation.join("a", [1])
-    assert speculation.draft({"a": 3}) == {"a": Draft([4], "second")}
+    assert speculation.draft({"a": 3}, 1) == {"a": Draft([4], "second")}
     first.guess = [5]
-    assert speculation.draft({"a": 3}) == {"a": Draft([5], "first")}
+    assert speculation.draft({"a": 3}, 1) == {"a": Draft([5], "first")}
     assert second.asked == ["a"]
 
 
@@ -157,7 +157,7 @@ def test_a_request_can_do_without_a_drafter():
     speculation = Speculation([FixedDrafter("first", [5]), FixedDrafter("second", [4])])
     speculation.join("a", [1], without=["first"])
     speculation.join("b", [1])
-    assert speculation.draft({"a": 3, "b": 3}) == {"a": Draft([4], "second"), "b": Draft([5], "first")}
+    assert speculation.draft({"a": 3, "b": 3}, 2) == {"a": Draft([4], "second"), "b": Draft([5], "first")}
 
 
 def test_a_drafter_that_loses_time_is_left_alone_and_the_count_says_so():
@@ -166,7 +166,7 @@ def test_a_drafter_that_loses_time_is_left_alone_and_the_count_says_so():
     speculation.join("a", [1])
     speculation.measure(1, 0.1, {}, {})
     for _ in range(40):
-        drafts = speculation.draft({"a": 1})
+        drafts = speculation.draft({"a": 1}, 1)
         speculation.measure(1, 0.2 if drafts else 0.1, drafts, {"a": 1})
     count = speculation.counts["slow"]
     assert len(drafter.asked) == count.num_drafts < 5
@@ -230,3 +230,26 @@ def test_what_a_drafted_answer_leaves_in_the_cache_is_right(model):
     drain(engine, answers)
     assert answers["two"].last.num_cached_tokens == 294
     assert answers["two"].token_ids == greedy_solo(model, next_turn, 8)
+
+
+def test_many_rows_do_not_wait_for_the_guess_of_one():
+    speculation = Speculation([FixedDrafter("ngram", [5, 6, 7])])
+    keys = [f"r{number}" for number in range(8)]
+    for key in keys:
+        speculation.join(key, [1])
+    for _ in range(3):
+        speculation.measure(8, 0.01, {}, {})
+        all_of_them = dict.fromkeys(keys, Draft([5, 6, 7], "ngram"))
+        speculation.measure(8, 0.02, all_of_them, dict.fromkeys(keys, 4))
+    assert speculation.draft({keys[0]: 3}, 8) == {}
+    assert len(speculation.draft(dict.fromkeys(keys, 3), 8)) == 8
+
+
+def test_what_other_drafts_brought_is_expected_of_the_next_row():
+    speculation = Speculation([FixedDrafter("ngram", [5, 6, 7])])
+    for number in range(10):
+        speculation.join(f"old{number}", [1])
+        speculation.measure(4, 0.01, {f"old{number}": Draft([5, 6, 7], "ngram")}, {f"old{number}": 1})
+    speculation.join("new", [1])
+    assert speculation.draft({"new": 3}, 4) == {}
+    assert speculation.draft({"new": 3}, 1) != {}  # alone it costs nobody else anything to try
