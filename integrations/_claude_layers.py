@@ -26,7 +26,8 @@ def above_inline(target: Target, surroundings: Surroundings, ours: Collection[st
     """What ranks above inline settings, or stands beside them; `ours` are the variables that these set."""
     keys = ("apiKeyHelper", "model", "availableModels")
     managed = (_named(path, _strict(path, surroundings), ours, keys) for path in _managed_files(surroundings))
-    return (*(line for lines in managed for line in lines), *_other_models(target, surroundings))
+    lines = (line for lines in managed for line in lines)
+    return (*lines, *_windows_passed_over(target), *_other_models(target, surroundings))
 
 
 def above_file(target: Target, surroundings: Surroundings, ours: Collection[str]) -> tuple[str, ...]:
@@ -34,6 +35,16 @@ def above_file(target: Target, surroundings: Surroundings, ours: Collection[str]
     files = _project_files(surroundings)
     project = (_named(path, _lenient(path, surroundings), ours, ("apiKeyHelper",)) for path in files)
     return (*(line for lines in project for line in lines), *above_inline(target, surroundings, ours))
+
+
+def _windows_passed_over(target: Target) -> Iterator[str]:
+    """Claude Code takes a name like its own models' for one of these, and its window for known."""
+    for model in target.tiers:
+        if model.name.startswith("claude-") and model.context_window is not None:
+            yield (
+                f"Claude Code passes over the window of {model.name}, {model.context_window:,} tokens, for its name; "
+                "rename its folder, so that it is served under a name that does not begin with `claude-`"
+            )
 
 
 def _managed_files(surroundings: Surroundings) -> Iterator[Path]:

@@ -28,8 +28,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         **{f"model_providers.{PROVIDER}.{key}": value for key, value in provider.items()},
         **quiet(surroundings),
     }
-    # A JSON scalar is a TOML scalar too.
-    flags = [part for key, value in ours.items() for part in ("-c", f"{key}={json.dumps(value)}")]
+    flags = [part for key, value in ours.items() for part in ("-c", f"{key}={_toml(value)}")]
     return Wiring((*flags, *surroundings.arguments), files=(catalog,), warnings=managed(surroundings, ours))
 
 
@@ -52,6 +51,11 @@ def overrides(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
     keys = (*ours, "model_context_window", "model_auto_compact_token_limit", f"model_providers.{PROVIDER}")
     in_project = set_in_files(surroundings, project_files(surroundings), keys, toml_object)
     return (*in_project, *managed(surroundings, ours))
+
+
+def _toml(value: object) -> str:
+    """A JSON scalar is a TOML scalar too, save for surrogate pairs and a bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _settings(target: Target, catalog: RunFile) -> dict[str, object]:

@@ -149,12 +149,12 @@ class ServerClient:
 
     def _decoded(self, response: httpx.Response, shape: type[T]) -> T:
         if response.status_code != 200:
-            raise _refusal(response, f"{self.url}{response.request.url.path}")
+            raise _refusal(response, str(response.request.url))
         try:
             return msgspec.json.decode(response.content, type=shape)
         except msgspec.DecodeError as error:
             raise BadAnswer(
-                f"{self.url}{response.request.url.path} is not what an OpenAI-compatible server answers: {error}"
+                f"{response.request.url} is not what an OpenAI-compatible server answers: {error}"
             ) from error
 
 

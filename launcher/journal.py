@@ -124,7 +124,7 @@ def secrets_of(path: Path, dialect: Dialect | None, *texts: bytes | None) -> tup
 def in_file(path: Path, error: DocumentError | EditError) -> EditError:
     """The error with the file's name, and what to do."""
     place = f"{path}, {error}" if isinstance(error, DocumentError) else f"{path}: {error}"
-    return EditError(f"{place}; nothing was written, mend the file and run it again")
+    return EditError(f"{place}; nothing was written, correct that and run it again")
 
 
 def _apply_one(home: Path, agent: str, wanted: Edit, now: datetime) -> FileChange | None:

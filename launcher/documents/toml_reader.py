@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ import tomlkit
 
 from ..errors import DocumentError
 from .limits import MAX_DEPTH, check_size, document_error
-from .model import Path, Value
+from .model import Path, Value, show
 from .spans import Entry, Node
 
 COMMENT = re.compile(r"#[^\n\r]*")
@@ -60,7 +61,7 @@ def read(text: str) -> TomlText:
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _decode_error(str(error), text) from error
+        raise _second_key(text) or _decode_error(str(error), text) from error
     except (ValueError, RecursionError) as error:  # a number of too many digits; brackets thousands deep
         raise document_error(f"a value that cannot be read ({error})", text, 0) from error
     scanner = _Scanner(text)
@@ -71,6 +72,28 @@ def read(text: str) -> TomlText:
 def read_tomlkit(text: str) -> Value:
     """The value as a reader independent of the one that the editor uses reads it; ValueError if it does not."""
     return tomlkit.parse(text.removeprefix("\ufeff")).unwrap()
+
+
+def _second_key(text: str) -> DocumentError | None:
+    """The first key that is given again, or given a table's place: `tomllib` names neither it nor where it stands."""
+    scanner = _Scanner(text)
+    with suppress(DocumentError, IndexError):  # what is wrong may be something else, which `tomllib` tells
+        scanner.scan()
+    values: set[Path] = set()
+    tables: set[Path] = set()
+    for place in sorted((*scanner.sections, *scanner.pairs), key=lambda place: place.start):
+        above = {place.path[:length] for length in range(1, len(place.path))}
+        taken = above & values
+        if isinstance(place, Pair):
+            taken |= {place.path} & (values | tables)
+            values.add(place.path)
+        else:
+            taken |= {place.path} & values
+        if taken:
+            fact = f"the key {show(min(taken, key=len))!r} stands here a second time"
+            return document_error(fact, text, place.start)
+        tables |= above if isinstance(place, Pair) else {*above, place.path}
+    return None
 
 
 def _decode_error(message: str, text: str) -> DocumentError:

@@ -73,12 +73,19 @@ class YamlDocument:
         for key in path:
             entry = node.entry(key) if node else None
             if node is None or entry is None:
-                raise EditError(f"{key!r} is not there by itself (an alias or a merge may stand there)")
+                raise self._from_elsewhere(path[: len(holders)], key)
             holders.append((node, entry))
             node = entry.node
+            if self.text.startswith("*", node.start) and node.kind == "scalar":
+                raise self._from_elsewhere(path[: len(holders)], key)
         if node is None:
             raise EditError("the document is empty")
         return node, holders
+
+    def _from_elsewhere(self, path: Path, key: str | int) -> DocumentError:
+        """An alias or a merge below `path` brings this key, and an edit there would change the other place too."""
+        fact = f"{key!r} comes from another place, by an alias (`*…`) or a merge (`<<`); write it out here by itself"
+        return self.error_at(path, fact)
 
     def _set_root(self, value: Value) -> str:
         if self._root is not None:
@@ -157,7 +164,7 @@ class YamlDocument:
         parent, holders = self._node(path[:-1])
         entry = parent.entry(path[-1])
         if entry is None:
-            raise EditError(f"{path[-1]!r} is not there by itself (a merge may bring it)")
+            raise self._from_elsewhere(path[:-1], path[-1])
         if not parent.block:
             return spans.remove(self.text, parent, path[-1])
         if len(parent.entries) == 1:

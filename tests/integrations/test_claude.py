@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from omlx.integrations.claude import INTEGRATION, edits, overrides, wire
-from omlx.integrations.spec import Refusal, Surroundings, Target, Wiring
+from omlx.integrations.spec import Model, Refusal, Surroundings, Target, Wiring
 
 
 def settings(wiring: Wiring) -> dict[str, dict[str, str]]:
@@ -94,6 +94,16 @@ def test_wired_for_good_what_a_project_or_an_administrator_overrides_is_named(
 def test_the_window_is_that_of_the_smallest_tier(target: Target, surroundings: Surroundings):
     env = wire(target, surroundings).environment
     assert (env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"], env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"]) == ("65536", "16384")
+
+
+def test_a_name_for_which_the_window_is_passed_over_is_told(target: Target, surroundings: Surroundings):
+    model = Model("claude-distilled", 65_536, 16_384)
+    named = replace(target, haiku=model, models=(*target.models, model))
+    for warnings in (wire(named, surroundings).warnings, overrides(named, surroundings)):
+        (warning,) = warnings
+        assert "passes over the window of claude-distilled, 65,536 tokens" in warning
+        assert "rename its folder" in warning
+    assert wire(target, surroundings).warnings == ()
 
 
 def test_the_key_is_read_from_the_environment_and_real_ones_are_blanked(target: Target, surroundings: Surroundings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,16 +35,24 @@ def wired(agent: Integration, target: Target, surroundings: Surroundings) -> Wir
     return agent.wire(target, surroundings)
 
 
-def everything(agent: Integration, target: Target, surroundings: Surroundings) -> str:
-    """All that a launch and wiring for good set, run and write, as text."""
-    parts: list[str] = []
-    if agent.wire is not None:
-        wiring = agent.wire(target, surroundings)
-        files = [part for file in wiring.files for part in (str(file.path), file.text)]
-        parts += [*wiring.arguments, *wiring.environment, *wiring.environment.values(), *files, *wiring.warnings]
-    if agent.edits is not None:
-        parts += [edit.text if isinstance(edit, RunFile) else repr(edit) for edit in agent.edits(target, surroundings)]
+def of_a_launch(agent: Integration, target: Target, surroundings: Surroundings) -> str:
+    """All that a launch sets, runs and writes, as text; empty for an agent that can only be wired for good."""
+    if agent.wire is None:
+        return ""
+    wiring = agent.wire(target, surroundings)
+    files = [part for file in wiring.files for part in (str(file.path), file.text)]
+    parts = [*wiring.arguments, *wiring.environment, *wiring.environment.values(), *files, *wiring.warnings]
     return "\n".join(parts)
+
+
+def for_good(agent: Integration, target: Target, surroundings: Surroundings) -> str:
+    """All that wiring for good writes, as text; empty for an agent that can only be launched."""
+    edits = agent.edits(target, surroundings) if agent.edits is not None else ()
+    return "\n".join(edit.text if isinstance(edit, RunFile) else repr(edit) for edit in edits)
+
+
+def everything(agent: Integration, target: Target, surroundings: Surroundings) -> str:
+    return f"{of_a_launch(agent, target, surroundings)}\n{for_good(agent, target, surroundings)}"
 
 
 def test_the_folder_is_the_list(checkout: Path):
@@ -79,10 +88,16 @@ def test_server_and_model_reach_the_agent(agent: Integration, target: Target, su
     assert target.model.name in text
 
 
+@pytest.mark.parametrize("mode", [of_a_launch, for_good])
 @every_agent
-def test_the_window_and_the_output_cap_are_the_servers(agent: Integration, target: Target, surroundings: Surroundings):
+def test_the_window_and_the_output_cap_are_the_servers(
+    agent: Integration, mode: Callable[..., str], target: Target, surroundings: Surroundings
+):
     """Never scaled, never rounded: whole, or the prompt's share; one number a session is the smallest tier's."""
-    text = everything(agent, target, surroundings)
+    text = mode(agent, target, surroundings)
+    if not text:
+        assert (agent.wire if mode is of_a_launch else agent.edits) is None
+        return
     if agent.name not in WITHOUT_WINDOW:
         assert re.search(rf"\b(131072|65536|{131_072 - 32_000})\b", text)
     if agent.name not in WITHOUT_OUTPUT_CAP:

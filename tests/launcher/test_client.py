@@ -82,6 +82,14 @@ def test_a_wrong_answer_is_told_with_its_place(server: FakeServer, client: Serve
     assert "/v1/models" in str(error.value)
 
 
+def test_an_address_with_a_path_is_told_as_it_is(server: FakeServer):
+    server.answers["/proxy/v1/models"] = lambda _: Reply({"error": "no"}, 500)
+    client = ServerClient(f"{server.url}/proxy")
+    with pytest.raises(BadAnswer, match=rf"^{server.url}/proxy/v1/models answered HTTP 500"):
+        client.models()
+    client.close()
+
+
 def test_a_proxy_is_not_asked_about_this_machine(server: FakeServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     client = ServerClient(server.url)

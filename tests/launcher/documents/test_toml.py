@@ -94,7 +94,11 @@ def test_any_text_can_be_set(key, text):
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("a = 1\na = 2\n", 2, "overwrite"),
+        ("a = 1\na = 2\n", 2, "the key 'a' stands here a second time"),
+        ("[t]\nx.y = 1\n[u]\ny = 1\n[t.v]\n[w]\ny = '''\n1'''\nz = 2\ny = 3\n", 10, "the key 'w.y' stands"),
+        ("a = 1\n\n[a]\n", 3, "the key 'a' stands here a second time"),
+        ("a.b = 1\na = 2\n", 2, "the key 'a' stands here a second time"),
+        ("[[a]]\nb = 1\n[[a]]\nb = 1\nb.c = 2\n", 5, "the key 'a.*b' stands here a second time"),
         ("a = [1\n", 2, "Unclosed array"),
         ("a = 1\nb\n", 2, "Expected '='"),
         ("a = " + "[" * 201 + "]" * 201, 1, "200 deep"),

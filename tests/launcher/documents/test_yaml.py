@@ -111,12 +111,21 @@ def test_an_edit_that_would_change_an_alias_too_is_refused():
     text = "a: &x\n  k: 1\n  j: 1\nb: *x\n"
     with pytest.raises(EditError, match="without changing other values"):
         edit("yaml", text, [Set(("a", "k"), 2)])
-    with pytest.raises(EditError, match="without changing other values"):
+    with pytest.raises(DocumentError, match="'b' comes from another place, by an alias") as caught:
         edit("yaml", text, [Set(("b", "k"), 2)])
+    assert caught.value.line == 4
 
 
 def test_a_key_over_a_merged_one_is_added_to_the_mapping_itself():
     text = "d: &d\n  k: 1\nb:\n  <<: *d\n"
     assert edit("yaml", text, [Set(("b", "k"), 2)]) == text + "  k: 2\n"
-    with pytest.raises(EditError, match="a merge may bring it"):
+    with pytest.raises(DocumentError, match=r"'k' comes from another place, .* write it out here by itself") as caught:
         edit("yaml", text, [Delete(("b", "k"))])
+    assert caught.value.line == 3
+
+
+def test_a_key_below_a_merged_mapping_is_refused_with_the_line_of_what_merges_it():
+    text = "d: &d\n  m: {k: 1}\n\nb:\n  x: 1\n  <<: *d\n"
+    with pytest.raises(DocumentError, match=r"'m' comes from another place, .* a merge \(`<<`\)") as caught:
+        edit("yaml", text, [Set(("b", "m", "j"), 2)])
+    assert caught.value.line == 4
