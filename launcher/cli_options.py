@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .completing import complete_model
+
 if TYPE_CHECKING:
     from .launch import FittingPicker
     from .machine import Machine
@@ -34,10 +36,30 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         command(wanted=Wanted(model, opus, sonnet, haiku), **others)
 
     for option in (
-        click.option("--haiku", help="The model for its smallest tier.  [default: --model]"),
-        click.option("--sonnet", help="The model for its middle tier.  [default: --model]"),
-        click.option("--opus", help="The model for the agent's largest tier.  [default: --model]"),
-        click.option("--model", help="The model to work with.  [default: the only one, or the last one]"),
+        click.option(
+            "--haiku",
+            metavar="MODEL",
+            shell_complete=complete_model,
+            help="The model for its smallest tier.  [default: --model]",
+        ),
+        click.option(
+            "--sonnet",
+            metavar="MODEL",
+            shell_complete=complete_model,
+            help="The model for its middle tier.  [default: --model]",
+        ),
+        click.option(
+            "--opus",
+            metavar="MODEL",
+            shell_complete=complete_model,
+            help="The model for the agent's largest tier.  [default: --model]",
+        ),
+        click.option(
+            "--model",
+            metavar="MODEL",
+            shell_complete=complete_model,
+            help="The model to work with.  [default: the only one, or the last one]",
+        ),
     ):
         option(with_wanted)
     return with_wanted

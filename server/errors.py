@@ -105,7 +105,11 @@ class ModelNotFound(NotFound):
     param = "model"
 
     def __init__(self, model: str, available: Sequence[str]) -> None:
-        listed = ", ".join(available) if available else "none; add one with `omlx import` or --model-dir"
+        listed = (
+            ", ".join(available)
+            if available
+            else "none; `omlx pull REPO` downloads one, `omlx import FILE.gguf` takes one over"
+        )
         super().__init__(f"model {model!r} not found. Available models: {listed}")
 
 

@@ -112,9 +112,10 @@ def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> 
     """
     for folder in settings.model_dirs:
         if not folder.is_dir() and folder != settings.home / "models":
-            raise SettingsError(f"model folder {folder} does not exist; create it, or correct --model-dir")
+            raise SettingsError(f"model folder {folder} does not exist; create it, or correct {_named_by(settings)}")
     memory = memory or device_memory(has_own_gpu())
-    found = [entry for entry in discover(settings.model_dirs) if entry.kind in SERVED]
+    there = [folder for folder in settings.model_dirs if folder.is_dir()]
+    found = [entry for entry in discover(there) if entry.kind in SERVED]
     entries = tuple(entry.within(memory) for entry in found)
     for entry in entries:
         size = entry.size_bytes / _GB
@@ -124,8 +125,16 @@ def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> 
             logger.info(words, entry.id, entry.declared_window, entry.context_window, memory.usable / _GB)
     if not entries:
         folders = ", ".join(map(str, settings.model_dirs))
-        logger.warning("No models in %s. Add one with `omlx import FILE.gguf`, or choose a --model-dir", folders)
+        logger.warning(
+            "No models in %s. `omlx pull REPO` downloads one, `omlx import FILE.gguf` takes one over", folders
+        )
     return entries
+
+
+def _named_by(settings: ServeSettings) -> str:
+    """Where the model folders are from: FILE:LINE, a variable or the option."""
+    found = settings.configuration.values.get("server.model_dirs") if settings.configuration else None
+    return (found.place if found else "") or "--model-dir"
 
 
 def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsStore) -> None:
@@ -240,7 +249,9 @@ def _run(
     app = create_app(settings, pool, instance_id, model_settings, logs)
     error = ShuttingDown("the server is shutting down; try again when it is back")
     server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), settings.shutdown_grace_seconds)
-    with published(settings.state_file, ServerState(os.getpid(), settings.host, port, url, instance_id)):
+    folders = tuple(map(str, settings.model_dirs))
+    state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders)
+    with published(settings.state_file, state):
         logger.info("omlx is listening on %s", url)
         try:
             server.run(sockets=[listener])

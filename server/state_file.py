@@ -12,16 +12,19 @@ from typing import BinaryIO
 import msgspec
 
 from .errors import SettingsError
+from .models.placing import is_alive
 
 
 class ServerState(msgspec.Struct, frozen=True):
-    """`url` is reachable from this machine, whatever address the server listens on."""
+    """`url` is reachable from this machine, whatever address the server listens on. `model_dirs` are searched for its
+    models."""
 
     pid: int
     host: str
     port: int
     url: str
     instance_id: str
+    model_dirs: tuple[str, ...] = ()
 
 
 def reachable_url(host: str, port: int) -> str:
@@ -51,6 +54,12 @@ def sole_server(path: Path) -> Iterator[None]:
                 "give this one a home of its own: OMLX_HOME=FOLDER"
             ) from None
         yield
+
+
+def running_server(path: Path) -> ServerState | None:
+    """The server that this state file is of; None where its process is gone, or there is none."""
+    state = _read(path)
+    return state if state is not None and is_alive(state.pid) else None
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..cli_options import json_option, this_machine, url_option
+from ..completing import complete_model
 
 if TYPE_CHECKING:
     from ..benchmark import Row
@@ -16,7 +17,9 @@ _LONGEST = click.IntRange(0, 1_000_000)
 
 @click.command("bench", short_help="Measure how fast a server answers.")
 @url_option
-@click.option("--model", help="The model to measure.  [default: the only one]")
+@click.option(
+    "--model", metavar="MODEL", shell_complete=complete_model, help="The model to measure.  [default: the only one]"
+)
 @click.option("--compare", metavar="URL", help="Measure this endpoint too, of whatever make, and show both.")
 @click.option("--compare-model", metavar="MODEL", help="Its model to measure.  [default: --model, or its only one]")
 @click.option("--concurrency", multiple=True, type=click.IntRange(1, 256), help="Streams at once.  [default: 1 4 8]")

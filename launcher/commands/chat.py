@@ -8,12 +8,15 @@ import sys
 import click
 
 from ..cli_options import is_terminal, json_option, this_machine, url_option
+from ..completing import complete_model
 
 
 @click.command("chat", short_help="Talk to a model.")
 @click.argument("prompt", required=False)
 @url_option
-@click.option("--model", help="The model to talk to.  [default: the only one]")
+@click.option(
+    "--model", metavar="MODEL", shell_complete=complete_model, help="The model to talk to.  [default: the only one]"
+)
 @click.option("--system", help="What it is told first.")
 @json_option
 def command(prompt: str | None, url: str | None, model: str | None, system: str | None, as_json: bool) -> None:

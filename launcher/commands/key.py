@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..cli_options import is_terminal, json_option, this_machine
+from ..completing import complete_key
 
 if TYPE_CHECKING:
     from ..secrets import KeyStore
@@ -62,7 +63,7 @@ def admin_command(as_json: bool) -> None:
 
 
 @command.command("rotate")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_key)
 @_file_consent
 @json_option
 def rotate_command(name: str, yes: bool, as_json: bool) -> None:
@@ -76,7 +77,7 @@ def rotate_command(name: str, yes: bool, as_json: bool) -> None:
 
 
 @command.command("revoke")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_key)
 @json_option
 def revoke_command(name: str, as_json: bool) -> None:
     """End NAME's key, and those of its launches that still run."""

@@ -16,6 +16,7 @@ from ..cli_options import (
     url_option,
     yes_option,
 )
+from ..completing import complete_agent
 from .wire import wire
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("launch", short_help="Start a coding agent, wired to the server.")
-@click.argument("agent", required=False)
+@click.argument("agent", shell_complete=complete_agent, required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @model_options
 @url_option

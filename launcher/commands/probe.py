@@ -7,11 +7,14 @@ import sys
 import click
 
 from ..cli_options import json_option, this_machine, url_option
+from ..completing import complete_model
 
 
 @click.command("probe", short_help="Ask an endpoint seven questions: speed and sense.")
 @url_option
-@click.option("--model", help="The model to ask.  [default: the only one]")
+@click.option(
+    "--model", metavar="MODEL", shell_complete=complete_model, help="The model to ask.  [default: the only one]"
+)
 @json_option
 def command(url: str | None, model: str | None, as_json: bool) -> None:
     """Ask an OpenAI-compatible endpoint seven questions and print how fast and how well it answers.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from ..cli_options import agree, check_json, json_option, show_changes, this_machine, yes_option
+from ..completing import complete_wired
 
 
 @click.command("restore", short_help="Undo what `omlx wire` did.")
-@click.argument("agent")
+@click.argument("agent", shell_complete=complete_wired)
 @click.option("--dry-run", is_flag=True, help="Print the changes and end.")
 @yes_option
 @json_option

@@ -18,6 +18,7 @@ from ..cli_options import (
     url_option,
     yes_option,
 )
+from ..completing import complete_agent
 
 if TYPE_CHECKING:
     from ..selection import Wanted
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command("wire", short_help="Wire an agent for good, in its own settings.")
-@click.argument("agent")
+@click.argument("agent", shell_complete=complete_agent)
 @model_options
 @url_option
 @click.option("--dry-run", is_flag=True, help="Print the changes and end.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..model_places import complete_setting
 from ..settings.document import locked, write_document
 from ..settings.importing import import_public
 from ..settings.json_schema import json_schema
@@ -48,7 +49,7 @@ def show(origin: bool, as_json: bool) -> None:
 
 
 @command.command("get")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_setting)
 @_json_option
 def get_command(key: str, as_json: bool) -> None:
     """Print one setting."""
@@ -59,7 +60,7 @@ def get_command(key: str, as_json: bool) -> None:
 
 
 @command.command("set")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_setting)
 @click.argument("value")
 @_json_option
 def set_command(key: str, value: str, as_json: bool) -> None:
@@ -75,7 +76,7 @@ def set_command(key: str, value: str, as_json: bool) -> None:
 
 
 @command.command("unset")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_setting)
 @_json_option
 def unset_command(key: str, as_json: bool) -> None:
     """Take one setting out of the file."""

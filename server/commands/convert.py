@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ..errors import ModelNotFound
+from ..model_places import complete_model
 from ..models.catalog import model_folders
 from ..models.hub import Hub, PullRequest, pull
 from ..settings.now import settings_now
@@ -23,7 +24,7 @@ _SLOW_HERE = (
 
 
 @click.command("convert")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option(
     "--bits",
     type=click.Choice(["4", "8", "mxfp4"]),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
 from ..engine.blas import has_own_gpu
 from ..errors import ModelError, ModelNotFound
+from ..model_places import complete_model, model_dir_option, model_places
 from ..models.capabilities import read_capabilities, read_chat_template
 from ..models.catalog import ModelEntry, model_folders, read_entry
 from ..models.device_memory import DeviceMemory, device_memory
@@ -23,16 +25,20 @@ _WINDOWS = (8_192, 32_768, 65_536, 131_072, 262_144, 1_048_576)
 
 
 @click.command("inspect")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
+@model_dir_option
 @json_option
-def command(model: str, as_json: bool) -> None:
-    """Say of MODEL its architecture, quantization and window, the memory it takes at several windows, how it marks
-    thinking and tool calls, and whether it can draft with an MTP layer of its own, and why not.
+def command(model: str, given_dirs: tuple[Path, ...], as_json: bool) -> None:
+    """Say what MODEL, one of yours or a folder, is and takes.
 
-    Nothing is loaded: the config, the headers of the weights and the chat template are read.
+    Its architecture, quantization and window, the memory it takes at several windows, how it marks thinking and tool
+    calls, and whether it can draft with an MTP layer of its own, and why not. Nothing is loaded: the config, the
+    headers of the weights and the chat template are read.
     """
     settings = settings_now(os.environ)
-    folders = dict(model_folders(settings.model_dirs))
+    folders = dict(model_folders(model_places(given_dirs)))
+    if model not in folders and (Path(model) / "config.json").is_file():
+        model, folders = Path(model).resolve().name, {Path(model).resolve().name: Path(model)}
     store = ModelSettingsStore(settings.settings_file)
     model_id = model if model in folders else store.real_name(model)
     if model_id not in folders:

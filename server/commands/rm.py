@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,26 +10,27 @@ from pathlib import Path
 import click
 
 from ..errors import ModelError, ModelNotFound
+from ..model_places import complete_model, model_dir_option, model_places
 from ..models.catalog import model_folders
 from ..models.hub import PullRequest, discard
-from ..settings.now import settings_now
 from ..terminal import json_option, print_json, size_text
 
 
 @click.command("rm")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
+@model_dir_option
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @json_option
-def command(model: str, yes: bool, as_json: bool) -> None:
+def command(model: str, given_dirs: tuple[Path, ...], yes: bool, as_json: bool) -> None:
     """Remove MODEL's folder from the disk, or what a stopped download of it left.
 
     A folder that is only linked to keeps its files: the link goes. A model that a server has loaded works on until
     it is unloaded.
     """
-    settings = settings_now(os.environ)
-    folder = dict(model_folders(settings.model_dirs)).get(model)
+    places = model_places(given_dirs)
+    folder = dict(model_folders(places)).get(model)
     if folder is None:
-        _discard(model, settings.model_dirs[0], as_json)
+        _discard(model, places, as_json)
         return
     size = 0 if folder.is_symlink() else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if not yes:
@@ -42,10 +42,9 @@ def command(model: str, yes: bool, as_json: bool) -> None:
         click.echo(f"Removed {model}, {size_text(size)}")
 
 
-def _discard(model: str, folder: Path, as_json: bool) -> None:
-    known = [name for name, _ in model_folders(settings_now(os.environ).model_dirs)]
-    if model.count("/") > 1 or not discard(PullRequest(model), folder):
-        raise ModelNotFound(model, known)
+def _discard(model: str, places: tuple[Path, ...], as_json: bool) -> None:
+    if model.count("/") > 1 or not discard(PullRequest(model), places[0]):
+        raise ModelNotFound(model, [name for name, _ in model_folders(places)])
     if as_json:
         print_json({"model": model, "path": None, "size_bytes": 0})
     else:

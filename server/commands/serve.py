@@ -13,6 +13,7 @@ import click
 
 from ..errors import SettingsError
 from ..fast_deaths import FastDeaths, is_started_by_system
+from ..model_places import complete_model
 from ..models.split import Split
 from ..requests import Json
 from ..server_log import start_logging
@@ -65,9 +66,17 @@ def _help(key: Key) -> str:
 @click.option(
     "--model",
     default=None,
+    metavar="MODEL",
+    shell_complete=complete_model,
     help="Load this model at once; a group takes it from the hub where it is not here.  [default: the only one]",
 )
-@click.option("--draft-model", default=None, help="With --model: a smaller model with the same tokens that drafts.")
+@click.option(
+    "--draft-model",
+    default=None,
+    metavar="MODEL",
+    shell_complete=complete_model,
+    help="With --model: a smaller model with the same tokens that drafts.",
+)
 @click.option("--distributed", is_flag=True, help="Be one of several machines that run one model, under mlx.launch.")
 @click.option(
     "--split",

@@ -96,7 +96,7 @@ def discover(folders: Sequence[Path]) -> tuple[ModelEntry, ...]:
     found: dict[str, ModelEntry] = {}
     for root in folders:
         if not root.is_dir():
-            logger.warning("Model folder %s does not exist; create it, or correct --model-dir", root)
+            logger.warning("Model folder %s does not exist any more; create it, or name another", root)
             continue
         for model_id, path in _candidates(root):
             try:

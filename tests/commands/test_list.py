@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+from omlx.server.state_file import ServerState, published
 
 from ..models.fake_hub import weights
 from .conftest import Run
@@ -27,3 +30,34 @@ def test_models_broken_folders_and_stopped_downloads_are_listed(run: Run, home: 
 
 def test_an_empty_home_says_how_to_get_a_model(run: Run):
     assert "omlx pull REPO" in run("list").stdout
+
+
+def _model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 4096}')
+    (folder / "model.safetensors").write_bytes(weights(5000))
+
+
+def test_what_only_the_running_server_looks_at_is_listed_and_marked(run: Run, home: Path, tmp_path: Path):
+    _model(home / "models" / "mine")
+    _model(tmp_path / "other" / "theirs")
+    folders = (str(home / "models"), str(tmp_path / "other"))
+    state = home / "run" / "server.json"
+    with published(state, ServerState(os.getpid(), "127.0.0.1", 8000, "http://127.0.0.1:8000", "i", folders)):
+        listed = json.loads(run("list", "--json").stdout)
+        assert [(each["id"], each["of_running_server"]) for each in listed] == [("mine", False), ("theirs", True)]
+        assert f"of the running server, in {tmp_path}/other/theirs" in run("list").stdout
+        assert run("inspect", "theirs").exit_code == 0
+    assert [each["id"] for each in json.loads(run("list", "--json").stdout)] == ["mine"]
+
+
+def test_a_folder_that_is_named_is_looked_in_instead(run: Run, home: Path, tmp_path: Path):
+    _model(home / "models" / "mine")
+    _model(tmp_path / "other" / "theirs")
+    named = ("--model-dir", str(tmp_path / "other"))
+    assert [each["id"] for each in json.loads(run("list", *named, "--json").stdout)] == ["theirs"]
+    assert json.loads(run("inspect", "theirs", *named, "--json").stdout)["path"] == str(tmp_path / "other" / "theirs")
+    assert json.loads(run("inspect", str(tmp_path / "other" / "theirs"), "--json").stdout)["id"] == "theirs"
+    assert run("rm", "theirs", *named, "--yes").exit_code == 0
+    assert not (tmp_path / "other" / "theirs").exists()
+    assert (home / "models" / "mine").is_dir()

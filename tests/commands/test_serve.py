@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
+
+from omlx.server.errors import SettingsError
+from omlx.server.serving import find_models
+from omlx.server.settings.document import parse_document
+from omlx.server.settings.layers import layered
+from omlx.server.settings.serve import ServeSettings
 
 from ..api.admin.admin_serving import ADMIN_KEY, write_keys
 from ..text_model import build_text_model
@@ -38,3 +45,18 @@ def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
     assert any(line["message"].startswith("Discovered model: a ") for line in lines)
     assert SLIP in "".join(said)
     assert SLIP in (tmp_path / "logs" / "server.log").read_text()
+
+
+def test_a_first_start_says_once_that_there_is_no_model_and_how_to_get_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    assert find_models(ServeSettings(tmp_path, (tmp_path / "models",))) == ()
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "`omlx pull REPO` downloads one" in said
+    assert "--model-dir" not in said
+
+
+def test_a_model_folder_that_is_missing_is_told_with_who_named_it(tmp_path: Path):
+    document = parse_document(tmp_path / "settings.json", '{"server": {\n"model_dirs": ["absent"]}}')
+    with pytest.raises(SettingsError, match=r"absent does not exist; create it, or correct .*settings.json:2"):
+        find_models(ServeSettings.of(layered(document, {}, {}), tmp_path, ""))

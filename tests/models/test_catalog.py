@@ -126,7 +126,7 @@ def test_a_link_to_itself_hides_no_model(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert discover([tmp_path / "absent"]) == ()
-    assert "does not exist" in caplog.text
+    assert "does not exist any more" in caplog.text
 
 
 def test_a_name_from_the_disk_cannot_break_a_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
