@@ -38,7 +38,9 @@ _TOOL_MODES = {"auto": ToolMode.AUTO, "any": ToolMode.REQUIRED, "tool": ToolMode
 _THINKING = {"enabled": True, "disabled": False, "adaptive": None, "between_tools": None}
 
 BILLING_HEADER = "x-anthropic-billing-header:"
-"""Begins a system block of Claude Code's that changes with each conversation and means nothing to a model."""
+"""Begins a line of Claude Code's, most often a system block of its own, that changes with each conversation and means
+nothing to a model."""
+_BILLING = re.compile(rf"\A{BILLING_HEADER}[^\r\n]*\s*")
 
 _COUNTDOWN = re.compile(r"\s{0,2}<total_tokens>-?\d{1,20} tokens left</total_tokens>")
 """Claude Code's own bookkeeping: another number at every turn, in texts of the system's."""
@@ -146,7 +148,7 @@ def _request(fields: CountBody, request_id: str, ignored: Ignored) -> Generation
         model=fields.model,
         messages=_messages(fields, ignored),
         tools=tools,
-        tool_choice=_tool_choice(fields.tool_choice, tools),
+        tool_choice=_tool_choice(fields.tool_choice, tools, _hosted(fields.tools or [])),
         reasoning=_reasoning(fields.thinking, fields.output_config),
         output_format=_output_format(fields.output_config),
     )
@@ -185,9 +187,8 @@ def _without_bookkeeping(role: Role, content: str | list[Object], path: str, ign
     kept: list[Message] = []
     for message in anthropic_content.read_messages(role, content, path, ignored):
         parts = tuple(
-            Text(_COUNTDOWN.sub("", part.text)) if isinstance(part, Text) and "<total_tokens>" in part.text else part
+            Text(_BILLING.sub("", _COUNTDOWN.sub("", part.text))) if isinstance(part, Text) else part
             for part in message.parts
-            if not (isinstance(part, Text) and part.text.startswith(BILLING_HEADER))
         )
         parts = tuple(part for part in parts if part != Text(""))
         if parts:
@@ -209,8 +210,15 @@ def _tools(items: list[Object], ignored: Ignored) -> tuple[ToolDefinition, ...]:
     return wire.unique_tools(tools, "tools")
 
 
-def _tool_choice(choice: ToolChoiceItem | None, tools: tuple[ToolDefinition, ...]) -> ToolChoice:
-    if choice is None:
+def _hosted(items: list[Object]) -> list[object]:
+    """The names of the tools that their maker hosts, and that are ignored here."""
+    return [item.get("name") for item in items if item.get("type") not in (None, "custom")]
+
+
+def _tool_choice(
+    choice: ToolChoiceItem | None, tools: tuple[ToolDefinition, ...], ignored_names: list[object]
+) -> ToolChoice:
+    if choice is None or (choice.type == "tool" and choice.name in ignored_names):
         return ToolChoice()
     mode = _TOOL_MODES.get(choice.type)
     if mode is None:
@@ -223,6 +231,7 @@ def _tool_choice(choice: ToolChoiceItem | None, tools: tuple[ToolDefinition, ...
 
 def _reasoning(thinking: Thinking | None, config: OutputConfig | None) -> ReasoningOptions:
     effort = config.effort if config else None
+    wire.check_one_of(effort, wire.EFFORTS, "output_config.effort")
     if thinking is None:
         return ReasoningOptions(effort=effort)
     if thinking.type not in _THINKING:

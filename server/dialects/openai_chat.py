@@ -57,6 +57,12 @@ class Body(openai_options.SamplingFields, kw_only=True):
     prompt_cache_key: str | None = None
 
 
+class TemplateOptions(msgspec.Struct):
+    """Those that mean something to this server too."""
+
+    thinking_budget: wire.TokenBudget | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     request: GenerationRequest
@@ -83,7 +89,7 @@ def decode(body: bytes, request_id: str) -> Call:
     if fields.top_logprobs is not None and not fields.logprobs:
         raise InvalidRequest("needs logprobs: true beside it", "top_logprobs")
     offered = openai_options.read_tools(fields.tools or [], ignored)
-    choice, tools = openai_options.read_tool_choice(fields.tool_choice, fields.parallel_tool_calls, offered)
+    choice, tools = openai_options.read_tool_choice(fields.tool_choice, fields.parallel_tool_calls, offered, ignored)
     request = GenerationRequest(
         request_id=request_id,
         model=fields.model,
@@ -138,12 +144,13 @@ def _template_options(options: Object | None) -> Object:
     if options is None:
         return {}
     wire.check_depth(options, "chat_template_kwargs")
+    wire.convert(options, TemplateOptions, "chat_template_kwargs")
     return options
 
 
 def _reasoning(fields: Body) -> ReasoningOptions:
     """The effort asked for, or the switch templates know as `enable_thinking`."""
     if fields.reasoning_effort is not None:
-        return openai_options.read_effort(fields.reasoning_effort)
+        return openai_options.read_effort(fields.reasoning_effort, "reasoning_effort")
     switch = (fields.chat_template_kwargs or {}).get("enable_thinking")
     return ReasoningOptions(enabled=switch if isinstance(switch, bool) else None)

@@ -6,7 +6,7 @@ import msgspec
 
 from ..errors import InvalidRequest
 from ..requests import Image, Text, ToolCall
-from .wire import UNREAD_FILE, Ignored, Object, check_depth, convert, decode_image_url
+from .wire import UNREAD_FILE, Ignored, Object, check_arguments, check_depth, convert, decode_image_url
 
 
 class TextPart(msgspec.Struct):
@@ -58,7 +58,11 @@ def read_part(item: Object, path: str, ignored: Ignored) -> Text | Image | None:
             return Text(convert(item, TextPart, path).text)
         case "refusal":
             return Text(convert(item, RefusalPart, path).refusal)
-        case "image_url" | "input_image" if item.get("image_url") is not None:
+        case "input_image" if item.get("image_url") is None:
+            raise InvalidRequest(
+                "Field required: send the image as a data: URL, this server keeps no files", f"{path}.image_url"
+            )
+        case "image_url" | "input_image":
             image = convert(item, ImagePart, path).image_url
             return decode_image_url(image if isinstance(image, str) else image.url, f"{path}.image_url")
         case "file" | "input_file" | "input_audio":
@@ -85,6 +89,8 @@ def read_function(call_id: str, item: Object, path: str) -> ToolCall:
     if isinstance(arguments, dict):
         check_depth(arguments, f"{path}.arguments")
         arguments = msgspec.json.encode(arguments).decode()
+    else:
+        check_arguments(arguments, f"{path}.arguments")
     return ToolCall(call_id, function.name, arguments)
 
 

@@ -23,6 +23,8 @@ from ..requests import (
 from . import wire
 from .wire import Ignored, Object
 
+_OWN_TOOLS = ("function", "custom")
+
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
@@ -112,8 +114,9 @@ def read_stop(stop: str | list[str] | None) -> tuple[str, ...]:
     return tuple(sequence for sequence in sequences if sequence)
 
 
-def read_effort(effort: str) -> ReasoningOptions:
+def read_effort(effort: str, path: str) -> ReasoningOptions:
     """`none` switches thinking off; any other effort switches it on, and reaches the template as it is."""
+    wire.check_one_of(effort, ("none", *wire.EFFORTS), path)
     if effort == "none":
         return ReasoningOptions(enabled=False)
     return ReasoningOptions(enabled=True, effort=effort)
@@ -139,7 +142,7 @@ def read_function(item: object, path: str) -> ToolDefinition:
 
 
 def read_tool_choice(
-    choice: str | Object | None, parallel: bool | None, tools: tuple[ToolDefinition, ...]
+    choice: str | Object | None, parallel: bool | None, tools: tuple[ToolDefinition, ...], ignored: Ignored
 ) -> tuple[ToolChoice, tuple[ToolDefinition, ...]]:
     """The choice, and the tools it leaves: `allowed_tools` is a choice among fewer tools."""
     is_parallel = parallel is not False
@@ -151,13 +154,16 @@ def read_tool_choice(
     match choice.get("type"):
         case "allowed_tools":
             allowed = wire.convert(choice.get("allowed_tools", choice), AllowedTools, path)
-            names = {_named(item, f"{path}.tools") for item in allowed.tools}
+            names = {_named(item, f"{path}.tools") for item in allowed.tools if item.get("type") in _OWN_TOOLS}
             tools = tuple(tool for tool in tools if tool.name in names)
             return ToolChoice(_read_mode(allowed.mode, tools), parallel=is_parallel), tools
         case "function" | "custom":
             name = wire.require_tool(_named(choice, path), tools, path)
             return ToolChoice(ToolMode.NAMED, name, is_parallel), tools
-    raise InvalidRequest("its type is not one of function, custom, allowed_tools", f"{path}.type")
+        case str() as kind:  # a tool that its maker hosts, and that `read_tools` ignored too
+            ignored.add(path, kind)
+            return ToolChoice(parallel=is_parallel), tools
+    raise InvalidRequest("Field required, a string", f"{path}.type")
 
 
 def _read_mode(mode: str, tools: tuple[ToolDefinition, ...]) -> ToolMode:
@@ -202,7 +208,7 @@ def _read_structured(value: Object) -> OutputFormat | None:
     wanted = wire.convert(value, StructuredOutputs, path)
     formats: list[OutputFormat] = []
     if wanted.json is not None:
-        schema = wire.decode_body(wanted.json.encode(), Object) if isinstance(wanted.json, str) else wanted.json
+        schema = _read_schema(wanted.json, f"{path}.json") if isinstance(wanted.json, str) else wanted.json
         formats.append(json_schema(schema, f"{path}.json"))
     if wanted.regex is not None:
         formats.append(Regex(wanted.regex, f"{path}.regex"))
@@ -215,6 +221,13 @@ def _read_structured(value: Object) -> OutputFormat | None:
     if len(formats) > 1:
         raise InvalidRequest("asks for more than one format; set one of its fields", path)
     return formats[0] if formats else None
+
+
+def _read_schema(text: str, path: str) -> Object:
+    try:
+        return wire.decode_body(text.encode(), Object)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"is no JSON object: {error}", path) from None
 
 
 def json_schema(schema: Object, path: str) -> JsonSchema:

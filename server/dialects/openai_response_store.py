@@ -24,6 +24,8 @@ class StoredResponse:
     num_bytes: int
     item_ids: tuple[str, ...]
     """Of the items that this response itself put out."""
+    key_name: str = ""
+    """Of the key that it was asked with: nobody else finds it."""
 
 
 class ResponseStore:
@@ -34,33 +36,41 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._num_bytes = 0
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
-        self._items: dict[str, Object] = {}
+        self._items: dict[tuple[str, str], Object] = {}
 
-    def get(self, response_id: str) -> StoredResponse | None:
-        return self._responses.get(response_id)
+    def get(self, response_id: str, key_name: str = "") -> StoredResponse | None:
+        stored = self._responses.get(response_id)
+        return stored if stored is not None and stored.key_name == key_name else None
 
-    def item(self, item_id: str) -> Object | None:
+    def item(self, item_id: str, key_name: str = "") -> Object | None:
         """An item that a stored response put out."""
-        return self._items.get(item_id)
+        return self._items.get((key_name, item_id))
 
     def put(self, stored: StoredResponse) -> None:
-        self.delete(stored.response_id)
+        self._forget(stored.response_id)
         self._responses[stored.response_id] = stored
         self._num_bytes += stored.num_bytes
         own = stored.items[len(stored.items) - len(stored.item_ids) :]
-        self._items.update(zip(stored.item_ids, own, strict=True))
+        self._items.update(zip(self._item_keys(stored), own, strict=True))
         while len(self._responses) > self._max_responses or self._num_bytes > self._max_bytes:
-            self.delete(next(iter(self._responses)))
+            self._forget(next(iter(self._responses)))
 
-    def delete(self, response_id: str) -> bool:
+    def delete(self, response_id: str, key_name: str = "") -> bool:
         """Forget a response; whether there was one."""
-        stored = self._responses.pop(response_id, None)
-        if stored is None:
+        if self.get(response_id, key_name) is None:
             return False
-        self._num_bytes -= stored.num_bytes
-        for item_id in stored.item_ids:
-            self._items.pop(item_id, None)
+        self._forget(response_id)
         return True
+
+    def _forget(self, response_id: str) -> None:
+        stored = self._responses.pop(response_id, None)
+        if stored is not None:
+            self._num_bytes -= stored.num_bytes
+            for key in self._item_keys(stored):
+                self._items.pop(key, None)
+
+    def _item_keys(self, stored: StoredResponse) -> list[tuple[str, str]]:
+        return [(stored.key_name, item_id) for item_id in stored.item_ids]
 
 
 class SessionTools:

@@ -36,13 +36,17 @@ class ReasoningFields(msgspec.Struct):
     summary: str | None = None
 
 
-class TextFormat(msgspec.Struct):
+class TextFormat(msgspec.Struct, omit_defaults=True):
     type: str
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
     schema: Object | None = None
 
 
 class TextFields(msgspec.Struct):
     format: TextFormat | None = None
+    verbosity: str | None = None
 
 
 class Body(msgspec.Struct, kw_only=True):
@@ -63,6 +67,9 @@ class Body(msgspec.Struct, kw_only=True):
     top_k: wire.TopK | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
+    truncation: str | None = None
+    max_tool_calls: wire.TokenLimit | None = None
+    """Of tools that a maker hosts, so none of this server's."""
     prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
     background: bool | None = None
@@ -104,9 +111,14 @@ class Call:
 class ResponsesDialect:
     """The dialect with the memory that the API gives it: what is not stored is only answered."""
 
-    def __init__(self, store: ResponseStore) -> None:
+    def __init__(self, store: ResponseStore, session_tools: SessionTools | None = None, key_name: str = "") -> None:
         self._store = store
-        self._session_tools = SessionTools()
+        self._session_tools = session_tools or SessionTools()
+        self._key_name = key_name
+
+    def of(self, key_name: str) -> ResponsesDialect:
+        """The same, for requests with this key: what another's left behind is not there for them."""
+        return ResponsesDialect(self._store, self._session_tools, key_name)
 
     def decode(self, body: bytes, request_id: str) -> Call:
         """The call a `POST /v1/responses` body asks for."""
@@ -118,11 +130,14 @@ class ResponsesDialect:
         earlier, new = self._earlier(fields.previous_response_id), self._new(fields.input or [])
         items = [*earlier, *new]
         recalled = self._recalled_tools(fields, items)
+        for entry in fields.include or ():
+            if entry not in _INCLUDED:
+                ignored.add("include", entry)
         read_tools(toolbox, fields.tools or recalled, "tools", ignored)
         messages = _read_messages(fields.instructions, earlier, new, InputReader(toolbox, ignored))
         # Recalled tools keep the prompt's beginning as it was; they are not there to be called.
         wanted = "none" if recalled else fields.tool_choice
-        choice, tools = read_tool_choice(wanted, fields.parallel_tool_calls, toolbox)
+        choice, tools = read_tool_choice(wanted, fields.parallel_tool_calls, toolbox, ignored)
         request = GenerationRequest(
             request_id=request_id,
             model=fields.model,
@@ -153,6 +168,7 @@ class ResponsesDialect:
         session = fields.prompt_cache_key
         if not session or fields.tools is None:
             return []
+        session = f"{self._key_name}\0{session}"
         if fields.tools:
             self._session_tools.remember(session, fields.tools, items)
             return []
@@ -161,7 +177,7 @@ class ResponsesDialect:
     def _earlier(self, previous: str | None) -> list[Object]:
         if previous is None:
             return []
-        stored = self._store.get(previous)
+        stored = self._store.get(previous, self._key_name)
         if stored is None:
             message = f"no response {previous!r} is stored (any more); send the whole conversation as input"
             raise InvalidRequest(message, "previous_response_id")
@@ -177,7 +193,7 @@ class ResponsesDialect:
         ]
 
     def _item(self, reference: Object, path: str) -> Object:
-        item = self._store.item(str(reference.get("id")))
+        item = self._store.item(str(reference.get("id")), self._key_name)
         if item is None:
             raise InvalidRequest(f"no item {reference.get('id')!r} is stored; send the item itself", f"{path}.id")
         return item
@@ -192,7 +208,8 @@ class ResponsesDialect:
             item_ids = tuple(item["id"] for item in output)
             encoded = encode(response)
             size = num_bytes + len(encoded)
-            self._store.put(StoredResponse(response["id"], (*items, *output), encoded, size, item_ids))
+            whole = (*items, *output)
+            self._store.put(StoredResponse(response["id"], whole, encoded, size, item_ids, self._key_name))
 
         return keep
 
@@ -217,6 +234,11 @@ def _refuse_unserved(fields: Body) -> None:
         raise InvalidRequest("this server answers in the foreground only; leave it out", "background")
     if fields.conversation is not None:
         raise InvalidRequest("this server keeps no conversations; use previous_response_id or input", "conversation")
+    wire.check_one_of(fields.truncation, ("auto", "disabled"), "truncation")
+    if fields.reasoning is not None:
+        wire.check_one_of(fields.reasoning.summary, ("auto", "concise", "detailed"), "reasoning.summary")
+    if fields.text is not None:
+        wire.check_one_of(fields.text.verbosity, ("low", "medium", "high"), "text.verbosity")
     if fields.prompt is not None:
         raise InvalidRequest("this server keeps no prompt templates; send the prompt as input", "prompt")
 
@@ -229,7 +251,7 @@ def _num_logprobs(fields: Body) -> int | None:
 def _reasoning(fields: ReasoningFields | None) -> ReasoningOptions:
     if fields is None or fields.effort is None:
         return ReasoningOptions()
-    return openai_options.read_effort(fields.effort)
+    return openai_options.read_effort(fields.effort, "reasoning.effort")
 
 
 def _output_format(fields: TextFields | None) -> OutputFormat | None:
@@ -267,14 +289,27 @@ def _head(fields: Body, identity: str) -> Object:
         "reasoning": {"effort": None, "summary": None} | (msgspec.to_builtins(fields.reasoning) or {}),
         "store": fields.store is not False,
         "temperature": fields.temperature,
-        "text": {"format": msgspec.to_builtins(fields.text.format) if fields.text and fields.text.format else _TEXT},
+        "text": _text(fields.text),
         "tool_choice": fields.tool_choice or "auto",
         "tools": fields.tools or [],
         "top_logprobs": fields.top_logprobs or 0,
         "top_p": fields.top_p,
-        "truncation": "disabled",
+        "truncation": fields.truncation or "disabled",
+        "max_tool_calls": fields.max_tool_calls,
         "usage": None,
     }
 
 
-_TEXT = {"type": "text"}
+_INCLUDED = ("reasoning.encrypted_content", "message.output_text.logprobs")
+
+
+def _text(fields: TextFields | None) -> Object:
+    """As it was asked for; the API needs a format's name, which this server does not."""
+    told: Object = {"format": {"type": "text"}}
+    if fields is not None and fields.format is not None:
+        told["format"] = msgspec.to_builtins(fields.format)
+        if fields.format.type == "json_schema":
+            told["format"].setdefault("name", "answer")
+    if fields is not None and fields.verbosity is not None:
+        told["verbosity"] = fields.verbosity
+    return told

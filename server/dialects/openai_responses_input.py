@@ -13,7 +13,7 @@ from ..errors import InvalidRequest
 from ..requests import Image, Message, Reasoning, Role, Text, ToolCall, ToolResult
 from . import openai_content
 from .openai_responses_tools import Toolbox, read_tools
-from .wire import Ignored, Object, convert
+from .wire import Ignored, Object, check_arguments, convert
 
 _ENCODED = "omlx1."
 _ROLES = ("user", "system", "developer", "assistant")
@@ -80,6 +80,7 @@ class InputReader:
                 return self._reasoning(convert(item, ReasoningItem, path), path)
             case "function_call":
                 call = convert(item, FunctionCallItem, path)
+                check_arguments(call.arguments, f"{path}.arguments")
                 return self._call(call, call.arguments)
             case "custom_tool_call":
                 call = convert(item, CustomCallItem, path)

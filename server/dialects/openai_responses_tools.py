@@ -129,7 +129,7 @@ def _custom(tool: CustomTool) -> ToolDefinition:
 
 
 def read_tool_choice(
-    choice: str | Object | None, parallel: bool | None, toolbox: Toolbox
+    choice: str | Object | None, parallel: bool | None, toolbox: Toolbox, ignored: Ignored
 ) -> tuple[ToolChoice, tuple[ToolDefinition, ...]]:
     """As in chat, with the client's names made the model's."""
     if isinstance(choice, dict):
@@ -137,7 +137,7 @@ def read_tool_choice(
         if isinstance(choice.get("tools"), list):
             tools = [{**item, **_renamed(item, toolbox)} for item in choice["tools"] if isinstance(item, dict)]
             choice["tools"] = tools
-    return openai_options.read_tool_choice(choice, parallel, tuple(toolbox.definitions.values()))
+    return openai_options.read_tool_choice(choice, parallel, tuple(toolbox.definitions.values()), ignored)
 
 
 def _renamed(item: Object, toolbox: Toolbox) -> Object:

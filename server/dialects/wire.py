@@ -9,7 +9,8 @@ import base64
 import binascii
 import logging
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -28,6 +29,7 @@ MAX_DEPTH = 100
 Object = dict[str, Any]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+TokenBudget = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -45,6 +47,10 @@ MAX_STOP_LENGTH = 1024
 Stop = Annotated[str, Meta(max_length=MAX_STOP_LENGTH)]
 Stops = Annotated[list[Stop], Meta(max_length=32)]
 
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+_COMMON_IMAGES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
+
 _PATH = re.compile(r" - at (?:`key` in )?`\$([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _ESCAPE = re.compile(
@@ -52,18 +58,29 @@ _ESCAPE = re.compile(
 )
 
 
+_MAX_TOLD = 256
+
 UNREAD_FILE = "[A file stood here. This server reads text only.]"
 """In place of documents and sound: a model that is not told would guess what was in them."""
 
 
 class Ignored:
-    """What a request holds and this server leaves out, told in one debug line, cut short where it is long."""
+    """What a request holds and this server leaves out, told in one line, cut short where it is long.
+
+    The line is for everybody's eyes where a kind is in it that this process has not told of; agents send the same ones
+    at every turn.
+    """
+
+    _told: ClassVar[set[str]] = set()
 
     def __init__(self) -> None:
         self._items: list[str] = []
+        self._kinds: set[str] = set()
 
     def add(self, path: str, what: object) -> None:
-        self._items.append(f"{path} ({str(what)[:40]!r})")
+        kind = str(what)[:40]
+        self._items.append(f"{path} ({kind!r})")
+        self._kinds.add(kind)
 
     def add_unknown_fields(self, body: bytes, kind: type[msgspec.Struct]) -> None:
         """The body's unknown top-level fields; looked for only where the line is printed."""
@@ -74,7 +91,10 @@ class Ignored:
     def log(self, request_id: str) -> None:
         if self._items:
             rest = f" and {len(self._items) - 20} more" if len(self._items) > 20 else ""
-            logger.debug("%s: ignored %s%s", request_id, ", ".join(self._items[:20]), rest)
+            is_news = not self._kinds <= self._told and len(self._told) < _MAX_TOLD
+            self._told.update(self._kinds if is_news else ())
+            level = logging.INFO if is_news else logging.DEBUG
+            logger.log(level, "%s: ignored %s%s", request_id, ", ".join(self._items[:20]), rest)
 
 
 def decode_body(body: bytes, kind: type[Kind]) -> Kind:
@@ -124,6 +144,24 @@ def _without_lone_surrogates(body: bytes) -> bytes:
     return _ESCAPE.sub(mend, body)
 
 
+def check_one_of(value: str | None, allowed: Sequence[str], path: str) -> None:
+    if value is not None and value not in allowed:
+        raise InvalidRequest(f"{value[:40]!r} is not one of {', '.join(allowed)}", path)
+
+
+def check_arguments(text: str, path: str) -> None:
+    """`check_depth` of a call's arguments as text, where they are JSON at all."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return
+    try:
+        value = msgspec.json.decode(text)
+    except RecursionError:
+        raise InvalidRequest(f"nested more than {MAX_DEPTH} deep", path) from None
+    except msgspec.DecodeError:
+        return
+    check_depth({"": value} if isinstance(value, list) else value, path)
+
+
 def check_depth(value: Object, path: str) -> None:
     """Raise for a value nested more than `MAX_DEPTH` deep."""
     level: list[Object | list[Any]] = [value]
@@ -163,9 +201,12 @@ def decode_image(media_type: str, data: str, path: str) -> Image:
     if not media_type.startswith("image/"):
         raise InvalidRequest(f"{media_type!r} is not an image type", path)
     try:
-        return Image(media_type, base64.b64decode(data, validate=True))
+        decoded = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("the image is not valid base64", path) from None
+    if not decoded or (media_type in _COMMON_IMAGES and not decoded.startswith(IMAGE_BEGINNINGS)):
+        raise InvalidRequest(f"the data is no {media_type}", path)
+    return Image(media_type, decoded)
 
 
 def decode_image_url(url: str, path: str) -> Image:

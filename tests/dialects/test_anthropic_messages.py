@@ -36,7 +36,7 @@ from omlx.server.requests import (
 from .samples import ADMITTED, DELTAS, FINISHED, Json, body, claude_code, play, records
 from .sdk import anthropic_client
 
-PNG = base64.b64encode(b"png").decode()
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode(fields: Json) -> GenerationRequest:
@@ -122,8 +122,8 @@ def test_documents_are_read_where_they_are_text_and_mentioned_where_not() -> Non
 
 
 def test_an_image_is_read_from_base64() -> None:
-    source = {"type": "base64", "media_type": "image/png", "data": PNG}
-    assert decode(user([{"type": "image", "source": source}])).messages[0].parts == (Image("image/png", b"png"),)
+    source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(PNG).decode()}
+    assert decode(user([{"type": "image", "source": source}])).messages[0].parts == (Image("image/png", PNG),)
     fault = refusal(user([{"type": "image", "source": {"type": "url", "url": "http://x"}}]))
     assert fault.param == "messages.0.content.0.source.type"
 

@@ -104,8 +104,8 @@ def test_the_old_function_form_is_read() -> None:
 
 
 def test_an_image_is_read_from_a_data_url_and_from_nowhere_else() -> None:
-    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,cG5n"}}
-    assert decode(user([part])).messages[0].parts == (Image("image/png", b"png"),)
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    assert decode(user([part])).messages[0].parts == (Image("image/png", b"\x89PNG\r\n\x1a\n"),)
     part = {"type": "image_url", "image_url": {"url": "http://10.0.0.1/x.png"}}
     assert refusal(user([part])).param == "messages.0.content.0.image_url"
 

@@ -19,6 +19,7 @@ for _ in range(200):
 
 FRAMES = {"type": "image_url", "image_url": {"url": "data:video/jpeg;base64," + ",".join(["/9j/4AAQ"] * 10_000)}}
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ("vLLM CVE-2026-34756: n", CHAT, {**CHAT_BODY, "n": 10**9}),
     ("vLLM CVE-2026-34756: n, text", COMPLETIONS, {"model": MODEL, "prompt": "a", "n": 10**9}),
@@ -30,6 +31,7 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ("vLLM CVE-2025-62426: template", CHAT, {**CHAT_BODY, "chat_template_kwargs": {"chat_template": "{{ 1 }}"}}),
     ("llama.cpp #10380: over the window", CHAT, {**CHAT_BODY, "messages": [{"role": "user", "content": "x" * 9000}]}),
     ("llama.cpp CVE-2026-21869: negative", CHAT, {**CHAT_BODY, "max_tokens": -1}),
+    ("vLLM CVE-2026-22773: a broken image", CHAT, {**CHAT_BODY, "messages": [{"role": "user", "content": [IMAGE]}]}),
     ("temperature", CHAT, {**CHAT_BODY, "temperature": -1}),
     ("temperature, huge", CHAT, {**CHAT_BODY, "temperature": 1e300}),
     ("top_p", CHAT, {**CHAT_BODY, "top_p": 7}),
@@ -79,11 +81,9 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ]}),
 ]  # fmt: skip
 
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("vLLM CVE-2025-61620: a template of the client's", {"chat_template": "{% for i in range(9**9) %}{% endfor %}"}),
     ("vLLM CVE-2025-62426: a word for the template", {"chat_template_kwargs": {"tokenize": True}}),
-    ("vLLM CVE-2026-22773: a broken image", {"messages": [{"role": "user", "content": [IMAGE]}]}),
 ]
 
 
@@ -93,7 +93,7 @@ async def test_what_is_left_out_of_a_request_changes_nothing(tmp_path: Path):
         for label, fields in HARMLESS:
             answer = await server.client.post(CHAT, json={**CHAT_BODY, **fields})
             assert answer.status_code == 200, label
-            assert "messages" in fields or answer.json()["usage"]["prompt_tokens"] == plain, label
+            assert answer.json()["usage"]["prompt_tokens"] == plain, label
 
 
 async def test_every_published_body_is_refused_and_the_server_lives_on(tmp_path: Path):
