@@ -19,7 +19,7 @@ from .api.admin.router import routes as admin_routes
 from .api.admin.router import secure
 from .api.body_budget import BodyBudget
 from .api.context import Context
-from .api.failures import on_bug, on_http_exception, on_omlx_error
+from .api.failures import identify, on_bug, on_http_exception, on_omlx_error
 from .api.guard import Guard
 from .api.keys import KEY_FILE, ServerKeys
 from .engine.generation import Generator
@@ -95,7 +95,7 @@ def create_app(
         lifespan=[lifespan],
         exception_handlers={OmlxError: on_omlx_error, HTTPException: on_http_exception, Exception: on_bug},
         request_max_body_size=settings.max_body_bytes,
-        before_send=[secure],
+        before_send=[secure, identify],
         openapi_config=None,
         logging_config=None,
     )

@@ -17,11 +17,11 @@ from litestar.types import Receive, Scope, Send
 from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..engine.several import GenerationGroup
-from ..errors import EngineFailure, InvalidRequest, OmlxError, ShuttingDown
+from ..errors import EngineFailure, InvalidRequest, OmlxError, RequestError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
 from ..requests import GenerationRequest
 from .agents import agent_of
-from .failures import id_headers, key_name_of, request_id_of
+from .failures import key_name_of, request_id_of
 from .keys import caller_of
 
 logger = logging.getLogger(__name__)
@@ -71,9 +71,13 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent))
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
         body = await unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
-        return Response(body, media_type="application/json", headers=id_headers(request_id))
+        return Response(body, media_type="application/json")
     except ClientLeft:
         return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
+    except RequestError as error:
+        if error.param == "messages":  # the pipeline's word for what it makes a prompt of
+            error.param = dialect.PROMPT_FIELD
+        raise
 
 
 class EventStream(Response[None]):
@@ -101,8 +105,7 @@ class EventStream(Response[None]):
             await unless_client_leaves(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
-        ids = [(name.encode(), value.encode()) for name, value in id_headers(self._request_id).items()]
-        await send({"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *ids]})
+        await send({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
         async with asyncio.TaskGroup() as tasks:
             beating = tasks.create_task(self._beat(send))
             try:

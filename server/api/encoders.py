@@ -11,7 +11,7 @@ from ..dialects import openai_embeddings, rerank
 from ..engine.encoders import Encoders, EncoderText
 from .answers import CLIENT_CLOSED_REQUEST, ClientLeft, agent_that_sent, read_body, unless_client_leaves
 from .context import Context
-from .failures import id_headers, request_id_of
+from .failures import request_id_of
 
 _MAX_TEXTS = 16
 
@@ -26,7 +26,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             found = await unless_client_leaves(request.receive, encoders.embed(call.request, agent_that_sent(request)))
         except ClientLeft:
             return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
-        return _json(request, call.encode_answer(found.vectors, found.num_tokens))
+        return _json(call.encode_answer(found.vectors, found.num_tokens))
 
     @post("/v1/rerank", status_code=200)
     async def rerank_documents(request: Request) -> Response[bytes]:
@@ -35,10 +35,10 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             found = await unless_client_leaves(request.receive, encoders.rerank(call.request, agent_that_sent(request)))
         except ClientLeft:
             return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
-        return _json(request, call.encode_answer(found.vectors, found.num_tokens))
+        return _json(call.encode_answer(found.vectors, found.num_tokens))
 
     return [embeddings, rerank_documents]
 
 
-def _json(request: Request, body: bytes) -> Response[bytes]:
-    return Response(body, media_type="application/json", headers=id_headers(request_id_of(request)))
+def _json(body: bytes) -> Response[bytes]:
+    return Response(body, media_type="application/json")

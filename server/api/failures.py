@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from uuid import uuid4
 
 from litestar import MediaType, Request, Response
+from litestar.datastructures import MutableScopeHeaders
 from litestar.exceptions import HTTPException
-from litestar.types import Send
+from litestar.types import Message, Scope, Send
 
 from ..dialects import anthropic_messages, openai_chat
 from ..dialects.base import Dialect
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 KEY_NAME = "key_name"
 """Where the guard leaves it in the scope's state."""
 
+_MODELS = "/v1/models"
 _MESSAGES = re.compile(r"(/anthropic|/v1)?/v1/messages\b")
 
 
@@ -50,28 +53,44 @@ def id_headers(request_id: str) -> dict[str, str]:
     return {"request-id": request_id, "x-request-id": request_id}
 
 
-def dialect_of(path: str) -> Dialect:
-    """The dialect that errors on `path` are told in; clients join `/v1` and `/anthropic` in their own ways."""
-    return anthropic_messages if _MESSAGES.match(path) else openai_chat
+async def identify(message: Message, scope: Scope) -> None:
+    """Put the request's id on every answer: a hook before the application sends."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in id_headers(scope["state"].setdefault("request_id", new_request_id())).items():
+            headers[name] = value
 
 
-def error_response(error: OmlxError, path: str, request_id: str) -> Response[bytes]:
-    body = dialect_of(path).encode_error(error, request_id)
-    return Response(body, status_code=_status(error), headers=_headers(error, request_id), media_type=MediaType.JSON)
+def is_anthropic(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"anthropic-version" for name, _ in headers)
 
 
-async def send_error(error: OmlxError, path: str, send: Send) -> None:
+def dialect_of(scope: Scope) -> Dialect:
+    """The dialect that errors are told in; clients join `/v1` and `/anthropic` in their own ways."""
+    path = scope["path"]
+    lists_models = path == _MODELS or path.startswith(f"{_MODELS}/")
+    if _MESSAGES.match(path) or (lists_models and is_anthropic(scope["headers"])):
+        return anthropic_messages
+    return openai_chat
+
+
+def error_response(error: OmlxError, request: Request) -> Response[bytes]:
+    body = dialect_of(request.scope).encode_error(error, request_id_of(request))
+    return Response(body, status_code=_status(error), headers=_retry_headers(error), media_type=MediaType.JSON)
+
+
+async def send_error(error: OmlxError, scope: Scope, send: Send) -> None:
     """The same response, for code that stands before Litestar."""
     request_id = new_request_id()
-    headers = {"content-type": "application/json", **_headers(error, request_id)}
+    headers = {"content-type": "application/json", **id_headers(request_id), **_retry_headers(error)}
     raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": _status(error), "headers": raw_headers})
-    body = dialect_of(path).encode_error(error, request_id)
+    body = dialect_of(scope).encode_error(error, request_id)
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def on_omlx_error(request: Request, error: OmlxError) -> Response[bytes]:
-    return error_response(error, request.url.path, request_id_of(request))
+    return error_response(error, request)
 
 
 def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]:
@@ -81,7 +100,7 @@ def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]
     if error.status_code in (404, 405):
         return on_omlx_error(request, NotFound(f"no such endpoint: {request.method} {request.url.path}"))
     if error.status_code < 500:
-        return on_omlx_error(request, InvalidRequest(error.detail))
+        return on_omlx_error(request, _of_litestar(error))
     return on_bug(request, error)
 
 
@@ -92,15 +111,19 @@ def on_bug(request: Request, error: Exception) -> Response[bytes]:
     request_id = request_id_of(request)
     logger.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
     failure = EngineFailure(f"internal error; look for {request_id} in the server's log")
-    return error_response(failure, request.url.path, request_id)
+    return error_response(failure, request)
+
+
+def _of_litestar(error: HTTPException) -> InvalidRequest:
+    """Its refusal of a query, with the name of the first parameter that is wrong."""
+    faults = error.extra if isinstance(error.extra, list) else []
+    fault = next((fault for fault in faults if isinstance(fault, dict) and fault.get("key")), None)
+    return InvalidRequest(error.detail) if fault is None else InvalidRequest(str(fault["message"]), str(fault["key"]))
 
 
 def _status(error: OmlxError) -> int:
     return error.status if isinstance(error, RequestError | ServiceError) else 500
 
 
-def _headers(error: OmlxError, request_id: str) -> dict[str, str]:
-    headers = id_headers(request_id)
-    if error.retry_after is not None:
-        headers["retry-after"] = str(error.retry_after)
-    return headers
+def _retry_headers(error: OmlxError) -> dict[str, str]:
+    return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}

@@ -37,7 +37,7 @@ class Guard:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             refusal = self.check(scope["method"], scope["path"], headers)
             if refusal is not None:
-                await send_error(refusal, scope["path"], send)
+                await send_error(refusal, scope, send)
                 return
             scope.setdefault("state", {})[KEY_NAME] = self._keys.name_of(given_key(headers)) or ""
         await self.app(scope, receive, send)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from litestar import Request, Response, get
+from litestar import HttpMethod, Request, Response, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
@@ -21,12 +21,14 @@ from ..models.capabilities import read_chat_template
 from ..models.catalog import ENCODERS, ModelEntry
 from ..parsers.selection import choose_formats
 from .context import Context
+from .failures import is_anthropic
 
 _MAX_FORMATS = 1024
+_READ = [HttpMethod.GET, HttpMethod.HEAD]
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
-    @get("/v1/models")
+    @route("/v1/models", http_method=_READ)
     async def list_models(
         request: Request,
         client_version: FromQuery[str | None] = None,
@@ -39,14 +41,18 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             cards = [card for card in cards if card.details["kind"] not in ENCODERS]
             instructions = files("omlx.templates").joinpath("codex_instructions.md").read_text()
             return _json(model_lists.encode_codex_catalog(cards, instructions))
-        if _is_anthropic(request):
+        if is_anthropic(request.scope["headers"]):
             return _json(model_lists.encode_anthropic_list(cards, limit, after_id, before_id))
         return _json(model_lists.encode_openai_list(cards))
 
-    @get("/v1/models/{model_id:path}")
+    @route("/v1/models/{model_id:path}", http_method=_READ)
     async def get_model(request: Request, model_id: FromPath[str]) -> Response[bytes]:
         found = _card(context, context.pool.entry(model_id.removeprefix("/")))
-        encode = model_lists.encode_anthropic_model if _is_anthropic(request) else model_lists.encode_openai_model
+        encode = (
+            model_lists.encode_anthropic_model
+            if is_anthropic(request.scope["headers"])
+            else model_lists.encode_openai_model
+        )
         return _json(encode(found))
 
     return [list_models, get_model]
@@ -79,10 +85,6 @@ def _reasoning_format(folder: Path) -> str:
         return choose_formats(read_chat_template(folder) or "").reasoning
     except ModelError:
         return "none"
-
-
-def _is_anthropic(request: Request) -> bool:
-    return "anthropic-version" in request.headers
 
 
 def _json(body: bytes) -> Response[bytes]:

@@ -31,6 +31,7 @@ from . import anthropic_content, anthropic_stream, wire
 from .base import Answer, Encoder
 from .wire import Ignored, Object
 
+PROMPT_FIELD = "messages"
 encode_error = anthropic_stream.encode_error
 
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}

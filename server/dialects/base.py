@@ -161,6 +161,11 @@ class Call(Protocol):
 class Dialect(Protocol):
     """What reads a protocol's bodies and tells its errors."""
 
+    @property
+    def PROMPT_FIELD(self) -> str:
+        """The field of a body that the prompt is made of."""
+        ...
+
     def decode(self, body: bytes, request_id: str) -> Call:
         """Raises `InvalidRequest` with the field's path for a body the protocol does not allow."""
         ...

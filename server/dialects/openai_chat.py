@@ -28,6 +28,7 @@ from .base import Answer, Encoder
 from .sse import response_id
 from .wire import Ignored, Object
 
+PROMPT_FIELD = "messages"
 encode_error = openai_errors.encode_error
 
 

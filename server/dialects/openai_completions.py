@@ -32,6 +32,7 @@ from .openai_logprobs import text_logprobs
 from .sse import DONE, data_record, encode, response_id
 from .wire import Ignored, Object
 
+PROMPT_FIELD = "prompt"
 encode_error = openai_errors.encode_error
 
 MAX_CHOICES = 128

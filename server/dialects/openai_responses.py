@@ -111,6 +111,8 @@ class Call:
 class ResponsesDialect:
     """The dialect with the memory that the API gives it: what is not stored is only answered."""
 
+    PROMPT_FIELD = "input"
+
     def __init__(self, store: ResponseStore, session_tools: SessionTools | None = None, key_name: str = "") -> None:
         self._store = store
         self._session_tools = session_tools or SessionTools()

@@ -117,6 +117,9 @@ class ModelText:
         token_ids = request.prompt
         if isinstance(token_ids, str):
             token_ids = self.tokenizer.encode(token_ids, self.context_window)
+        vocabulary = self.tokenizer.backend.get_vocab_size()
+        if token_ids and max(token_ids) >= vocabulary:
+            raise InvalidRequest(f"token {max(token_ids)} is outside the vocabulary of {vocabulary}", "prompt")
         if not token_ids:
             raise InvalidRequest("prompt is empty; send at least one token", "prompt")
         return Prompt(list(token_ids), [len(token_ids)])

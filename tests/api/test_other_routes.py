@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -87,7 +89,78 @@ async def test_the_model_list_comes_in_the_shape_the_client_reads(tmp_path: Path
     assert (anthropic["data"][0]["type"], anthropic["has_more"]) == ("model", False)
     assert (codex["models"][0]["slug"], codex["models"][0]["context_window"]) == (MODEL, 4096)
     assert wrong.status_code == 400
-    assert wrong.json()["error"]
+    assert wrong.json()["type"] == "error"
+    assert wrong.json()["error"]["message"].startswith("limit: ")
+
+
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
+
+
+async def test_errors_of_the_list_have_the_shape_of_who_asks(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        for path, status in (("/v1/models/nope", 404), ("/v1/models?limit=0", 400), ("/v1/models?limit=abc", 400)):
+            told = await server.client.get(path, headers=ANTHROPIC)
+            assert (told.status_code, told.json()["type"]) == (status, "error")
+        assert (await server.client.get("/v1/models/nope")).json()["error"]["code"] == "model_not_found"
+        assert (await server.client.get("/v1/models?limit=abc")).json()["error"]["param"] == "limit"
+        assert (await server.client.head("/v1/models")).status_code == 200
+        assert (await server.client.head(f"/v1/models/{MODEL}")).status_code == 200
+        assert (await server.client.head("/v1/models/nope")).status_code == 404
+
+
+async def test_every_answer_has_an_id_of_its_own(tmp_path: Path):
+    seen: list[str] = []
+    count = {"model": MODEL, "messages": USER}
+    async with serving(tmp_path, "Hi.") as server:
+        made = await server.client.post("/v1/responses", json={"model": MODEL, "input": "x"})
+        stored = f"/v1/responses/{made.json()['id']}"
+        answers = [
+            made,
+            await server.client.get(stored),
+            await server.client.delete(stored),
+            await server.client.delete(stored),
+            await server.client.post(f"{MESSAGES}/count_tokens", json=count),
+            await server.client.post(MESSAGES, json={**MESSAGES_BODY, "stream": True}),
+            *[
+                await server.client.get(path)
+                for path in ("/v1/models", "/v1/models/x", "/v1/responses", "/health", "/no")
+            ],
+            await server.client.post(CHAT, content=b"x"),
+        ]
+    for answer in answers:
+        assert answer.headers.get_list("request-id") == answer.headers.get_list("x-request-id")
+        (request_id,) = answer.headers.get_list("request-id")
+        seen.append(request_id)
+    assert len(set(seen)) == len(seen)
+    assert answers[3].status_code == 404
+
+
+async def test_what_is_wrong_with_the_prompt_has_the_name_of_each_protocols_field(tmp_path: Path):
+    long = "word " * 2000
+    asked = {
+        CHAT: ({**CHAT_BODY, "messages": [{"role": "user", "content": long}]}, "messages"),
+        "/v1/responses": ({"model": MODEL, "input": long}, "input"),
+        "/v1/completions": ({"model": MODEL, "prompt": long}, "prompt"),
+    }
+    async with serving(tmp_path, "Hi.") as server:
+        for path, (body, param) in asked.items():
+            for stream in (False, True):
+                error = (await server.client.post(path, json={**body, "stream": stream})).json()["error"]
+                assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+        unknown = await server.client.post("/v1/completions", json={"model": MODEL, "prompt": [1, 60_000]})
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "prompt")
+
+
+async def test_a_stored_response_is_not_there_for_another_key(tmp_path: Path):
+    keys = [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in ("mine", "others")]
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": keys}))
+    mine, others = ({"authorization": f"Bearer {name}"} for name in ("mine", "others"))
+    async with serving(tmp_path, "Hi.") as server:
+        made = await server.client.post("/v1/responses", json={"model": MODEL, "input": "x"}, headers=mine)
+        stored = f"/v1/responses/{made.json()['id']}"
+        assert (await server.client.get(stored, headers=others)).status_code == 404
+        assert (await server.client.delete(stored, headers=others)).status_code == 404
+        assert (await server.client.get(stored, headers=mine)).status_code == 200
 
 
 async def test_metrics_count_what_was_served(tmp_path: Path):
