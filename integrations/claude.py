@@ -89,6 +89,7 @@ INTEGRATION = Integration(
     title="Claude Code",
     executable="claude",
     install="npm install -g @anthropic-ai/claude-code",
+    minimum_node=(22, 0),
     minimum_context=49152,
     summary="environment and inline `--settings`, which rank above the user's own settings.json",
     wire=wire,

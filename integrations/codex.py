@@ -81,6 +81,7 @@ INTEGRATION = Integration(
     title="Codex",
     executable="codex",
     install="npm install -g @openai/codex",
+    minimum_node=(16, 0),
     minimum_context=16_384,
     summary="`-c` overrides, which rank above config.toml, and a generated model catalog",
     wire=wire,

@@ -72,6 +72,7 @@ INTEGRATION = Integration(
     title="OpenClaw",
     executable="openclaw",
     install="npm install -g openclaw",
+    minimum_node=(24, 16),
     minimum_context=32_768,
     summary="a configuration file of this run that includes the user's own; every served model is listed",
     wire=wire,

@@ -85,6 +85,7 @@ INTEGRATION = Integration(
     title="Pi",
     executable="pi",
     install="npm install -g @earendil-works/pi-coding-agent",
+    minimum_node=(22, 19),
     minimum_context=4096,
     summary="an extension file in the omlx home, loaded with `-e`; every served model is listed",
     wire=wire,

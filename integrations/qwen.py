@@ -80,6 +80,7 @@ INTEGRATION = Integration(
     title="Qwen Code",
     executable="qwen",
     install="npm install -g @qwen-code/qwen-code",
+    minimum_node=(22, 0),
     minimum_context=32_768,
     summary="a settings file of this run in the system settings' place; every served model is listed",
     wire=wire,

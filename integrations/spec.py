@@ -189,7 +189,8 @@ class Integration:
     where it can only be wired for good, `edits` where it can only be wired for one run, and then `no_file` says why.
     What it is started with when the user says nothing are its `default_arguments`. `other_places` are below the home.
     `user_agents` are the first words of its requests' User-Agent, where these are not its name. `linux_install` is its
-    line on Linux, where that is another one, and None where there is no such program.
+    line on Linux, where that is another one, and None where there is no such program. `minimum_node` is the oldest
+    Node, as major and minor version, that its npm package runs on, by its `engines`.
     """
 
     name: str
@@ -208,6 +209,7 @@ class Integration:
     other_places: tuple[str, ...] = ()
     user_agents: tuple[str, ...] = ()
     linux_install: str | None = ""
+    minimum_node: tuple[int, int] | None = None
 
     def install_line(self, platform: str) -> str | None:
         """What installs it on `sys.platform`, None where nothing does."""

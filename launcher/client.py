@@ -143,7 +143,7 @@ class ServerClient:
             return self._http.request(method, path, content=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             reason = _ERRNO.sub("", str(error))
-            raise ServerDown(f"nothing answers at {self.url} ({reason}); start it with `omlx serve`") from error
+            raise ServerDown(f"nothing answers at {self.url} ({reason})") from error
         except httpx.HTTPError as error:
             raise BadAnswer(f"{self.url}{path} failed: {error or type(error).__name__}") from error
 

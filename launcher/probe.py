@@ -62,9 +62,14 @@ def make_probes(nonce: str) -> tuple[Probe, ...]:
 
 
 def run_probes(
-    http: httpx.Client, model: Model, probes: Sequence[Probe], report: Callable[[str], None]
+    http: httpx.Client,
+    model: Model,
+    probes: Sequence[Probe],
+    report: Callable[[str], None],
+    tell: Callable[[ProbeResult], None] = lambda _: None,
 ) -> tuple[ProbeResult, ...]:
-    """Ask them in order; `report` gets a line before each. When nothing answers at all, the rest is not asked."""
+    """Ask them in order; `report` gets a line before each, `tell` each result at once. When nothing answers at all, the
+    rest is not asked."""
     results: list[ProbeResult] = []
     before: Completion | None = None
     for number, probe in enumerate(probes, 1):
@@ -72,9 +77,12 @@ def run_probes(
         try:
             result = _run(http, model, probe, before)
         except ServerDown as error:
-            return (*results, ProbeResult(probe.name, Verdict(False, str(error)), is_broken=True))
+            results.append(ProbeResult(probe.name, Verdict(False, str(error)), is_broken=True))
+            tell(results[-1])
+            break
         before = result.completion
         results.append(result)
+        tell(result)
     return tuple(results)
 
 

@@ -14,10 +14,11 @@ from ..integrations.spec import Model
 from .address import ServerAddress, is_loopback
 from .benchmark import Plan, Row, measure
 from .client import Health, ServerClient
-from .errors import LauncherError
+from .errors import LauncherError, ServerDown
 from .keys import COMMAND_LIFETIME, access_key
 from .machine import Machine
 from .probe import ProbeResult, make_probes, run_probes
+from .reach import down
 from .selection import Wanted, choose
 from .strays import Stray, strays
 
@@ -54,10 +55,18 @@ class Status:
     strays: tuple[Stray, ...] = ()
 
 
-def probe_server(machine: Machine, url: str | None, model: str | None, report: Callable[[str], None]) -> Probed:
-    """Raises ServerError where the server is not even there, ModelError where the model is open."""
+def probe_server(
+    machine: Machine,
+    url: str | None,
+    model: str | None,
+    report: Callable[[str], None],
+    tell: Callable[[ProbeResult], None] = lambda _: None,
+) -> Probed:
+    """`report` and `tell` as `run_probes` has them. Raises ServerError where the server is not even there, ModelError
+    where the model is open."""
     with chosen_model(machine, url, model, "probe") as (http, address, chosen):
-        return Probed(address, chosen.name, run_probes(http, chosen, make_probes(secrets.token_hex(8)), report))
+        probes = make_probes(secrets.token_hex(8))
+        return Probed(address, chosen.name, run_probes(http, chosen, probes, report, tell))
 
 
 def measure_endpoints(
@@ -107,6 +116,8 @@ def ask_status(machine: Machine, url: str | None, key: str | None = None, timeou
     client = ServerClient(address.url, key, timeout)
     try:
         return Status(address, client.health(), client.models(), strays(machine.omlx_home))
+    except ServerDown:
+        raise down(address) from None
     finally:
         client.close()
 

@@ -55,16 +55,17 @@ def _is_up(client: ServerClient, address: ServerAddress, *, may_start: bool) -> 
     try:
         client.health()
     except ServerDown:
-        if address.is_chosen:
-            raise ServerDown(_down(address)) from None
-        if not may_start:
-            raise ServerDown(f"no server runs at {address.url}; start it with `omlx serve`") from None
+        if address.is_chosen or not may_start:
+            raise down(address) from None
         return False
     return True
 
 
-def _down(address: ServerAddress) -> str:
+def down(address: ServerAddress) -> ServerDown:
+    """That nothing answers there, with the remedy: `omlx serve` is none for a server that somebody named."""
+    if not address.is_chosen:
+        return ServerDown(f"no server runs at {address.url}; start it with `omlx serve`")
     remedy = (
         "Start it with `omlx serve` and that address" if is_loopback(address.url) else "Is it running, and reachable?"
     )
-    return f"nothing answers at {address.url}, which {address.source} names. {remedy}"
+    return ServerDown(f"nothing answers at {address.url}, which {address.source} names. {remedy}")

@@ -10,11 +10,12 @@ import msgspec
 
 from ..integrations.spec import Integration, Model
 from .client import Health
-from .probe import exit_code
+from .probe import ProbeResult, exit_code
 from .probing import Probed, Status
 from .selection import size_text
 from .terminal import columns
 
+_PROBE_ROW = "{:<20}  {:<7}  {:<7}  {:<6}  {}"
 _OUTCOMES = {0: "ok", 3: "wrong", 4: "broken"}
 
 
@@ -102,18 +103,20 @@ def status_json(status: Status) -> str:
     )
 
 
-def probe_text(probed: Probed) -> str:
-    rows = [
-        (
-            result.name,
-            _figure(result.completion and result.completion.wall_seconds, 2),
-            _figure(result.completion and result.completion.first_token_seconds, 3),
-            _figure(result.completion and result.completion.decode_rate, 1),
-            f"{'✓' if result.verdict.is_right else '✗'} {result.verdict.reason}",
-        )
-        for result in probed.results
-    ]
-    return columns([("PROBE", "WALL s", "TTFT s", "TOK/s", "RESULT"), *rows])
+def probe_head() -> str:
+    return _PROBE_ROW.format("PROBE", "WALL s", "TTFT s", "TOK/s", "RESULT")
+
+
+def probe_row(result: ProbeResult) -> str:
+    """A line of the table, which is written row by row: a slow endpoint takes minutes for all."""
+    completion = result.completion
+    return _PROBE_ROW.format(
+        result.name,
+        _figure(completion and completion.wall_seconds, 2),
+        _figure(completion and completion.first_token_seconds, 3),
+        _figure(completion and completion.decode_rate, 1),
+        f"{'✓' if result.verdict.is_right else '✗'} {result.verdict.reason}",
+    )
 
 
 def probe_json(probed: Probed) -> str:

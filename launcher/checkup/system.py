@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -12,11 +13,13 @@ from contextlib import suppress
 from ctypes.util import find_library
 from pathlib import Path
 
+from ...integrations import names
+from ..launch import find_agent
 from ..selection import size_text
 from .finding import Finding, Patient, fail, ok, warn
 
 _LOW_DISK, _LEAST_DISK = 20 * 10**9, 2 * 10**9
-_LEAST_NODE = 20
+_VERSION = re.compile(r"v(\d+)\.(\d+)")
 
 
 def python(patient: Patient) -> Iterator[Finding]:
@@ -53,20 +56,31 @@ def blas(patient: Patient) -> Iterator[Finding]:
 
 
 def node(patient: Patient) -> Iterator[Finding]:
+    """Whether Node is there, and new enough for the agents that npm installs."""
+    wanted = sorted((agent.minimum_node, agent.title) for agent in map(find_agent, names()) if agent.minimum_node)
+    newest = _dotted(wanted[-1][0])
     found = shutil.which("node", path=patient.machine.environ.get("PATH"))
     if found is None:
-        yield warn("node", "no node on PATH", "install Node 20 or newer where you want agents that npm installs")
+        remedy = f"install Node {newest} or newer where you want agents that npm installs"
+        yield warn("node", "no node on PATH", remedy)
         return
     said = ""
     with suppress(OSError, subprocess.TimeoutExpired):
         said = subprocess.run(
             [found, "--version"], capture_output=True, text=True, check=False, timeout=1
         ).stdout.strip()
-    major = said.removeprefix("v").partition(".")[0]
-    if major.isdigit() and int(major) < _LEAST_NODE:
-        yield warn("node", f"{said} at {found}", "install Node 20 or newer: newer agents refuse older ones")
+    version = _VERSION.match(said)
+    refusing = [(need, title) for need, title in wanted if version and (int(version[1]), int(version[2])) < need]
+    if refusing:
+        listed = ", ".join(f"{title} ({_dotted(need)})" for need, title in refusing)
+        remedy = f"install Node {newest} or newer where you want these agents"
+        yield warn("node", f"{said} at {found} is older than some agents want: {listed}", remedy)
     else:
         yield ok("node", f"{said or 'there'} at {found}")
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def disk(patient: Patient) -> Iterator[Finding]:

@@ -22,11 +22,20 @@ def command(url: str | None, model: str | None, as_json: bool) -> None:
     Exit codes: 0 all right, 3 an answer was wrong, 4 the endpoint is broken.
     """
     from .. import showing
-    from ..probe import exit_code
+    from ..probe import ProbeResult, exit_code
     from ..probing import probe_server
     from ..terminal import Progress
 
+    heads = iter([showing.probe_head()])
+
+    def tell(result: ProbeResult) -> None:
+        report.clear()
+        if not as_json:
+            for line in (*heads, showing.probe_row(result)):
+                click.echo(line)
+
     with Progress() as report:
-        probed = probe_server(this_machine(), url, model, report)
-    click.echo(showing.probe_json(probed) if as_json else showing.probe_text(probed))
+        probed = probe_server(this_machine(), url, model, report, tell)
+    if as_json:
+        click.echo(showing.probe_json(probed))
     sys.exit(exit_code(probed.results))

@@ -16,14 +16,18 @@ from ..completing import complete_wired
 def command(agent: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Put AGENT's settings back.
 
-    A file that nobody changed since gets its old bytes; in others only the values that are still ours are put back.
+    A file that nobody changed since gets its old bytes; in others only the values that are still ours are put back. One
+    that is not wired is left, with exit code 0.
     """
     check_json(as_json, yes=yes, dry_run=dry_run)
+    from ..launch import find_agent
     from ..restore import plan_restore, restore, summary
     from ..showing_plan import changes_json
 
     home = this_machine().omlx_home.root
     restores = plan_restore(home, agent)
+    if not restores:
+        find_agent(agent)  # a slip is no agent that is not wired; one that omlx no longer knows may be
     if as_json:
         if not dry_run:
             restore(home, agent)

@@ -103,7 +103,7 @@ def demo() -> None:
     say("Starting the server")
     with serving(environment) as url:
         print(f"omlx serves {MODEL_NAME} at {url}; its log is {_shown(_FOLDER / 'server.log')}", flush=True)
-        say("Probing it")
+        say("Probing it: seven questions, the long ones take minutes on a CPU")
         probed = subprocess.run([OMLX, "probe", "--model", MODEL_NAME], env=environment, check=False).returncode
         if probed not in (0, _ANSWER_WRONG):
             raise DemoFailed(f"omlx probe ended with exit code {probed}")

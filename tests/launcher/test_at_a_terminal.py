@@ -101,5 +101,7 @@ def test_ctrl_c_ends_the_servers_commands_likewise(monkeypatch: pytest.MonkeyPat
 def test_a_server_that_is_not_there_is_told_without_the_systems_numbers(environ: Mapping[str, str]):
     shown = at_terminal("ps", {**environ, "OMLX_URL": "http://127.0.0.1:1"})
     assert shown == Shown(
-        4, "omlx: nothing answers at http://127.0.0.1:1 (Connection refused); start it with `omlx serve`\r\n"
+        4,
+        "omlx: nothing answers at http://127.0.0.1:1, which OMLX_URL names. "
+        "Start it with `omlx serve` and that address\r\n",
     )

@@ -144,7 +144,11 @@ def test_no_models_no_agents_and_old_node_are_found(patient: Patient, fake_agent
     assert "omlx launch --list" in only(agents.agents, patient).remedy
     node = fake_agent("node")
     node.write_text("#!/bin/sh\necho v18.1.0\n")
-    assert "Node 20" in only(system.node, patient).remedy
+    assert "Claude Code (22.0), Qwen Code (22.0), Pi (22.19), OpenClaw (24.16)" in only(system.node, patient).fact
+    node.write_text("#!/bin/sh\necho v22.20.0\n")
+    assert only(system.node, patient).fact.endswith("is older than some agents want: OpenClaw (24.16)")
+    node.write_text("#!/bin/sh\necho v24.16.0\n")
+    assert only(system.node, patient).grade is Grade.OK
     fake_agent("claude")
     assert only(agents.agents, patient).fact == "Claude Code"
 

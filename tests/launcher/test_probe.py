@@ -57,7 +57,9 @@ def ask(server: FakeServer, http: httpx.Client, model: Model) -> Callable[[Probe
 def test_a_good_model_passes_the_questions(server: FakeServer, http: httpx.Client, model: Model):
     server.answers[CHAT] = answer_well
     lines: list[str] = []
-    results = run_probes(http, model, PROBES[:6], lines.append)
+    told: list[ProbeResult] = []
+    results = run_probes(http, model, PROBES[:6], lines.append, told.append)
+    assert tuple(told) == results
     assert [result.verdict.is_right for result in results] == [True] * 6
     assert [result.verdict.reason for result in results[2:5]] == [
         "391",

@@ -290,6 +290,8 @@ def test_json_does_not_ask(omlx: Run, command: str):
 def test_restoring_what_is_not_wired_says_so(omlx: Run):
     done = omlx("restore", "pi")
     assert (done.exit_code, done.stderr) == (0, "pi is not wired.\n")
+    slip = omlx("restore", "clade")
+    assert (slip.exit_code, "Did you mean 'claude'?" in slip.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("arguments", [("wire", "pi"), ("launch", "pi", "--persist"), ("launch", "pi")])
