@@ -2,6 +2,8 @@
 
 Pi has no variable for a custom provider, but takes an extension file with `-e`; ours registers every served model.
 The key is named, not written: Pi expands `$OMLX_API_KEY`. A model that reasons gets role `developer` and an effort.
+It compacts when less than 16,384 tokens of the window are left, and keeps the newest 20,000 beside its prompt and a
+summary: in a window smaller than 40,960 it would compact on and on, or have nothing that it may give up.
 Pi gives up on an answer that is silent for `httpIdleTimeoutMs`, 5 minutes, a setting that an extension may only change
 where Pi reads it.
 """
@@ -86,7 +88,7 @@ INTEGRATION = Integration(
     executable="pi",
     install="npm install -g @earendil-works/pi-coding-agent",
     minimum_node=(22, 19),
-    minimum_context=4096,
+    minimum_context=40_960,
     summary="an extension file in the omlx home, loaded with `-e`; every served model is listed",
     wire=wire,
     edits=edits,

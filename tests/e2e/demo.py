@@ -88,8 +88,9 @@ def run_pi(environment: dict[str, str]) -> None:
     for folder in (home, work):
         folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(commands), environment["PATH"]])
-    command = [OMLX, "launch", "pi", "--model", MODEL_NAME, "--", "-p", _PROMPT]
-    print(f"$ omlx launch pi --model {MODEL_NAME} -- -p '{_PROMPT}'", flush=True)
+    # the model's window is too small for a session, and large enough for one answer
+    command = [OMLX, "launch", "pi", "--model", MODEL_NAME, "--force", "--", "-p", _PROMPT]
+    print(f"$ omlx launch pi --model {MODEL_NAME} --force -- -p '{_PROMPT}'", flush=True)
     done = subprocess.run(command, env={**environment, "PATH": path, "HOME": str(home)}, cwd=work, check=False)
     if done.returncode:
         raise DemoFailed(f"Pi ended with exit code {done.returncode}")

@@ -1,4 +1,7 @@
-"""Pi on the embedded model: `omlx serve`, `omlx launch pi`, one answer. Slow on a CPU, and real from end to end."""
+"""Pi on the embedded model: `omlx serve`, `omlx launch pi`, one answer. Slow on a CPU, and real from end to end.
+
+Its window is too small for a session with Pi, and large enough for one answer: hence `--force`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def test_pi_gets_an_answer_from_the_embedded_model(tmp_path: Path, embedded_mode
 
     outcome = bench.run(
         [OMLX, "serve", "--model-dir", str(embedded_model.parent), "--port", "0"],
-        ["launch", "pi", "--model", embedded_model.name, "--", "-p", "Say hello in one short sentence."],
+        ["launch", "pi", "--model", embedded_model.name, "--force", "--", "-p", "Say hello in one short sentence."],
     )
 
     assert outcome.runs[0].exit_code == 0, str(outcome)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from omlx.integrations.pi import edits, overrides, wire
-from omlx.integrations.spec import Surroundings, Target
+import pytest
+
+from omlx.integrations.pi import INTEGRATION, edits, overrides, wire
+from omlx.integrations.spec import Model, Surroundings, Target
+from omlx.launcher.errors import WindowTooSmall
+from omlx.launcher.plan import check_window
 
 
 def test_an_extension_registers_every_model(target: Target, surroundings: Surroundings):
@@ -35,3 +39,10 @@ def test_for_good_its_idle_timeout_is_an_hour_and_settings_that_rank_above_are_n
     timeout = f"{own} sets retry.provider.timeoutMs, which overrides omlx's"
     assert wire(target, around).warnings == (timeout,)
     assert overrides(target, around) == (f"{project} sets defaultModel, which overrides omlx's", timeout)
+
+
+def test_a_window_in_which_it_would_compact_on_and_on_is_refused(target: Target):
+    small = Model("small", 32_768, 8_192)
+    with pytest.raises(WindowTooSmall, match="Pi needs a window of 40,960 tokens; small has 32,768"):
+        check_window(INTEGRATION, replace(target, haiku=small), force=False)
+    assert check_window(INTEGRATION, target, force=False) == ()

@@ -59,7 +59,7 @@ def test_a_launch_becomes_the_agent_and_touches_only_our_own_folder(
     omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path], tmp_path: Path
 ):
     fake_agent("pi")
-    server.serve_models({"id": "m", "max_model_len": 8192})
+    server.serve_models({"id": "m", "max_model_len": 65_536})
     done = omlx("launch", "pi", "--", "-p", "say hello", becomes=True)
     assert done.returncode == 7, done.stderr
     lines = done.stdout.splitlines()
@@ -81,7 +81,7 @@ def test_the_key_comes_from_the_environment_and_stands_in_no_argument(
 
 def test_the_last_model_is_used_again(omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path]):
     fake_agent("pi")
-    server.serve_models({"id": "m", "max_model_len": 8192}, {"id": "n", "max_model_len": 8192})
+    server.serve_models({"id": "m", "max_model_len": 65_536}, {"id": "n", "max_model_len": 65_536})
     assert "choose one with --model" in omlx("launch", "pi").stderr
     assert "argument omlx/n" in omlx("launch", "pi", "--model", "n", becomes=True).stdout
     assert "argument omlx/n" in omlx("launch", "pi", becomes=True).stdout
@@ -127,7 +127,7 @@ def test_the_model_is_loaded_and_the_agent_announced_with_its_own_key(
     omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path]
 ):
     fake_agent("pi")
-    server.serve_models({"id": "m", "max_model_len": 8192})
+    server.serve_models({"id": "m", "max_model_len": 65_536})
     states = iter(["loading", "ready", "ready"])
     server.answers["/v1/launches"] = lambda _: Reply({"id": "abc", "state": "loading"})
     server.answers["/v1/launches/abc"] = lambda _: Reply({"id": "abc", "state": next(states), "num_requests": 1})
@@ -144,7 +144,7 @@ def test_a_model_that_does_not_load_ends_the_launch(
     omlx: Run, server: FakeServer, fake_agent: Callable[[str], Path], tmp_path: Path
 ):
     fake_agent("pi")
-    server.serve_models({"id": "m", "max_model_len": 8192})
+    server.serve_models({"id": "m", "max_model_len": 65_536})
     server.answers["/v1/launches"] = lambda _: Reply({"id": "a", "state": "failed", "error": "the weights are cut off"})
     done = omlx("launch", "pi")
     assert (done.returncode, done.stderr) == (4, "omlx: the server could not load m: the weights are cut off\n")
