@@ -3,8 +3,7 @@
 Inline `--settings` rank above the user's `settings.json`, whose `env` in turn ranks above the shell: so everything that
 decides where requests go stands there. The key does not, since arguments are public: `apiKeyHelper` prints it from the
 environment, and is asked only while both of Claude Code's own key variables are empty. Sub-agents and workflows have
-variables of their own, so they get the main model too. The window variable is honoured only for names that do not begin
-with `claude-`.
+variables of their own, so they get the main model too. A name that begins with `claude-` loses its window.
 """
 
 from __future__ import annotations
