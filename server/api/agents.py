@@ -23,6 +23,11 @@ class Agent(msgspec.Struct):
     sets: list[str]
     user_agents: list[str]
 
+    @property
+    def is_for_good(self) -> bool:
+        """Whether it can't be wired for one run: its command changes its own settings file."""
+        return self.command.startswith("omlx wire ")
+
 
 @cache
 def known_agents() -> tuple[Agent, ...]:

@@ -177,6 +177,111 @@ const scenarios = {
     await page.locator(".tag.stop").first().waitFor();
     seen.status = await page.textContent("#live");
     seen.charts = await page.locator(".chart canvas").count();
+    await page.waitForFunction(() => charts.every(({ plot }) => plot.axes[0]._values?.length));
+    seen.times = await page.evaluate(() => charts.map(({ plot }) => plot.axes[0]._values));
+  },
+
+  // Answers that no model here gives: a refusal in the middle of a conversation, and thoughts.
+  async troubles() {
+    const page = await newPage({});
+    const asked = [];
+    const sse = (...deltas) => deltas.map((delta) => `data: ${JSON.stringify({ choices: [{ delta }] })}\n\n`).join("");
+    const answers = [
+      { status: 503, contentType: "application/json", body: '{"error": {"message": "no room now"}}' },
+      { contentType: "text/event-stream", body: sse({ reasoning_content: "They greet " }, { reasoning_content: "me." }, { content: "Hello." }) },
+      { contentType: "text/event-stream", body: sse({ content: "Bye." }) },
+    ];
+    await page.route("**/admin/api/chat", (route) => {
+      asked.push(route.request().postDataJSON().messages);
+      return route.fulfill(answers[asked.length - 1]);
+    });
+    await logIn(page);
+    await page.context().addCookies([{ name: "omlx_lang", value: "fr", url: url + "/admin" }]);
+    await page.goto(url + "/admin/chat");
+    await page.fill("#words", "Hi");
+    await page.press("#words", "Enter");
+    await page.locator("#notice.bad").waitFor();
+    seen.notice = await page.innerHTML("#notice");
+    seen.left = [await page.locator("#talk article").count(), await page.inputValue("#words")];
+    await page.press("#words", "Enter");
+    await page.locator("#talk details").waitFor();
+    await page.waitForFunction(() => document.querySelector("#talk article:last-child > div").textContent === "Hello.");
+    seen.thought = [await page.locator("#talk details[open]").count(), await page.textContent("#talk details p")];
+    await page.fill("#words", "And?");
+    await page.press("#words", "Enter");
+    await page.waitForFunction(() => document.querySelectorAll("#talk article").length === 4);
+    seen.asked = asked;
+    seen.complaints = seen.complaints.filter((text) => !text.includes("503"));
+  },
+
+  async copying() {
+    seen.copied = [];
+    for (const hasClipboard of [true, false]) {
+      const page = await newPage({ permissions: hasClipboard ? ["clipboard-read", "clipboard-write"] : [] });
+      if (!hasClipboard) await page.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+      await logIn(page);
+      await page.goto(url + "/admin/agents");
+      await page.evaluate(() => document.addEventListener("copy", () => { window.taken = String(getSelection()); }));
+      const button = page.locator("button.copy").first();
+      await button.click();
+      await page.waitForFunction(() => document.querySelector("button.copy").textContent === "Copied");
+      seen.copied.push(await page.evaluate((isThere) => isThere ? navigator.clipboard.readText() : window.taken, hasClipboard));
+      await page.waitForFunction(() => document.querySelector("button.copy").textContent === "Copy");
+      await page.context().close();
+    }
+  },
+
+  // The Tab key alone reaches all that can be used, in the order of the page, and shows where it is.
+  async keyboard() {
+    const page = await newPage({});
+    await logIn(page);
+    seen.missed = {};
+    for (const path of pages) {
+      await page.goto(url + path);
+      const expected = await page.evaluate(() => {
+        const usable = "a[href], button, input, select, textarea, summary, [tabindex='0']";
+        const found = [...document.querySelectorAll(usable)].filter((one) => one.checkVisibility() && !one.disabled && one.type !== "hidden");
+        found.forEach((one, number) => { one.dataset.turn = number; });
+        document.activeElement?.blur();
+        return found.length;
+      });
+      const turns = [];
+      const unseen = [];
+      for (let turn = 0; turn < expected; turn++) {
+        await page.keyboard.press("Tab");
+        const [at, isShown] = await page.evaluate(() => {
+          const one = document.activeElement;
+          return [Number(one.dataset.turn ?? -1), getComputedStyle(one).outlineStyle !== "none"];
+        });
+        turns.push(at);
+        if (!isShown) unseen.push(at);
+      }
+      const inOrder = turns.every((at, turn) => at === turn);
+      if (!inOrder || unseen.length) seen.missed[path] = { expected, turns, unseen };
+      seen.looked += expected;
+    }
+    await page.goto(url + "/admin");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    seen.skippedTo = await page.evaluate(() => document.activeElement.id);
+  },
+
+  async selects() {
+    const page = await newPage({ viewport: { width: 1280, height: 800 } });
+    await logIn(page);
+    seen.clipped = [];
+    for (const language of languages) {
+      for (const theme of ["auto", "light", "dark"]) {
+        await page.context().addCookies([{ name: "omlx_lang", value: language, url: url + "/admin" }, { name: "omlx_theme", value: theme, url: url + "/admin" }]);
+        await page.goto(url + "/admin");
+        seen.looked += 1;
+        seen.clipped.push(...await page.evaluate(() => [...document.querySelectorAll(".tools select")].filter((one) => {
+          const { offsetWidth } = one;
+          one.style.maxWidth = "none";
+          return one.offsetWidth > offsetWidth;
+        }).map((one) => one.selectedOptions[0].textContent)));
+      }
+    }
   },
 };
 

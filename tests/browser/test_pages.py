@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from omlx.server.api.admin.pages import MENU
+from omlx.server.api.admin.translations import words_of
 from omlx.server.state_file import published
 
 from ..api.admin.admin_serving import ADMIN_KEY, Admin, admin_serving, state_of
@@ -114,3 +115,37 @@ async def test_somebody_talks_to_a_model_and_sees_it_on_the_status_page(tmp_path
     assert seen["talk"] == ["Hello?", "Good day to you.", "And again?", "Once more."]
     assert "chat" in seen["status"]
     assert seen["charts"] == 3
+    assert [len(set(times)) for times in seen["times"]] == [len(times) for times in seen["times"]]
+
+
+async def test_a_refused_question_is_given_back_and_what_a_model_thinks_is_folded(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        seen = await drive(admin, "troubles")
+    assert seen["notice"].endswith('<span lang="en">no room now</span>')
+    assert seen["notice"].startswith(words_of("fr")("That did not work."))
+    assert seen["left"] == [0, "Hi"]
+    assert seen["thought"] == [0, "They greet me."]
+    question = {"role": "user", "content": "Hi"}
+    answered = [question, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "And?"}]
+    assert seen["asked"] == [[question], [question], answered]
+
+
+async def test_a_line_is_copied_with_a_clipboard_and_without_one(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        seen = await drive(admin, "copying")
+    assert seen["copied"] == ["omlx launch aider"] * 2
+
+
+async def test_the_tab_key_reaches_everything_in_the_order_of_the_page(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        seen = await drive(admin, "keyboard")
+    assert seen["looked"] > 100
+    assert seen["missed"] == {}
+    assert seen["skippedTo"] == "main"
+
+
+async def test_the_choices_of_language_and_colours_are_whole_in_the_languages_of_the_longest_words(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        seen = await drive(admin, "selects")
+    assert seen["looked"] == 3 * len(LONGEST_WORDS)
+    assert seen["clipped"] == []

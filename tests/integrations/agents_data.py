@@ -6,6 +6,7 @@ The server's pages show it, and its log goes by it, since the server knows no ag
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,8 @@ _MODEL = Model("MODEL", 131_072, 32_768, loaded=True)
 _TARGET = Target("http://SERVER", _MODEL, _MODEL, _MODEL, _MODEL, (_MODEL,), "")
 _HOME = Path("~")
 _LONGEST = 240
+_DIGEST = re.compile(r"/[0-9a-f]{12}/")
+"""The folder of a single run's files, which goes by what is in them."""
 
 
 def agents_json() -> str:
@@ -33,7 +36,7 @@ def _described(agent: Integration) -> Mapping[str, object]:
         "install": agent.install,
         "minimum_context": agent.minimum_context,
         "summary": agent.summary,
-        "sets": list(_sets(agent)),
+        "sets": [_DIGEST.sub("/RUN/", line) for line in _sets(agent)],
         "user_agents": agent.user_agents,
     }
 
@@ -49,7 +52,8 @@ def _sets(agent: Integration) -> Iterator[str]:
         yield from (f"{name}={_cut(value)}" for name, value in wiring.environment.items())
         if wiring.arguments:
             yield " ".join([agent.executable, *map(_cut, wiring.arguments)])
-        yield from (str(file.path) for file in wiring.files)
+        given = " ".join((*wiring.arguments, *wiring.environment.values()))
+        yield from (str(file.path) for file in wiring.files if str(file.path) not in given)
     elif agent.edits is not None:
         for edit in agent.edits(_TARGET, surroundings):
             yield f"{edit.path}:"

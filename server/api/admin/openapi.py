@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ...log_ring import LogLine
+from ...settings.keys import keys
 from ...settings.values import ModelSettings
 from ..keys import DescribedKey
 from .cache import CacheView
@@ -34,8 +35,13 @@ class _Operation:
     query: tuple[str, ...] = ()
 
 
-class SettingChanges(msgspec.Struct, frozen=True):
-    """Settings by name, such as `server.port`; null unsets one."""
+SettingChanges = msgspec.defstruct(
+    "SettingChanges",
+    [(key.name.replace(".", "_"), key.type | None, None) for key in keys()],
+    rename={key.name.replace(".", "_"): key.name for key in keys()},
+    namespace={"__doc__": "Settings by name, such as `server.port`; null unsets one."},
+    forbid_unknown_fields=True,
+)
 
 
 _OPERATIONS = (

@@ -19,7 +19,9 @@ from .translations import LANGUAGES, Words, language_for, words_of
 THEMES = ("auto", "light", "dark")
 _ADMIN = files("omlx.templates").joinpath("admin")
 _CODE = re.compile(r"`([^`]+)`")
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+PERCENT, RATE, LABELLED = "{value}%", "{size}/s", "{label}: {value}"
+"""Not every language puts these together as English does."""
 ASSETS = {
     "admin.css": "text/css; charset=utf-8",
     "admin.js": "text/javascript; charset=utf-8",
@@ -78,6 +80,9 @@ def render(request: Request, template: str, **values: object) -> bytes:
             number=words.number,
             size=lambda value: size(words, value),
             duration=lambda value: duration(words, value),
+            percent=lambda share: words.filled(PERCENT, value=words.number(100 * share, 1)),
+            rate=lambda value: words.filled(RATE, size=size(words, value)),
+            labelled=lambda label, value: words.filled(LABELLED, label=label, value=value),
             clock=lambda value: time.strftime("%H:%M:%S", time.localtime(value)),
             date=lambda value: time.strftime("%Y-%m-%d %H:%M", time.localtime(value)),
             lang=words.language,
@@ -101,17 +106,17 @@ def words_for(request: Request) -> Words:
 def size(words: Words, value: float) -> str:
     """Bytes, with a unit of thousands."""
     unit = 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
+    while value >= 999.5 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1
-    return f"{words.number(value, 1 if unit > 1 and value < 100 else 0)}\u00a0{_UNITS[unit]}"
+    return f"{words.number(value, 1 if unit > 1 and value < 100 else 0)}\u00a0{words(UNITS[unit])}"
 
 
 def duration(words: Words, seconds: float | None) -> str:
     if seconds is None:
         return "\u2013"
     if seconds < 1:
-        return f"{words.number(1000 * seconds)}\u00a0ms"
+        return f"{words.number(1000 * seconds)}\u00a0{words('ms')}"
     if seconds < 120:
-        return f"{words.number(seconds, 1)}\u00a0s"
+        return f"{words.number(seconds, 1)}\u00a0{words('s')}"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -59,6 +59,10 @@ class Words:
         form = forms if isinstance(forms, str) else forms[_PLURALS.get(self.language, lambda _: "other")(number)]
         return form.replace("{n}", self.number(number))
 
+    def filled(self, text: str, **values: object) -> str:
+        """A text with its places filled."""
+        return self(text).format(**values)
+
     def number(self, value: float, digits: int = 0) -> str:
         thousands, point = _SEPARATORS.get(self.language, ",.")
         text = f"{value:,.{digits}f}"

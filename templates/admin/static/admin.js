@@ -22,9 +22,16 @@ async function api(call, body) {
   return response;
 }
 
+// A refusal is in English, whatever the page's language: the page's own words come first.
 function tell(text, isBad) {
   const notice = document.getElementById("notice");
   notice.textContent = text;
+  if (isBad && text !== words.unreachable && text !== words.failed) {
+    const refusal = document.createElement("span");
+    refusal.lang = "en";
+    refusal.textContent = text;
+    notice.replaceChildren(words.failed, " ", refusal);
+  }
   notice.className = isBad ? "bad" : "";
   notice.hidden = false;
   clearTimeout(tell.timer);
@@ -73,6 +80,21 @@ function remember(form) {
   for (const field of form.elements) if (field.dataset.kind) field.dataset.was = JSON.stringify(valueOf(field));
 }
 
+// Without a secure origin there is no clipboard to write to; then the text is selected and copied as by hand.
+async function copy(button) {
+  const source = button.parentElement.querySelector("code");
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    getSelection().selectAllChildren(source);
+    if (!document.execCommand("copy")) return;
+  }
+  const word = button.textContent;
+  if (word === button.dataset.copied) return;
+  button.textContent = button.dataset.copied;
+  setTimeout(() => { button.textContent = word; }, 2000);
+}
+
 document.querySelectorAll("form[data-api]").forEach(remember);
 document.addEventListener("submit", async (event) => {
   const form = event.target;
@@ -83,7 +105,7 @@ document.addEventListener("submit", async (event) => {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-api], button[data-copy]");
   if (!button) return;
-  if (button.dataset.copy) { navigator.clipboard.writeText(button.dataset.copy); return; }
+  if (button.dataset.copy) { copy(button); return; }
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   const body = button.dataset.body && JSON.parse(button.dataset.body);
   const chosen = document.getElementById(button.dataset.with);

@@ -20,6 +20,25 @@ if (form) {
     return text;
   };
 
+  // What the model thinks stands above its answer, folded.
+  const think = (out) => {
+    const details = document.createElement("details");
+    const summary = document.createElement("summary");
+    summary.textContent = form.dataset.thought;
+    const thought = document.createElement("p");
+    details.append(summary, thought);
+    out.before(details);
+    return thought;
+  };
+
+  // A question without an answer was never asked: the next one would follow on it.
+  const takeBack = (out) => {
+    const question = messages.pop();
+    out.parentElement.previousElementSibling.remove();
+    out.parentElement.remove();
+    box.value ||= question.content;
+  };
+
   const read = async (response, take) => {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -42,6 +61,7 @@ if (form) {
     const model = document.getElementById("model").value;
     const out = add("assistant", model);
     let text = "";
+    let thought = null;
     stopper = new AbortController();
     send.textContent = form.dataset.stop;
     try {
@@ -51,6 +71,10 @@ if (form) {
       });
       if (!response.ok) throw new Error((await response.json()).error.message);
       await read(response, (delta) => {
+        if (delta.reasoning_content) {
+          thought ??= think(out);
+          thought.textContent += delta.reasoning_content;
+        }
         text += delta.content || "";
         out.textContent = text;
         talk.scrollTop = talk.scrollHeight;
@@ -58,7 +82,7 @@ if (form) {
     } catch (error) {
       if (error.name !== "AbortError") tell(error.message, true);
     }
-    messages.push({ role: "assistant", content: text });
+    if (out.isConnected) text ? messages.push({ role: "assistant", content: text }) : takeBack(out);
     stopper = null;
     send.textContent = form.dataset.send;
   };

@@ -2,13 +2,17 @@
 "use strict";
 
 const FIELDS = { rates: ["prefill_rate", "cached_rate", "decode_rate"], requests: ["num_running", "num_waiting"], memory: ["memory_bytes"] };
-const clock = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit", hour12: false });
-const SCALES = { rates: { least: 1 }, requests: { least: 4 }, memory: { least: 1e9, y: (value) => compact(value / 1e9) + " GB" } };
-const x = (time) => clock.format(new Date(time * 1000));
+const MINUTES = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const minutes = new Intl.DateTimeFormat(LANGUAGE, MINUTES);
+const seconds = new Intl.DateTimeFormat(LANGUAGE, { ...MINUTES, second: "2-digit" });
+const SCALES = { rates: { least: 1 }, requests: { least: 4 }, memory: { least: 1e9 } };
+const x = (time, step) => (step < 60 ? seconds : minutes).format(new Date(time * 1000));
 
 const charts = [...document.querySelectorAll("[data-chart]")].map((element) => {
   const labels = JSON.parse(element.dataset.labels);
-  return { fields: FIELDS[element.dataset.chart], plot: chartOf(element, { labels, x, isTime: true, ...SCALES[element.dataset.chart] }) };
+  const unit = element.dataset.unit;
+  const y = unit ? (value) => `${compact(value / 1e9)} ${unit}` : compact;
+  return { fields: FIELDS[element.dataset.chart], plot: chartOf(element, { labels, x, y, isTime: true, ...SCALES[element.dataset.chart] }) };
 });
 
 async function draw() {

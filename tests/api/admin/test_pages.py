@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,13 +15,16 @@ import pytest
 from omlx.server.api.admin.checks import CheckState
 from omlx.server.api.admin.downloads import DownloadState
 from omlx.server.api.admin.pages import MENU
+from omlx.server.api.admin.rendering import LABELLED, PERCENT, RATE, UNITS, duration, size
 from omlx.server.api.admin.translations import LANGUAGES, forms_of, language_for, words_of
-from omlx.server.engine.record import Phase
+from omlx.server.engine.record import ABORT, CLIENT_LEFT, Phase
+from omlx.server.events import FinishReason
 from omlx.server.settings.keys import keys, model_keys
 from omlx.server.settings.layers import Layer
 
 from ..serving import MODEL
 from .admin_serving import ADMIN_KEY, admin_serving, log_in
+from .raw_text import RawText
 
 TEMPLATES = Path(str(files("omlx.templates").joinpath("admin")))
 PAGES = ["", *(f"/{name}" for name in MENU if name), f"/models/{MODEL}"]
@@ -34,12 +38,90 @@ def words_used() -> set[str]:
     written = {match[2] for path in TEMPLATES.rglob("*.jinja") for match in _WORDS.finditer(path.read_text())}
     families: Iterator[str] = (each for kind in (Phase, CheckState, DownloadState, Layer) for each in kind)
     settings = {key.description for key in (*keys(), *model_keys(MODEL))}
-    return written | settings | set(MENU.values()) | {*families} | {*STATES, *VERDICTS, "System", "Light", "Dark"}
+    told = {*FinishReason, ABORT, "error", CLIENT_LEFT, *UNITS, "ms", "s", PERCENT, RATE, LABELLED}
+    return (
+        written | settings | set(MENU.values()) | {*families} | told | {*STATES, *VERDICTS, "System", "Light", "Dark"}
+    )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_string_is_there_in_every_language_and_no_other(language: str):
     assert set(words_of(language).catalog) == words_used()
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.rglob("*.jinja")), ids=lambda path: path.name)
+def test_a_template_shows_no_words_but_those_of_the_catalogs(template: Path):
+    assert RawText(template.read_text()).found == []
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("<p>Hello</p>", ["Hello"]),
+        ("<p>{{ _('Memory') }}: {{ size(x) }}</p>", [":"]),
+        ("<p>{{ 'all right' if x else _('Memory') }}</p>", ["all right"]),
+        ("<p>{{ number(x) + ' %' }}</p>", [" %"]),
+        ("<p aria-label=\"Pages\">{{ n('{n} files', 3) }}</p>", ["Pages"]),
+        ("<p>{{ one.error }}</p>", [" one.error "]),
+        ('<p lang="en"><b>{{ one.error }}</b></p><p>{{ _("Memory") }} · <code>omlx key admin</code></p>', []),
+    ],
+)
+def test_words_outside_the_catalogs_are_seen(template: str, found: list[str]):
+    assert RawText(template).found == found
+
+
+async def test_how_a_request_ended_and_what_was_refused_read_in_ones_language(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        client = await log_in(admin)
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        await client.post("/v1/chat/completions", json=body)
+        refused = await client.post(
+            "/v1/chat/completions", json={**body, "messages": [{**body["messages"][0], "content": "hi " * 9000}]}
+        )
+        french = {"accept-language": "fr"}
+        status = (await client.get("/admin/parts/status", headers=french)).text
+        problem = (await client.get("/admin/models/nothing", headers=french)).text
+    assert refused.status_code == 400
+    assert '<span class="tag stop">terminée</span>' in status
+    assert '<span class="tag error">erreur</span> <code>context_length_exceeded</code>' in status
+    assert f'{words_of("fr")("That did not work.")} <span lang="en">model' in problem
+
+
+def test_units_and_signs_are_the_languages():
+    assert size(words_of("fr"), 1.5e9) == "1,5\u00a0Go"
+    assert duration(words_of("ru"), 0.003) == "3\u00a0\u043c\u0441"
+    assert words_of("zh-Hans").filled(LABELLED, label="今天", value=3) == "今天\uff1a3"
+    assert words_of("es").filled(PERCENT, value="12,0") == "12,0\u00a0%"
+
+
+async def test_every_form_that_a_script_sends_would_put_nothing_into_an_address_without_it(tmp_path: Path):
+    forms: list[str] = []
+    async with admin_serving(tmp_path) as admin:
+        forms += re.findall(r"<form[^>]*>", (await admin.server.client.get("/admin/login")).text)
+        client = await log_in(admin)
+        for page in PAGES:
+            forms += re.findall(r"<form[^>]*>", (await client.get(f"/admin{page}")).text)
+    assert len(forms) >= 6
+    assert [form for form in forms if 'method="post"' not in form and 'id="filter"' not in form] == []
+
+
+async def test_agents_wired_for_good_stand_apart(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        page = (await (await log_in(admin)).get("/admin/agents")).text
+    launched, wired = page.split('<section id="wired">')
+    assert "omlx launch claude" in launched
+    assert "omlx wire" not in launched
+    assert "omlx wire crush" in wired
+    assert "omlx launch" not in wired
+
+
+async def test_the_models_page_says_which_model_drafts(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        (entry,) = admin.server.pool.entries
+        admin.server.pool.replace_entries([entry, replace(entry, id="small")])
+        await admin.put(f"models/{MODEL}", {"draft_model": "small"})
+        page = (await (await log_in(admin)).get("/admin/models")).text
+    assert "Drafted by: small" in page
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
