@@ -7,7 +7,6 @@ processes that run one model together, with `--split`, only rank 0 has one.
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from ..models.catalog import ENCODERS, ModelKind
 from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
 from .engine_log import start_engine_log
-from .messages import EngineFailed
 from .scheduler import SchedulerLimits
+from .wire import SharedSocket
 from .worker import report, run, serve, set_signals
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
         return EncodingEngine(LoadedEncoder(options.model, options.kind), time.perf_counter)
 
-    with socket.socket(fileno=options.fd) as connection:
+    with SharedSocket(fileno=options.fd) as connection:
         connection.setblocking(True)
 
         def load() -> BatchEngine:
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
                 )
             from .ranks.running import load_leader
 
-            return load_leader(_rank_options(options), lambda reason: report(connection, EngineFailed(reason)))
+            return load_leader(_rank_options(options), lambda message: report(connection, message))
 
         if options.kind in ENCODERS:
             return serve(connection, load_encoder)

@@ -205,4 +205,8 @@ class StepOutput(msgspec.Struct, frozen=True, tag="step"):
     stats: EngineStats = EngineStats()
 
 
-EngineMessage = EngineReady | Batching | EngineFailed | StepOutput
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Rank 0 of a group runs, whatever its step is at. Sent twice a second, by a thread of its own."""
+
+
+EngineMessage = EngineReady | Batching | EngineFailed | StepOutput | Alive

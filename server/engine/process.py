@@ -22,6 +22,7 @@ import msgspec
 from ..errors import EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
 from .engine_log import relay
 from .messages import (
+    Alive,
     Batching,
     Cancel,
     Command,
@@ -36,6 +37,7 @@ from .messages import (
     StepOutput,
     Submit,
 )
+from .ranks.control import BEAT_SECONDS, SILENCE_SECONDS
 from .wire import frame, read_frame_async
 
 logger = logging.getLogger(__name__)
@@ -136,6 +138,8 @@ class EngineProcess:
         self.batching = Batching("undecided")
         self._stepped_at: float | None = None
         self._decoded_at: float | None = None
+        self._beaten_at = 0.0
+        self._listening: asyncio.Task[None] | None = None
 
     @classmethod
     def start(cls, command: EngineCommand) -> EngineProcess:
@@ -274,8 +278,21 @@ class EngineProcess:
             self._ready.set_result(message)
         elif isinstance(message, Batching):
             self.batching = message
+        elif isinstance(message, Alive):
+            self._beaten_at = monotonic()
+            self._listening = self._listening or asyncio.create_task(self._listen_for_beats())
         elif isinstance(message, EngineFailed):
             self._failure = message.message
+
+    async def _listen_for_beats(self) -> None:
+        """Kill an engine that lived and says so no more: the ranks that wait for it cannot."""
+        is_suspect = False  # once is no proof: this process may have been the one that stood still
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            was_suspect, is_suspect = is_suspect, monotonic() - self._beaten_at > SILENCE_SECONDS
+            if was_suspect and is_suspect:
+                self.kill(f"rank 0 has not answered for {SILENCE_SECONDS:.0f} seconds")
+                return
 
     def _deal(self, update: SequenceUpdate) -> None:
         stream = self._streams.get(update.request_id)
@@ -290,6 +307,8 @@ class EngineProcess:
         assert self._writer is not None
         assert self._ready is not None
         self._ended_at = monotonic()
+        if self._listening is not None:
+            self._listening.cancel()
         self._writer.close()
         status = await asyncio.to_thread(self._end_process)
         reason = self._failure or _words(status)

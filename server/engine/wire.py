@@ -7,13 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .messages import Command, EngineMessage
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 _LENGTH_BYTES = 4
 _encoder = msgspec.msgpack.Encoder()
+
+
+class SharedSocket(socket.socket):
+    """One on which several threads send, a whole frame at a time."""
+
+    def __init__(self, *, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self._sending = threading.Lock()
+
+    def sendall(self, data: Buffer, flags: int = 0, /) -> None:
+        with self._sending:
+            super().sendall(data, flags)
 
 
 def frame(message: Command | EngineMessage) -> bytes:

@@ -85,10 +85,10 @@ def _descendants(pid: int) -> dict[int, str]:
     return found
 
 
-def _follower(launcher: int) -> int:
-    """The engine of rank 1: the one without a socket to an API process."""
+def _engine(launcher: int, rank: int) -> int:
+    """The engine of rank 0, which has a socket to an API process, or of rank 1, which has none."""
     engines = {pid: command for pid, command in _descendants(launcher).items() if "omlx.server.engine" in command}
-    return next(pid for pid, command in engines.items() if "--fd" not in command)
+    return next(pid for pid, command in engines.items() if ("--fd" in command) is (rank == 0))
 
 
 def _parent(pid: int) -> int:
@@ -96,16 +96,17 @@ def _parent(pid: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("how", "whole_rank", "reason"),
+    ("rank", "how", "whole_rank", "reason"),
     [
-        (signal.SIGKILL, False, "has ended"),
-        (signal.SIGSTOP, False, "has ended"),
-        (signal.SIGSTOP, True, "has not answered for 3 seconds"),
+        (1, signal.SIGKILL, False, "has ended"),
+        (1, signal.SIGSTOP, False, "has ended"),
+        (1, signal.SIGSTOP, True, "has not answered for 3 seconds"),
+        (0, signal.SIGSTOP, False, "has not answered for 3 seconds"),
     ],
-    ids=["its engine killed", "its engine stopped", "stopped as a whole for a while"],
+    ids=["its engine killed", "its engine stopped", "stopped as a whole for a while", "rank 0's engine stopped"],
 )
 def test_a_rank_that_is_lost_is_named_in_five_seconds_and_the_group_comes_back(
-    tmp_path: Path, how: signal.Signals, whole_rank: bool, reason: str
+    tmp_path: Path, rank: int, how: signal.Signals, whole_rank: bool, reason: str
 ) -> None:
     build_tiny_model(tmp_path / "models" / "tiny")
     with group(tmp_path, tmp_path / "models") as (client, launcher):
@@ -114,19 +115,19 @@ def test_a_rank_that_is_lost_is_named_in_five_seconds_and_the_group_comes_back(
         with client.stream("POST", "/v1/chat/completions", json={**_BODY, "stream": True}) as response:
             lines = response.iter_lines()
             next(line for line in lines if '"content"' in line)
-            engine = _follower(launcher)
-            rank = [_parent(engine), engine] if whole_rank else [engine]
-            for pid in rank:
+            engine = _engine(launcher, rank)
+            processes = [_parent(engine), engine] if whole_rank else [engine]
+            for pid in processes:
                 os.kill(pid, how)
             lost = time.monotonic()
             records = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
         assert time.monotonic() - lost < 5
         message = records[-1]["error"]["message"]
-        assert "rank 1" in message
+        assert f"rank {rank}" in message
         assert reason in message
-        assert "rank 1" in str(_unready(client)["reasons"])
+        assert f"rank {rank}" in str(_unready(client)["reasons"])
         if whole_rank:
-            for pid in rank:
+            for pid in processes:
                 os.kill(pid, signal.SIGCONT)
         wait_until(lambda: client.get("/ready").status_code == 200, 120)
         after = client.post("/v1/chat/completions", json={**_BODY, "max_tokens": 8}).raise_for_status().json()

@@ -16,6 +16,7 @@ from ...errors import EngineUnavailable, SettingsError
 from ..messages import RankMemory
 from .control import Meeting, Members, Membership
 from .group import MlxRanks
+from .progress import Progress
 
 _decoder = msgspec.msgpack.Decoder(dict[str, str])
 
@@ -37,6 +38,7 @@ def link(
     ranks: MlxRanks,
     environment: Mapping[str, str],
     memory: Callable[[], RankMemory],
+    progress: Progress,
     on_loss: Callable[[str], None],
 ) -> Members | Membership:
     """Every rank's link to rank 0, set up with the group's own means.
@@ -45,10 +47,10 @@ def link(
     """
     if ranks.rank:
         meeting = msgspec.msgpack.decode(ranks.broadcast(), type=Meeting)
-        return Membership(meeting, ranks.rank, memory, on_loss)
+        return Membership(meeting, ranks.rank, memory, progress, on_loss)
     host = leader_host(environment)
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    members = Members(listener, ranks.size, memory, on_loss)
+    members = Members(listener, ranks.size, memory, progress, on_loss)
     ranks.broadcast(msgspec.msgpack.encode(Meeting(host, listener.getsockname()[1], members.token)))
     members.meet()
     return members

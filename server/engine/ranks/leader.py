@@ -12,6 +12,10 @@ from ..batch import BatchEngine, BatchInfo, Logprobs, MemoryUse, PrefixReport
 from ..messages import Batching, DraftStats, RankMemory, Submit
 from ..speculation import Draft
 from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, Release, Sleep, encode
+from .progress import Progress
+
+_OPEN_SECONDS = 60.0
+"""What a call may take that reads a prefix from disk, or saves those that are only in memory."""
 
 
 class DraftingBatch(BatchEngine, Protocol):
@@ -39,13 +43,16 @@ class Others(Protocol):
 
 
 class LeaderBatch:
-    """Implements `BatchEngine`. `broadcast` sends bytes to all other ranks.
+    """Implements `BatchEngine`. `broadcast` sends bytes to all other ranks; `progress` is told what it is at.
 
     A lost rank ends every call with `EngineFailure`, which names it.
     """
 
-    def __init__(self, batch: DraftingBatch, broadcast: Callable[[bytes], object], others: Others) -> None:
+    def __init__(
+        self, batch: DraftingBatch, broadcast: Callable[[bytes], object], others: Others, progress: Progress
+    ) -> None:
         self._batch = batch
+        self._progress = progress
         self._broadcast = broadcast
         self._others = others
         self._untold: list[Call] = []
@@ -69,19 +76,19 @@ class LeaderBatch:
         return lambda: True
 
     def open(self, request: Submit) -> int:
-        with self._together(Open(request)):
+        with self._progress.long_step(_OPEN_SECONDS), self._together(Open(request)):
             return self._batch.open(request)
 
     def prefix(self, request_id: str) -> PrefixReport:
         return self._batch.prefix(request_id)
 
     def prefill(self, request_id: str, count: int) -> list[int]:
-        with self._together(Prefill(request_id, count)):
+        with self._progress.step(), self._together(Prefill(request_id, count)):
             return self._batch.prefill(request_id, count)
 
     def decode(self) -> dict[str, list[int]]:
         drafts = self._batch.draft()
-        with self._together(Decode(drafts)):
+        with self._progress.step(), self._together(Decode(drafts)):
             return self._batch.decode(drafts)
 
     def logprobs(self, request_id: str) -> Logprobs:
@@ -109,7 +116,7 @@ class LeaderBatch:
 
     def idle(self) -> bool:
         if not self._asleep:
-            with self._together(Sleep()):
+            with self._progress.long_step(_OPEN_SECONDS), self._together(Sleep()):
                 self._asleep = True
         return self._batch.idle()
 
@@ -120,7 +127,7 @@ class LeaderBatch:
         if self._broken:
             self._batch.close()
             return
-        with self._together(Close()):
+        with self._progress.long_step(_OPEN_SECONDS), self._together(Close()):
             self._batch.close()
         self._others.close()
 

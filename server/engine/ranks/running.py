@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,13 +20,14 @@ from ...models.part_fetching import fetch_part
 from ...models.part_folder import whole_name
 from ...models.split import Split
 from ..loaded_batch import DiskCache, load_batch
-from ..messages import RankMemory
+from ..messages import Alive, EngineFailed, RankMemory
 from ..mlx_batch import MlxBatch
-from .control import Members, Membership
+from .control import BEAT_SECONDS, Members, Membership
 from .follower import follow
 from .group import MlxRanks
 from .joining import agree, die, join, link
 from .leader import LeaderBatch
+from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +47,21 @@ class RankOptions:
     settings: Mapping[str, str]
 
 
-def load_leader(options: RankOptions, report: Callable[[str], None]) -> LeaderBatch:
+def load_leader(options: RankOptions, report: Callable[[EngineFailed | Alive], None]) -> LeaderBatch:
     """Rank 0's batch, once all ranks have loaded their parts.
 
-    `report` says why the process is about to end, from another thread. Raises `OmlxError`.
+    `report` says, from another thread, that the process lives, and why it is about to end. Raises `OmlxError`.
     """
+    progress = Progress()
 
     def give_up(reason: str) -> None:
-        report(reason)
+        report(EngineFailed(reason))
         die(1)
+
+    def beat() -> None:
+        while True:
+            report(Alive())
+            time.sleep(BEAT_SECONDS)
 
     late = f"not all ranks have come within {_ASSEMBLY_SECONDS:.0f} seconds; start `omlx serve --distributed` on each"
     waiting = threading.Timer(_ASSEMBLY_SECONDS, give_up, [late])
@@ -61,13 +69,16 @@ def load_leader(options: RankOptions, report: Callable[[str], None]) -> LeaderBa
     waiting.start()
     ranks = join()
     waiting.cancel()
-    batch, members = _load(options, ranks, lambda reason: _later(give_up, reason))
+    threading.Thread(target=beat, name="rank-beat", daemon=True).start()
+    batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason))
     assert isinstance(members, Members)
-    return LeaderBatch(batch, ranks.broadcast, members)
+    return LeaderBatch(batch, progress.while_waiting(ranks.broadcast), members, progress)
 
 
 def run_follower(options: RankOptions) -> int:
     """Compute with rank 0 until it closes; the exit status."""
+
+    progress = Progress()
 
     def give_up(reason: str) -> None:
         logger.error("%s", reason)
@@ -75,9 +86,9 @@ def run_follower(options: RankOptions) -> int:
 
     try:
         ranks = join()
-        batch, membership = _load(options, ranks, lambda reason: _later(give_up, reason))
+        batch, membership = _load(options, ranks, progress, lambda reason: _later(give_up, reason))
         assert isinstance(membership, Membership)
-        follow(batch, ranks.broadcast, membership.wait_for_wake)
+        follow(batch, progress.while_waiting(ranks.broadcast), progress.while_waiting(membership.wait_for_wake))
     except (OmlxError, RuntimeError) as error:  # a RuntimeError is what MLX raises when a collective fails
         logger.error("%s", error)
         return 1
@@ -86,7 +97,7 @@ def run_follower(options: RankOptions) -> int:
 
 
 def _load(
-    options: RankOptions, ranks: MlxRanks, on_loss: Callable[[str], None]
+    options: RankOptions, ranks: MlxRanks, progress: Progress, on_loss: Callable[[str], None]
 ) -> tuple[MlxBatch, Members | Membership]:
     batch: MlxBatch | None = None
 
@@ -96,7 +107,7 @@ def _load(
         use = batch.memory()
         return RankMemory(use.cache_bytes, use.memory_bytes)
 
-    linked = link(ranks, os.environ, memory, on_loss)
+    linked = link(ranks, os.environ, memory, progress, on_loss)
     agree(ranks, {**_facts(options), **options.settings})
     fetch_part(options.model, ranks.group, options.split, lambda: Hub.of(os.environ))
     logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
