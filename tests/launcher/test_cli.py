@@ -232,6 +232,17 @@ def test_status_says_what_is_served(omlx: Run, server: FakeServer):
     assert omlx("status", "--url", "http://127.0.0.1:9").returncode == 4
 
 
+@pytest.mark.parametrize("command", ["status", "ps"])
+def test_without_a_server_the_one_that_the_settings_name_is_asked(omlx: Run, tmp_path: Path, command: str):
+    settings = tmp_path / ".omlx" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text('{"server": {"port": 9}}')
+    down = omlx(command, OMLX_URL="")
+    assert down.returncode == 4
+    assert "http://127.0.0.1:9" in down.stderr
+    assert "http://127.0.0.1:11" in omlx(command, OMLX_URL="", OMLX_PORT="11").stderr
+
+
 def test_status_says_why_a_server_is_degraded(omlx: Run, server: FakeServer):
     server.serve_models({"id": "m"}, {"id": "n"}, {"id": "s"})
     health = {"status": "degraded", "failed": ["n"], "reasons": {"n": "its engine died 3 times in a row"}}

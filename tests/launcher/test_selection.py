@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,13 @@ def test_an_unknown_name_gets_a_suggestion_and_the_list():
     with pytest.raises(ModelError, match="Did you mean 'large'") as refusal:
         choose(BOTH, Wanted("larg"), None, None)
     assert "small, large" in str(refusal.value)
+
+
+def test_a_name_that_is_near_to_none_gets_no_suggestion():
+    with pytest.raises(ModelError) as refusal:
+        choose((replace(LARGE, name="random"),), Wanted("nope"), None, None)
+    assert "Did you mean" not in str(refusal.value)
+    assert "random" in str(refusal.value)
 
 
 def test_a_server_without_models_says_how_to_add_one():

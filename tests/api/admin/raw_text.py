@@ -20,7 +20,16 @@ _COMPARED = re.compile(r"[!=]= *(['\"]).*?\1|\bif\b.*?(?=\belse\b|$)")
 _SHOWN_ATTRIBUTES = (
     *("aria-label", "placeholder", "title", "alt"),
     *("data-label", "data-labels", "data-saved", "data-confirm", "data-copied"),
+    *("data-you", "data-thought", "data-stop", "data-send", "data-failed", "data-unreachable", "data-unit"),
 )
+
+
+_SCRIPTED = re.compile(r"(?:textContent =|tell\(|new Error\(|replaceChildren\() *([\"'`])(.*?)\1")
+
+
+def written_by(script: str) -> list[str]:
+    """The words of its own that a script puts into the page; those of a template come from its data attributes."""
+    return [text for _, text in _SCRIPTED.findall(script) if re.search(r"[^\W\d_]", text)]
 
 
 class RawText(HTMLParser):

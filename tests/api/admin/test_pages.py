@@ -24,7 +24,7 @@ from omlx.server.settings.layers import Layer
 
 from ..serving import MODEL
 from .admin_serving import ADMIN_KEY, admin_serving, log_in
-from .raw_text import RawText
+from .raw_text import RawText, written_by
 
 TEMPLATES = Path(str(files("omlx.templates").joinpath("admin")))
 PAGES = ["", *(f"/{name}" for name in MENU if name), f"/models/{MODEL}"]
@@ -68,6 +68,13 @@ def test_a_template_shows_no_words_but_those_of_the_catalogs(template: Path):
 )
 def test_words_outside_the_catalogs_are_seen(template: str, found: list[str]):
     assert RawText(template).found == found
+
+
+def test_a_script_shows_no_words_of_its_own():
+    own = [path for path in (TEMPLATES / "static").glob("*.js") if ".min." not in path.name]
+    assert len(own) >= 5
+    assert [text for path in own for text in written_by(path.read_text())] == []
+    assert written_by('box.textContent = "Hello"; tell(`broken`, true)') == ["Hello", "broken"]
 
 
 async def test_how_a_request_ended_and_what_was_refused_read_in_ones_language(tmp_path: Path):

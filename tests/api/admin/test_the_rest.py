@@ -9,11 +9,14 @@ import logging
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from omlx.server.api.admin.openapi import add_admin
 from omlx.server.cache.write_ledger import spend
 from omlx.server.log_ring import LogRing
+from omlx.server.settings.keys import keys
 from omlx.server.state_file import published
 
 from ..serving import MODEL
@@ -84,6 +87,17 @@ async def test_a_setting_shows_its_origin_and_what_a_restart_will_change(tmp_pat
     assert unset["engine.max_num_seqs"]["needs_restart"] is False
     assert "did you mean server.port?" in refused.json()["error"]["message"]
     assert "/admin/api/models" in a_models.json()["error"]["message"]
+
+
+def test_the_document_says_which_settings_can_be_put():
+    document: dict[str, Any] = {"paths": {}, "components": {"schemas": {}}}
+    add_admin(document)
+    schema = document["components"]["schemas"]["Admin.SettingChanges"]
+    assert set(schema["properties"]) == {key.name for key in keys()}
+    assert schema["additionalProperties"] is False
+    port = schema["properties"]["server.port"]["anyOf"]
+    assert {"type": "null"} in port
+    assert [each["maximum"] for each in port if "maximum" in each] == [65535]
 
 
 async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path):
