@@ -36,7 +36,7 @@ def json_object(value: str | None, surroundings: Surroundings) -> dict[str, obje
         return {}
     text = value if value.lstrip().startswith("{") else surroundings.read(surroundings.directory / value)
     if text is None:
-        raise Refusal(f"there is no file {value}")
+        raise Refusal(f"there is no plain file {value}")
     try:
         parsed = json.loads(text)
     except ValueError as error:

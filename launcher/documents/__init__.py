@@ -59,8 +59,8 @@ def read(dialect: Dialect, text: str) -> Value:
 def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
     """The text with the changes made, in order; the same text when everything stands there already.
 
-    Raises DocumentError when the text is not valid or something else stands in a change's way, EditError when a change
-    cannot be made without harm to the rest.
+    Raises DocumentError when the text is not valid, something else stands in a change's way, or a change would harm the
+    rest; EditError when one cannot be written in this dialect.
     """
     form = FORMATS[dialect]
     original = document = form.open(text)
@@ -68,16 +68,26 @@ def edit(dialect: Dialect, text: str, changes: Sequence[Change]) -> str:
     new = text
     for change in changes:
         for step in _steps(document, change):
-            path: Path = tuple(key for key in step.path if not isinstance(key, Where))
+            path = _plain(step.path)
             new = document.set(path, step.value) if isinstance(step, Set) else document.delete(path)
             document = _reopen(form, new, step)
             steps.append(step)
     if steps:
-        _check(original.value, document.value, steps)
-        for reread in form.rereaders:
-            before, after = _reread(reread, text, new)
-            _check(before, after, steps)
+        try:
+            _check(original.value, document.value, steps)
+            for reread in form.rereaders:
+                before, after = _reread(reread, text, new)
+                _check(before, after, steps)
+        except EditError as error:
+            for change in changes if len(changes) > 1 else ():
+                edit(dialect, text, [change])  # the one at fault tells where
+            raise original.error_at(_plain(steps[0].path), str(error)) from error
     return new
+
+
+def _plain(path: Steps) -> Path:
+    """The path of a step, in which each `Where` has become an index."""
+    return tuple(key for key in path if not isinstance(key, Where))
 
 
 def _steps(document: Document, change: Change) -> list[Change]:
@@ -108,7 +118,8 @@ def _check(before: Value, after: Value, steps: Sequence[Change]) -> None:
     except (LookupError, TypeError) as error:
         raise EditError(f"a second reader finds no {show(steps[0].path)} to change") from error
     if not same(wanted, after):
-        raise EditError(f"{show(steps[0].path)} cannot be changed without changing other values")
+        others = "other values, such as those that an alias (`*…`) brings"
+        raise EditError(f"{show(steps[0].path)} cannot be changed without changing {others}")
 
 
 __all__ = [

@@ -135,7 +135,7 @@ def test_the_users_settings_file_does_not_become_an_argument(target: Target, sur
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [("gone.json", "no file"), ("{,}", "does not parse"), ("list.json", "no JSON")]
+    ("value", "words"), [("gone.json", "no plain file"), ("{,}", "does not parse"), ("list.json", "no JSON")]
 )
 def test_settings_that_cannot_be_read_are_refused(target: Target, surroundings: Surroundings, value: str, words: str):
     files = {surroundings.directory / "list.json": "[]"}

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from omlx.launcher.documents import Delete, Set, Where, edit
-from omlx.launcher.errors import DocumentError, EditError
+from omlx.launcher.errors import DocumentError
 
 HERMES = """\
 # Hermes
@@ -109,8 +109,10 @@ def test_what_cannot_be_edited_safely_is_refused_with_its_line(text, line, says)
 
 def test_an_edit_that_would_change_an_alias_too_is_refused():
     text = "a: &x\n  k: 1\n  j: 1\nb: *x\n"
-    with pytest.raises(EditError, match="without changing other values"):
-        edit("yaml", text, [Set(("a", "k"), 2)])
+    for changes in ([Set(("a", "k"), 2)], [Set(("c",), 1), Set(("a", "k"), 2)]):
+        with pytest.raises(DocumentError, match=r"a\.k cannot be changed without changing other values") as told:
+            edit("yaml", text, changes)
+        assert told.value.line == 2
     with pytest.raises(DocumentError, match="'b' comes from another place, by an alias") as caught:
         edit("yaml", text, [Set(("b", "k"), 2)])
     assert caught.value.line == 4
