@@ -137,7 +137,7 @@ def list_command(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_key)
 @json_option
 def show_command(name: str, as_json: bool) -> None:
     """Print your copy of NAME's key, for the shell that starts an agent wired for good.
@@ -151,7 +151,7 @@ def show_command(name: str, as_json: bool) -> None:
 
 
 def _hand_over(name: str, key: str, *, yes: bool, as_json: bool) -> None:
-    """Keep the user's copy, and print it this once."""
+    """Keep the user's copy, and print it."""
     from ..errors import SecretsError
     from ..review import confirm
 

@@ -284,7 +284,8 @@ def test_wiring_and_restoring_tell_programs_what_they_change(omlx: Run, home: Pa
 @pytest.mark.parametrize("command", ["wire", "restore"])
 def test_json_does_not_ask(omlx: Run, command: str):
     refused = omlx(command, "hermes", "--json")
-    assert (refused.exit_code, "--yes or --dry-run" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "--yes or --dry-run" in refused.stdout) == (2, True), "a refusal is JSON too"
+    assert json.loads(refused.stdout)
 
 
 def test_restoring_what_is_not_wired_says_so(omlx: Run):
