@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from omlx.launcher.cli import commands
 from omlx.launcher.errors import FileError, StateError
+from omlx.launcher.starting import start_server
 from omlx.launcher.state import Looker, OmlxHome, read_server_state, remember_model, write_private
 
 from .fake_server import FakeServer
@@ -91,6 +92,13 @@ def test_a_launch_in_a_home_that_cannot_be_written_says_so(omlx: Run, home: Path
     with as_nobody():
         done = omlx("launch", "codex")
     ends_with_one_line(done, "you have no permission; check who owns the file and its folder")
+    assert left_in(home) == []
+
+
+def test_a_server_is_not_started_where_it_could_say_nothing(home: Path):
+    home.chmod(0o555)
+    with as_nobody(), pytest.raises(FileError, match="you have no permission; check who owns"):
+        start_server(OmlxHome(home / ".omlx"), {}, lambda _: None, ("/bin/true",))
     assert left_in(home) == []
 
 
