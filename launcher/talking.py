@@ -78,6 +78,8 @@ def converse(talk: Talk, screen: Screen, read: Callable[[str], str] = input) -> 
             return
         if text == "/new":
             talk.begin_anew()
+            screen.show("A new conversation.", "")
+            screen.end()
         elif text:
             with contextlib.suppress(KeyboardInterrupt):
                 talk.ask(text, screen.show)

@@ -67,11 +67,14 @@ def apply_wiring(plan: WiringPlan, home: OmlxHome, now: datetime) -> tuple[Path,
 
 
 def wired_rows(wired: Sequence[journal.Wired]) -> list[tuple[str, str, str, str]]:
-    """Agent, file, since when, and which values are ours."""
+    """Agent, file, since when, and how much of it is ours."""
     return [
-        (entry.agent, str(entry.path), f"{entry.since:%Y-%m-%d %H:%M}", ", ".join(entry.values) or "the whole file")
-        for entry in wired
+        (entry.agent, str(entry.path), f"{entry.since:%Y-%m-%d %H:%M}", _how_much(len(entry.values))) for entry in wired
     ]
+
+
+def _how_much(num_values: int) -> str:
+    return f"{num_values} value{'s' if num_values > 1 else ''}" if num_values else "the whole file"
 
 
 def _key_warnings(aim: Aim, home: OmlxHome) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def revoke_command(name: str, as_json: bool) -> None:
         click.echo(f"{left}: a server on this machine that has no OMLX_API_KEY asks agents for none.", err=True)
 
 
-@command.command("list")
+@command.command("list", short_help="List the keys, without showing them.")
 @json_option
 def list_command(as_json: bool) -> None:
     """List the keys: whose, the last four characters, since when, and until when those of launches hold."""
@@ -136,7 +136,7 @@ def list_command(as_json: bool) -> None:
         click.echo("There are no keys.", err=True)
 
 
-@command.command("show")
+@command.command("show", short_help="Print your copy of NAME's key.")
 @click.argument("name", shell_complete=complete_key)
 @json_option
 def show_command(name: str, as_json: bool) -> None:

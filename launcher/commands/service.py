@@ -23,7 +23,7 @@ def command() -> None:
     """
 
 
-@command.command("install")
+@command.command("install", short_help="Write the service's file and start it.")
 @click.option("--dry-run", is_flag=True, help="Print the service's file and end.")
 @json_option
 def install_command(dry_run: bool, as_json: bool) -> None:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from ..state import OmlxHome
     from ..wire import WiringPlan
 
+_STARTED = (
+    "omlx: no server runs, so one is started to be asked for its models; it goes on until `omlx stop`, or ends here "
+    "where the wiring is refused"
+)
+
 
 @click.command("wire", short_help="Wire an agent for good, in its own settings.")
 @click.argument("agent", shell_complete=complete_agent)
@@ -45,15 +50,20 @@ def command(
 ) -> None:
     """Edit AGENT's own settings so that it uses the server whenever it is started.
 
+    Where no server runs, one is started to be asked for its models and their windows.
+
     The changes are shown first, with keys masked; `omlx restore AGENT` undoes them.
     """
     check_json(as_json, yes=yes, dry_run=dry_run)
     from ..launch import LaunchRequest, taken_aim
+    from ..reach import is_up
     from ..terminal import Progress
     from ..wire import check_wirable, plan_wiring
 
     check_wirable(agent)
     machine = this_machine()
+    if not dry_run and not is_up(machine, url):
+        click.echo(_STARTED, err=True)
     request = LaunchRequest(agent, wanted, url)
     with (
         Progress() as report,

@@ -10,9 +10,10 @@ from ..cli_options import json_option, this_machine
 
 
 @click.command("wired", short_help="List what `omlx wire` changed.")
+@click.option("-v", "--verbose", is_flag=True, help="Name each of our values, a line each.")
 @json_option
-def command(as_json: bool) -> None:
-    """List the agents that are wired, in which files, since when, and which values are ours."""
+def command(verbose: bool, as_json: bool) -> None:
+    """List the agents that are wired, in which files, since when, and how many values there are ours."""
     from ..journal import wired
     from ..terminal import columns
     from ..wire import wired_rows
@@ -25,6 +26,9 @@ def command(as_json: bool) -> None:
         ]
         click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
     elif entries:
-        click.echo(columns([("AGENT", "FILE", "SINCE", "OURS"), *wired_rows(entries)]))
+        head, *lines = columns([("AGENT", "FILE", "SINCE", "OURS"), *wired_rows(entries)]).splitlines()
+        click.echo(head)
+        for line, entry in zip(lines, entries, strict=True):
+            click.echo("\n".join([line, *(f"  {name}" for name in entry.values if verbose)]))
     else:
         click.echo("Nothing is wired.", err=True)

@@ -36,15 +36,20 @@ def known_agents() -> tuple[Agent, ...]:
     return msgspec.json.decode(text, type=tuple[Agent, ...])
 
 
-def agent_of(key_name: str, user_agent: str) -> str:
-    """The agent's name, "" where nothing says one. Clients write their User-Agent: it is cut to a plain word."""
+def agent_of(key_name: str, user_agent: str, launched: str = "") -> str:
+    """The agent's name, "" where nothing says one. Clients write their User-Agent: it is cut to a plain word.
+
+    `launched` was announced with the request's key. It ranks below an agent that names itself, since several may share
+    a user's key, and above the name of a library that the agent is built on.
+    """
     if key_name:
         return key_name
     product = _PRODUCT.match(user_agent.strip())
     name = product.group().partition("/")[0].lower() if product else ""
-    return _names().get(name, name)
+    return _names().get(name) or launched or name
 
 
 @cache
 def _names() -> dict[str, str]:
-    return {word: agent.name for agent in known_agents() for word in agent.user_agents}
+    """Each agent's name by what it calls itself."""
+    return {word: agent.name for agent in known_agents() for word in (*agent.user_agents, agent.name)}

@@ -50,8 +50,8 @@ async def read_body(request: Request) -> bytes:
         raise ShuttingDown("the server is shutting down; try again when it is back") from None
 
 
-def agent_that_sent(request: Request) -> str:
-    return agent_of(key_name_of(request), request.headers.get("user-agent", ""))
+def agent_that_sent(request: Request, launched: str = "") -> str:
+    return agent_of(key_name_of(request), request.headers.get("user-agent", ""), launched)
 
 
 async def answer(request: Request, dialect: Dialect, generator: Generator, heartbeat_seconds: float) -> Response:
@@ -60,12 +60,11 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     Errors before the first byte are raised; the exception handlers give them the dialect's shape.
     """
     request_id = request_id_of(request)
-    agent = agent_that_sent(request)
+    caller = caller_of(request.headers)
+    agent = agent_that_sent(request, generator.launched_agent(caller))
     body = await read_body(request)
     call = dialect.decode(body, request_id)
-    asked = replace(
-        call.request, caller=caller_of(request.headers), cache_salt=key_name_of(request), num_bytes=len(body)
-    )
+    asked = replace(call.request, caller=caller, cache_salt=key_name_of(request), num_bytes=len(body))
     try:
         if call.stream:
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent))

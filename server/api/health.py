@@ -78,7 +78,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     async def get_metrics() -> Response[bytes]:
         on_disk = await asyncio.to_thread(files_on_disk, context.cache_folder)
         body = context.metrics.render(on_disk.size_bytes)
-        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(body, media_type="text/plain; version=0.0.4")
 
     return [get_health, get_ready, get_metrics]
 

@@ -16,7 +16,7 @@ def command() -> None:
     """The prompt prefixes that outlive the server."""
 
 
-@command.command("clear")
+@command.command("clear", short_help="Remove every cached prefix from the disk.")
 @json_option
 def clear(as_json: bool) -> None:
     """Remove every cached prefix, and what agents opened with, from the disk.

@@ -31,7 +31,7 @@ def command() -> None:
     """Plan and check a model's run on several machines."""
 
 
-@command.command()
+@command.command(short_help="Say what each machine would hold of MODEL.")
 @click.argument("model")
 @_hosts_option
 @click.option("--window", type=click.IntRange(1), help="Tokens of one conversation.  [default: what the model holds]")
@@ -83,7 +83,7 @@ def _from_hub(model: str, known: list[str]) -> Path:
     return folder
 
 
-@command.command()
+@command.command(short_help="Reach every machine, and compare and time them.")
 @_hosts_option
 @click.option("--backend", help="MLX's back end: ring, jaccl, mpi, nccl.  [default: the host file's, or ring]")
 @json_option

@@ -93,7 +93,7 @@ def unset_command(key: str, as_json: bool) -> None:
     _tell(found, found.default, again if was_set else f"{found.name} is not set in {path}", as_json=as_json)
 
 
-@command.command()
+@command.command(short_help="Check the settings file, or FILE.")
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_json_option
 def validate(file: Path | None, as_json: bool) -> None:
@@ -116,7 +116,7 @@ def schema() -> None:
     _print_json(json_schema())
 
 
-@command.command("import")
+@command.command("import", short_help="Take over the public oMLX's settings.")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 @_json_option

@@ -24,6 +24,7 @@ from ..settings.serve import ServeSettings, omlx_home, settings_file
 
 logger = logging.getLogger(__name__)
 
+_UNITS = (("GiB", 30), ("MiB", 20), ("B", 0))
 _FOLDERS = ("server.model_dirs", "cache.folder")
 
 
@@ -46,19 +47,35 @@ class _Setting(click.ParamType):
 def _setting_options(decorated: Callable[..., None]) -> Callable[..., None]:
     """An option for every setting that is no model's."""
     for key in reversed(keys()):
-        metavar = "FOLDER" if key.name in _FOLDERS else "VALUE"
         parameter = key.name.replace(".", "_")
         option = click.option(
-            flag_of(key), parameter, type=_Setting(key), metavar=metavar, multiple=key.is_list, help=_help(key)
+            flag_of(key), parameter, type=_Setting(key), metavar=_kind(key), multiple=key.is_list, help=_help(key)
         )
         decorated = option(decorated)
     return decorated
 
 
+def _kind(key: Key) -> str:
+    """What the option takes, in a word."""
+    if key.name in _FOLDERS:
+        return "FOLDER"
+    if key.name.endswith("_bytes"):
+        return "SIZE"
+    kinds = {bool: "true|false", int: "INTEGER", float: "SECONDS"}
+    return kinds.get(type(key.default), "TEXT")
+
+
 def _help(key: Key) -> str:
     given_twice = "; may be given more than once" if key.is_list else ""
-    default = f"  [default: {key.default}]" if key.default not in (None, []) else ""
+    default = f"  [default: {_shown(key)}]" if key.default not in (None, []) else ""
     return f"{key.description}{given_twice}.{default}"
+
+
+def _shown(key: Key) -> str:
+    """A default as it would be typed; a SIZE may be a number of bytes, or a text such as 50GB."""
+    if key.name.endswith("_bytes") and isinstance(key.default, int):
+        return next(f"{key.default >> shift}{unit}" for unit, shift in _UNITS if key.default % (1 << shift) == 0)
+    return str(key.default).lower() if isinstance(key.default, bool) else str(key.default)
 
 
 @click.command("serve")

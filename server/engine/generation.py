@@ -179,6 +179,10 @@ class Generator:
         self._tool_order = ToolOrder()
         self._one_at_a_time = ThreadPoolExecutor(1, "long-prompts")
 
+    def launched_agent(self, caller: str) -> str:
+        """The agent that was last announced with this key, "" where none was."""
+        return self._openings.agent_of(caller)
+
     async def start(self, request: GenerationRequest, agent: str = "") -> Generation | GenerationGroup:
         """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
 

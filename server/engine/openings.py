@@ -74,6 +74,11 @@ class Openings:
         launch.task = asyncio.create_task(self._prepare(launch))
         return launch
 
+    def agent_of(self, caller: str) -> str:
+        """The agent that was last announced with this key, "" where none was."""
+        launch = self._by_caller.get(caller)
+        return launch.agent if launch is not None else ""
+
     def find(self, launch_id: str) -> Launch | None:
         return self._launches.get(launch_id)
 

@@ -51,9 +51,7 @@ def size_in_bytes(size: int | str) -> int:
 class ServerSettings(Struct, frozen=True, kw_only=True):
     host: Annotated[Text, Meta(description="Address to listen on; others than loopback need a key")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 picks a free one")] = 8000
-    model_dirs: Annotated[
-        tuple[Text, ...], Meta(description="Folders with models; none means `models` beside this file")
-    ] = ()
+    model_dirs: Annotated[tuple[Text, ...], Meta(description="Folders with models; none means `~/.omlx/models`")] = ()
     max_body_bytes: Annotated[Size, Meta(description="The largest request body")] = 64 << 20
     heartbeat_seconds: Annotated[Seconds, Meta(description="Seconds for which a stream may be silent")] = 10.0
     shutdown_grace_seconds: Annotated[
@@ -66,7 +64,7 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="Whether prompt prefixes are kept between requests")] = True
     folder: Annotated[
         Text | None,
-        Meta(description="Folder where prompt prefixes outlive the server; none means `cache` beside this file"),
+        Meta(description="Folder where prompt prefixes outlive the server; none means `~/.omlx/cache`"),
     ] = None
     ram_bytes: Annotated[
         Size | None,

@@ -37,6 +37,30 @@ def test_a_keys_name_goes_before_the_user_agent(key_name: str, user_agent: str, 
 
 
 @pytest.mark.parametrize(
+    ("key_name", "user_agent", "agent"),
+    [
+        ("", "OpenAI/JS 6.26.0", "pi"),
+        ("", "", "pi"),
+        ("", "opencode/1.18.33 ai-sdk/6", "opencode"),
+        ("hermes", "OpenAI/JS 6.26.0", "hermes"),
+    ],
+)
+def test_who_was_launched_is_known_where_the_user_agent_names_a_library(key_name: str, user_agent: str, agent: str):
+    assert agent_of(key_name, user_agent, launched="pi") == agent
+
+
+async def test_the_log_names_the_launched_agent_where_no_key_is_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    headers = {"authorization": "Bearer omlx-run-random", "user-agent": "OpenAI/JS 6.26.0"}
+    async with serving(tmp_path, "Hi.") as server:
+        launch = {"agent": "pi", "model": MODEL}
+        (await server.client.post("/v1/launches", json=launch, headers=headers)).raise_for_status()
+        with caplog.at_level(logging.INFO):
+            await server.client.post(CHAT, json=BODY, headers=headers)
+    (line,) = (message for message in caplog.messages if message.startswith("request "))
+    assert "agent=pi model=tiny" in line
+
+
+@pytest.mark.parametrize(
     ("user_agent", "words"),
     [
         ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox, macOS"),

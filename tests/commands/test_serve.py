@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from omlx.server.__main__ import commands
 from omlx.server.errors import SettingsError
 from omlx.server.serving import find_models
 from omlx.server.settings.document import parse_document
@@ -60,3 +62,13 @@ def test_a_model_folder_that_is_missing_is_told_with_who_named_it(tmp_path: Path
     document = parse_document(tmp_path / "settings.json", '{"server": {\n"model_dirs": ["absent"]}}')
     with pytest.raises(SettingsError, match=r"absent does not exist; create it, or correct .*settings.json:2"):
         find_models(ServeSettings.of(layered(document, {}, {}), tmp_path, ""))
+
+
+def test_each_option_says_what_it_takes_and_its_default_as_one_would_type_it():
+    shown = " ".join(CliRunner().invoke(commands, ["serve", "--help"]).stdout.split())
+    for option in ("--port INTEGER", "--host TEXT", "--cache-ram-bytes SIZE", "--cache-enabled true|false"):
+        assert option in shown
+    assert "--stall-seconds SECONDS" in shown
+    for default in ("[default: 50GiB]", "[default: 64MiB]", "[default: true]"):
+        assert default in shown
+    assert "VALUE" not in shown

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from omlx.launcher.cli import commands
+from omlx.server.__main__ import commands as server_commands
 
 from .fake_server import FakeServer, Reply, text_reply
 
@@ -300,6 +301,15 @@ def test_the_servers_commands_show_their_own_help(omlx: Run, command: str):
     done = omlx(command, "--help", becomes=True)
     assert done.returncode == 0, done.stderr
     assert f"Usage: omlx {command}" in done.stdout
+
+
+def test_no_line_of_a_list_of_commands_is_cut_off(omlx: Run):
+    for group in ([], ["key"], ["service"]):
+        assert "..." not in omlx(*group, "--help").stdout.partition("Commands:")[2]
+    for group in ("config", "cluster", "cache"):
+        listed = CliRunner().invoke(server_commands, [group, "--help"]).stdout.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
 
 
 def test_help_loads_nothing_that_is_slow():

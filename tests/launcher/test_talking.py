@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from omlx.launcher.cli import commands
-from omlx.launcher.talking import Screen
+from omlx.launcher.talking import Screen, Talk, converse
 
 from .fake_server import FakeServer, running, text_reply
 
@@ -59,6 +60,23 @@ def test_thinking_is_set_apart():
         screen.show(text, reasoning)
     screen.end()
     assert shown.getvalue() == "(thinking) let me see (done)\nYes.\n"
+
+
+def test_a_new_conversation_is_confirmed_and_forgets_the_old_one(server: FakeServer):
+    set_to_talk(server)
+    typed = iter(["hi", "/new", "again"])
+
+    def read(_: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    shown = io.StringIO()
+    with httpx.Client(base_url=server.url) as http:
+        converse(Talk(http, "m", None), Screen(shown, coloured=False), read)
+    assert "A new conversation.\n" in shown.getvalue()
+    assert server.requests[-1].body["messages"] == [{"role": "user", "content": "again"}]
 
 
 def test_bench_measures_streams_and_prompts_that_fit(run: Run, server: FakeServer):

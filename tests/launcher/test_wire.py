@@ -17,6 +17,7 @@ from omlx.integrations import find, names
 from omlx.integrations.spec import Edit, Model, Surroundings, Target
 from omlx.launcher.cli import commands
 from omlx.launcher.documents import Dialect, Value, read
+from omlx.launcher.errors import StartFailed
 
 from .fake_server import FakeServer
 
@@ -121,7 +122,11 @@ def test_what_was_wired_is_listed_and_restored_to_the_byte(omlx: Run, home: Path
     assert server.url in "".join(after.values())
     assert "is wired so already" in omlx("wire", name, "--yes").stderr
     assert files_of_the_user(home) == after
-    assert name in {entry["agent"] for entry in json.loads(omlx("wired", "--json").stdout)}
+    listed = json.loads(omlx("wired", "--json").stdout)
+    assert {entry["agent"] for entry in listed} == {name}
+    assert len(omlx("wired").stdout.splitlines()) == 1 + len(listed)
+    named = [line[2:] for line in omlx("wired", "--verbose").stdout.splitlines() if line.startswith("  ")]
+    assert named == [value for entry in listed for value in entry["values"]]
     assert omlx("restore", name, "--yes").exit_code == 0
     assert files_of_the_user(home) == before
     assert omlx("wired").stderr == "Nothing is wired.\n"
@@ -286,6 +291,17 @@ def test_json_does_not_ask(omlx: Run, command: str):
     refused = omlx(command, "hermes", "--json")
     assert (refused.exit_code, "--yes or --dry-run" in refused.stdout) == (2, True), "a refusal is JSON too"
     assert json.loads(refused.stdout)
+
+
+def test_a_server_that_is_started_to_be_asked_is_told_of(omlx: Run, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:
+        raise StartFailed("it does not start here")
+
+    monkeypatch.setattr("omlx.launcher.reach.start_server", refused)
+    monkeypatch.setattr("omlx.launcher.address.DEFAULT_URL", "http://127.0.0.1:9")
+    ended = omlx("wire", "pi", "--yes", OMLX_URL="")
+    assert "no server runs, so one is started to be asked for its models" in ended.stderr
+    assert "no server runs" not in omlx("wire", "pi", "--yes").stderr
 
 
 def test_restoring_what_is_not_wired_says_so(omlx: Run):

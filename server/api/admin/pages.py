@@ -185,8 +185,8 @@ _PARTS: dict[str, Data] = {"status": _status, "models": _models, "checks": _chec
 
 
 def _html(body: bytes) -> Response[bytes]:
-    return Response(body, media_type="text/html; charset=utf-8")
+    return Response(body, media_type="text/html")
 
 
 def _see(path: str) -> Response[bytes]:
-    return Response(b"", status_code=303, headers={"location": path}, media_type="text/html; charset=utf-8")
+    return Response(b"", status_code=303, headers={"location": path}, media_type="text/html")

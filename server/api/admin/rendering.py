@@ -23,16 +23,16 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 PERCENT, RATE, LABELLED = "{value}%", "{size}/s", "{label}: {value}"
 """Not every language puts these together as English does."""
 ASSETS = {
-    "admin.css": "text/css; charset=utf-8",
-    "admin.js": "text/javascript; charset=utf-8",
-    "charts.js": "text/javascript; charset=utf-8",
-    "chat.js": "text/javascript; charset=utf-8",
-    "htmx.min.js": "text/javascript; charset=utf-8",
+    "admin.css": "text/css",
+    "admin.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "chat.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
-    "ramp.js": "text/javascript; charset=utf-8",
-    "status.js": "text/javascript; charset=utf-8",
-    "uPlot.iife.min.js": "text/javascript; charset=utf-8",
-    "uPlot.min.css": "text/css; charset=utf-8",
+    "ramp.js": "text/javascript",
+    "status.js": "text/javascript",
+    "uPlot.iife.min.js": "text/javascript",
+    "uPlot.min.css": "text/css",
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from omlx.server.api.admin.checks import CheckState
 from omlx.server.api.admin.downloads import DownloadState
 from omlx.server.api.admin.pages import MENU
-from omlx.server.api.admin.rendering import LABELLED, PERCENT, RATE, UNITS, duration, size
+from omlx.server.api.admin.rendering import LABELLED, PERCENT, RATE, UNITS, asset, duration, size
 from omlx.server.api.admin.translations import LANGUAGES, forms_of, language_for, words_of
 from omlx.server.engine.record import ABORT, CLIENT_LEFT, Phase
 from omlx.server.events import FinishReason
@@ -162,6 +162,21 @@ def test_russian_tells_three_forms_apart():
 )
 def test_the_language_is_the_one_chosen_else_the_browsers(chosen: str, accepted: str, language: str):
     assert language_for(chosen, accepted) == language
+
+
+async def test_every_kind_of_text_names_its_charset_once(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        client = admin.server.client
+        style = f"/admin/static/{asset('admin.css').digest}/admin.css"
+        types = [
+            (await client.get(path)).headers["content-type"] for path in ("/admin", "/admin/login", style, "/metrics")
+        ]
+    assert types == [
+        "text/html; charset=utf-8",
+        "text/html; charset=utf-8",
+        "text/css; charset=utf-8",
+        "text/plain; version=0.0.4; charset=utf-8",
+    ]
 
 
 async def test_a_stranger_is_sent_to_the_log_in_from_every_page(tmp_path: Path):
