@@ -24,7 +24,7 @@ def in_dotenv(surroundings: Surroundings) -> tuple[str, ...]:
 
 def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
     managed = managed_folder(surroundings) / "config.yaml"
-    keys = ("model", "providers", "delegation", "auxiliary", "fallback_providers", "fallback_model")
+    keys = ("model", "providers", "delegation", "auxiliary", "fallback_providers", "fallback_model", "moa")
     return (
         *set_in_lines(surroundings, (managed,), keys),
         *in_dotenv(surroundings),

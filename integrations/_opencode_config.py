@@ -33,9 +33,10 @@ def existing_file(surroundings: Surroundings, name: str) -> Path:
     return next((folder / file for file in names if surroundings.read(folder / file) is not None), folder / names[1])
 
 
-def file_edit(target: Target, surroundings: Surroundings, path: Path) -> Edit:
-    """The same in a file of the user's."""
-    config = {**_models(target), "provider": {PROVIDER: _provider(target, surroundings.key(_KEY))}}
+def file_edit(target: Target, surroundings: Surroundings, path: Path, **more: object) -> Edit:
+    """The same in a file of the user's, with what a launch sets by variables where the file has a setting for it."""
+    provider = _provider(target, surroundings.key(_KEY))
+    config = {**_models(target), "provider": {PROVIDER: provider}, "autoupdate": False, **more}
     return Edit.of(path, "jsonc", config, whole=("provider", PROVIDER))
 
 

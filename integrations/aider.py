@@ -28,7 +28,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit | RunFile, ...]:
     file = _metadata(target, surroundings)
     key = {} if surroundings.environ.get(KEY_VARIABLE) else {"openai-api-key": NO_KEY}
-    config = {**_options(target, file), "show-model-warnings": False, **key}
+    config = {**_options(target, file), "show-model-warnings": False, "check-update": False, "analytics": False, **key}
     return file, Edit.of(surroundings.home / ".aider.conf.yml", "yaml", config)
 
 

@@ -6,8 +6,12 @@ it. Values may name variables. The large model works, the small one writes title
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from ._layers import set_in_files, up_to_home
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, Model, Surroundings, Target
+
+_QUIET = MappingProxyType({"disable_metrics": True, "disable_provider_auto_update": True})
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
@@ -21,7 +25,7 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     chosen = {"large": target.model, "small": target.haiku}
     models = {size: {"provider": PROVIDER, "model": model.name} for size, model in chosen.items()}
     path = surroundings.folder("XDG_CONFIG_HOME", ".config") / "crush" / "crush.json"
-    config = {"providers": {PROVIDER: provider}, "models": models}
+    config = {"providers": {PROVIDER: provider}, "models": models, "options": _QUIET}
     return (Edit.of(path, "json", config, whole=("providers", PROVIDER)),)
 
 

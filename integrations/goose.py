@@ -57,7 +57,9 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
         "providers": {PROVIDER: {"enabled": True, "model": name, "configured": True}},
         "GOOSE_PROVIDER": PROVIDER,
         "GOOSE_MODEL": name,
+        "GOOSE_FAST_MODEL": target.haiku.name,
         "GOOSE_MAX_TOKENS": target.max_output_tokens,
+        "GOOSE_TELEMETRY_ENABLED": False,
     }
     return (
         Edit.of(folder / "custom_providers" / f"{PROVIDER}.json", "json", provider),
@@ -67,7 +69,7 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
 
 def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
     in_file = set_in_lines(surroundings, (_folder(surroundings) / "config.yaml",), _DETOURS)
-    ours = ("GOOSE_PROVIDER", "GOOSE_MODEL", "GOOSE_MAX_TOKENS", "GOOSE_CONTEXT_LIMIT")
+    ours = ("GOOSE_PROVIDER", "GOOSE_MODEL", "GOOSE_FAST_MODEL", "GOOSE_MAX_TOKENS", "GOOSE_CONTEXT_LIMIT")
     return (*in_file, *set_in_shell(surroundings, (*ours, *_DETOURS)))
 
 

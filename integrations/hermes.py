@@ -2,8 +2,8 @@
 
 Hermes lays a managed folder's config.yaml over the user's own, key by key, and a variable says where that folder
 is: so a file of this run wires it and the user's file, sessions and skills stay as they are. Every route is set,
-since each has its own provider and a way of falling back to a cloud: main, delegation, each auxiliary task, no
-fallback. `${…}` in it is expanded from the environment. Hermes refuses windows under 64,000 tokens.
+since each has its own provider and a way of falling back to a cloud: main, delegation, each auxiliary task, the
+mixture of agents, no fallback. `${…}` in it is expanded from the environment. Hermes refuses windows under 64,000.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
 def _config(target: Target, key: str) -> dict[str, object]:
     route = {"provider": PROVIDER, "base_url": target.openai_url, "api_key": key}
     small = {**route, "model": target.haiku.name, "timeout": _TIMEOUT_SECONDS}
+    slot = {"provider": PROVIDER, "model": target.model.name}
     limits: dict[str, object] = {"max_tokens": target.model.max_output_tokens}
     if target.context_window is not None:
         limits["context_length"] = target.context_window
@@ -74,6 +75,11 @@ def _config(target: Target, key: str) -> dict[str, object]:
         "auxiliary": dict.fromkeys(_TASKS, small),
         "fallback_providers": [],
         "fallback_model": {},
+        "moa": {
+            "default_preset": "default",
+            "active_preset": "",
+            "presets": {"default": {"aggregator": slot, "reference_models": [slot]}},
+        },
         "security": {"allow_lazy_installs": False},
     }
 

@@ -1,7 +1,8 @@
 """Kilo (npm `@kilocode/cli`), checked with 7.7.7.
 
 A fork of opencode with its configuration: `KILO_CONFIG_CONTENT` is merged over the user's own files, of which
-kilo.json or kilo.jsonc is edited where it is wired for good.
+kilo.json or kilo.jsonc is edited where it is wired for good. Its telemetry and its record of sessions are kept off the
+network.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         "KILO_CONFIG_CONTENT": inline_config(target, surroundings, "KILO_CONFIG_CONTENT"),
         "KILO_DISABLE_AUTOUPDATE": "1",
         "KILO_DISABLE_MODELS_FETCH": "1",
+        "KILO_DISABLE_SESSION_INGEST": "1",
+        "KILO_TELEMETRY_LEVEL": "off",
     }
     warnings = foreign_settings(surroundings, "kilo")
     return Wiring(surroundings.arguments, environment, warnings=warnings)
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
-    return (file_edit(target, surroundings, existing_file(surroundings, "kilo")),)
+    return (
+        file_edit(target, surroundings, existing_file(surroundings, "kilo"), experimental={"openTelemetry": False}),
+    )
 
 
 def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:

@@ -5,13 +5,15 @@ The key is named, not written: Pi expands `$OMLX_API_KEY`. A model that reasons 
 It compacts when less than 16,384 tokens of the window are left, and keeps the newest 20,000 beside its prompt and a
 summary: in a window smaller than 40,960 it would compact on and on, or have nothing that it may give up.
 Pi gives up on an answer that is silent for `httpIdleTimeoutMs`, 5 minutes, a setting that an extension may only change
-where Pi reads it.
+where Pi reads it. Offline it asks nobody for new versions and lists of models at its start, and fetches no tools and
+packages by itself; what is installed works.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import MappingProxyType
 
 from ._layers import set_in_files
 from ._pi_model import model_entry
@@ -19,6 +21,7 @@ from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundin
 
 _KEY = f"${KEY_VARIABLE}"
 _IDLE_MILLISECONDS = 3_600_000
+_QUIET = MappingProxyType({"PI_OFFLINE": "1", "PI_SKIP_VERSION_CHECK": "1", "PI_TELEMETRY": "0"})
 _EXTENSION = """\
 import * as host from "@earendil-works/pi-coding-agent";
 
@@ -35,6 +38,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     extension = RunFile.of(surroundings.run_directory, "omlx.ts", text)
     return Wiring(
         arguments=("-e", str(extension.path), "--model", f"{PROVIDER}/{target.model.name}", *surroundings.arguments),
+        environment=_QUIET,
         files=(extension,),
         warnings=_other_timeouts(surroundings),
     )
@@ -47,6 +51,7 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
         "defaultProvider": PROVIDER,
         "defaultModel": target.model.name,
         "httpIdleTimeoutMs": _IDLE_MILLISECONDS,
+        "enableInstallTelemetry": False,
     }
     return (
         Edit.of(folder / "models.json", "jsonc", provider, whole=("providers", PROVIDER)),

@@ -2,57 +2,49 @@
 
 Its system settings rank above the user's and are found by a variable, so a file of this run stands in for them and
 takes the real ones in. They name every served model, its window, and the variable that holds the key. `--auth-type` and
-`--model` rank above a choice saved by `/auth` or `/model`. Usage statistics would be sent to the outside.
+`--model` rank above a choice saved by `/auth` or `/model`. Usage statistics would be sent to the outside,
+and new versions asked for.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from types import MappingProxyType
 
-from ._layers import foreign_agents, set_in_files
 from ._options import json_object, object_at
+from ._qwen_layers import SYSTEM_DEFAULTS, SYSTEM_SETTINGS, foreign_subagents, overrides, system_settings
 from .spec import KEY_VARIABLE, Edit, Integration, Model, RunFile, Surroundings, Target, Wiring
 
-_SYSTEM_SETTINGS = "QWEN_CODE_SYSTEM_SETTINGS_PATH"
-_SYSTEM = "/etc/qwen-code/settings.json"
 _TIMEOUT_MILLISECONDS = 3_600_000
+_QUIET = MappingProxyType({"privacy": {"usageStatisticsEnabled": False}, "general": {"enableAutoUpdate": False}})
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
-    old_path = surroundings.environ.get(_SYSTEM_SETTINGS, _SYSTEM)
-    old = json_object(old_path if surroundings.read(Path(old_path)) is not None else None, surroundings)
+    system = system_settings(surroundings)
+    old = json_object(None if surroundings.read(system) is None else str(system), surroundings)
     settings = {
         **old,
         **_settings(target),
-        "privacy": {**object_at(old, "privacy"), "usageStatisticsEnabled": False},
+        **{section: {**object_at(old, section), **values} for section, values in _QUIET.items()},
     }
     file = RunFile.of(surroundings.run_directory, "settings.json", json.dumps(settings, indent=2) + "\n")
     return Wiring(
         ("--auth-type", "openai", "--model", target.model.name, *surroundings.arguments),
-        {_SYSTEM_SETTINGS: str(file.path), "QWEN_STREAM_IDLE_TIMEOUT_MS": str(_TIMEOUT_MILLISECONDS)},
+        {
+            SYSTEM_SETTINGS: str(file.path),
+            # They are looked for beside the system settings.
+            SYSTEM_DEFAULTS: surroundings.environ.get(SYSTEM_DEFAULTS) or str(system.parent / "system-defaults.json"),
+            "QWEN_STREAM_IDLE_TIMEOUT_MS": str(_TIMEOUT_MILLISECONDS),
+        },
         files=(file,),
-        warnings=_agents(target, surroundings),
+        warnings=foreign_subagents(target, surroundings),
     )
-
-
-def _agents(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
-    folders = (surroundings.folder("QWEN_HOME", ".qwen"), surroundings.directory / ".qwen")
-    ours = {"inherit", "fast", *(model.name for model in target.models)}
-    return foreign_agents(surroundings, folders, ("agents/**/*.md",), ours.__contains__)
-
-
-def overrides(target: Target, surroundings: Surroundings) -> tuple[str, ...]:
-    """A project's settings and an administrator's rank above the user's."""
-    system = Path(surroundings.environ.get(_SYSTEM_SETTINGS) or _SYSTEM)
-    keys = ("modelProviders", "fastModel", "model.name", "security.auth.selectedType")
-    paths = (surroundings.directory / ".qwen" / "settings.json", system)
-    return (*set_in_files(surroundings, paths, keys), *_agents(target, surroundings))
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     config = {
         **_settings(target),
+        **_QUIET,
         "model": {"name": target.model.name},
         "security": {"auth": {"selectedType": "openai"}},
     }

@@ -7,6 +7,7 @@ A module of this folder binds `INTEGRATION`; nothing else has to know it. Its fu
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,7 @@ class Surroundings:
     arguments: tuple[str, ...]
     read: Callable[[Path], str | None]
     glob: Callable[[Path, str], tuple[Path, ...]]
+    platform: str = sys.platform
 
     def key(self, reference: str) -> str:
         """What an agent's own file holds for a key: the reference where the user has one, else a word that is none."""

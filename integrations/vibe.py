@@ -35,6 +35,8 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     values = (
         (("active_model",), target.model.name),
         (("api_timeout",), float(_TIMEOUT_SECONDS)),
+        (("enable_telemetry",), False),
+        (("enable_update_checks",), False),
         (("utility_models", "title"), target.haiku.name),
         (("providers", Item("name", PROVIDER)), _provider(target, key)),
         *((("models", Item("alias", model.name)), _model(model)) for model in target.models),

@@ -11,7 +11,22 @@ from typing import Any
 
 import pytest
 
-from omlx.integrations import claude, claude_desktop, codex, copilot, hermes, kilo, openclaw, opencode, qwen
+from omlx.integrations import (
+    aider,
+    claude,
+    claude_desktop,
+    codex,
+    copilot,
+    crush,
+    goose,
+    hermes,
+    kilo,
+    openclaw,
+    opencode,
+    pi,
+    qwen,
+    vibe,
+)
 from omlx.integrations.spec import Edit, Refusal, Steps, Surroundings, Target
 
 
@@ -101,6 +116,10 @@ def test_hermes_routes_every_task_to_the_server(target: Target, surroundings: Su
     assert wiring.environment == {"HERMES_MANAGED_DIR": str(wiring.files[0].path.parent)}
     config = json.loads(wiring.files[0].text)
     routes = [config["model"], config["delegation"], *config["auxiliary"].values()]
+    preset = config["moa"]["presets"][config["moa"]["default_preset"]]
+    ours = {"provider": "omlx", "model": "qwen3-coder:30b"}
+    assert [preset["aggregator"], *preset["reference_models"]] == [ours, ours]
+    assert config["moa"]["active_preset"] == "", "a preset of the user's would be every turn's"
     assert {route["base_url"] for route in routes} == {"http://127.0.0.1:8123/v1"}
     assert {route["provider"] for route in routes} == {"omlx"}
     assert config["auxiliary"]["compression"]["model"] == "small"
@@ -118,7 +137,24 @@ def test_qwen_takes_the_real_system_settings_in(target: Target, surroundings: Su
     settings = json.loads(qwen.wire(target, replace(surroundings, read=files.get)).files[0].text)
     assert settings["tools"] == {"y": 2}
     assert settings["privacy"] == {"x": 1, "usageStatisticsEnabled": False}
+    assert settings["general"] == {"enableAutoUpdate": False}
     assert [model["envKey"] for model in settings["modelProviders"]["openai"]] == ["OMLX_API_KEY"] * 2
+
+
+@pytest.mark.parametrize(
+    ("platform", "folder"),
+    [("linux", "/etc/qwen-code"), ("darwin", "/Library/Application Support/QwenCode")],
+)
+def test_qwen_takes_in_the_system_settings_of_the_platform(
+    target: Target, surroundings: Surroundings, platform: str, folder: str
+):
+    folders = ("/etc/qwen-code", "/Library/Application Support/QwenCode")
+    files = {Path(each) / "settings.json": json.dumps({"from": each, "fastModel": "x"}) for each in folders}
+    around = replace(surroundings, read=files.get, platform=platform)
+    wiring = qwen.wire(target, around)
+    assert json.loads(wiring.files[0].text)["from"] == folder
+    assert wiring.environment["QWEN_CODE_SYSTEM_DEFAULTS_PATH"] == f"{folder}/system-defaults.json"
+    assert qwen.overrides(target, around) == (f"{folder}/settings.json sets fastModel, which overrides omlx's",)
 
 
 def test_copilot_gets_the_prompts_share_of_the_window(target: Target, surroundings: Surroundings):
@@ -293,3 +329,24 @@ def test_claude_desktop_keeps_the_other_configurations_of_its_library(target: Ta
         ("qwen3-coder:30b", "sonnet"),
         ("small", "haiku"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("module", "switches"),
+    [
+        (opencode, {("autoupdate",): False}),
+        (kilo, {("autoupdate",): False, ("experimental", "openTelemetry"): False}),
+        (pi, {("enableInstallTelemetry",): False}),
+        (qwen, {("privacy", "usageStatisticsEnabled"): False, ("general", "enableAutoUpdate"): False}),
+        (goose, {("GOOSE_TELEMETRY_ENABLED",): False, ("GOOSE_FAST_MODEL",): "small"}),
+        (vibe, {("enable_telemetry",): False, ("enable_update_checks",): False}),
+        (aider, {("analytics",): False, ("check-update",): False}),
+        (crush, {("options", "disable_metrics"): True, ("options", "disable_provider_auto_update"): True}),
+    ],
+)
+def test_wiring_for_good_too_keeps_an_agent_from_calling_home(
+    target: Target, surroundings: Surroundings, module: ModuleType, switches: dict[Steps, object]
+):
+    edits = [edit for edit in module.edits(target, surroundings) if isinstance(edit, Edit)]
+    values = {path: value for edit in edits for path, value in edit.values}
+    assert {path: values.get(path) for path in switches} == switches
