@@ -5,8 +5,7 @@ The key is named, not written: Pi expands `$OMLX_API_KEY`. A model that reasons 
 It compacts when less than 16,384 tokens of the window are left, and keeps the newest 20,000 beside its prompt and a
 summary: in a window smaller than 40,960 it would compact on and on, or have nothing that it may give up.
 Pi gives up on an answer that is silent for `httpIdleTimeoutMs`, 5 minutes, a setting that an extension may only change
-where Pi reads it. Offline it asks nobody for new versions and lists of models at its start, and fetches no tools and
-packages by itself; what is installed works.
+where Pi reads it. Offline it asks for no new versions and lists of models, and fetches no tools and packages by itself.
 """
 
 from __future__ import annotations

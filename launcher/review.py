@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from .sensitive import KEY_SHAPES, SECRET_WORDS, may_be_shown, secret_values
+
+__all__ = ["MASK", "Change", "confirm", "diff", "mask", "secret_values"]
 
 MASK = "••••"
-_SHORTEST_SECRET = 6
-_SECRET_NAME = (
-    r"(?:api|access|auth|private|secret|client)[-_]?(?:key|token)|token|secret|password|passwd|credentials?"
-    r"|authorization"
-)
+_SHORTEST_ANYWHERE = 6
 _SECRET_LINE = re.compile(
-    rf"""(?P<name>["']?[\w.-]*(?:{_SECRET_NAME})\\*["']?[ \t]*[:=][ \t]*)"""
-    r"""(?P<value>\\+".*?\\+"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"'{}\[\]#][^,}\]#\n]*)""",
+    rf"""(?P<name>["']?(?P<key>[\w.-]*(?:{"|".join(SECRET_WORDS)})[\w.-]*)\\*["']?[ \t]*[:=][ \t]*)"""
+    r"""(?P<value>\\+".*?\\+"|"(?:[^"\\]|\\.)*"|'[^']*'|(?!/[/*])[^\s,"'{}\[\]#][^,}\]#\n]*)""",
     re.IGNORECASE,
 )
-_SECRET_KEY = re.compile(rf"(?:{_SECRET_NAME})$", re.IGNORECASE)
-_KEY_SHAPES = re.compile(
-    r"\b(?:sk|pk|rk|gh[oprsu]|github_pat|glpat|xox[abp]|hf|omlx)[-_][A-Za-z0-9_-]{8,}"
-    r"|\b(?:AKIA[A-Z0-9]{12,}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}[\w.-]*)"
-    r"|(?<=Bearer )(?!\$|\{env:)[^\s\"'\\]+"
-    r"|(?P<user>://[^\s/:@\"']*:)[^\s/@\"']+(?=@)"
-)
-# references to a key, not keys: `$VAR`, `${VAR}`, `{env:VAR}`, `{file:…}`, `!command`
-_REFERENCE = re.compile(r"""["']?(?:\$\{?\w+\}?|\{(?:env|file):[^}]*\}|!.*|)["']?""")
-_PLAIN_WORDS = frozenset({"true", "false", "null", "none", "~"})
 _RED, _GREEN, _CYAN, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[0m"
 
 
@@ -48,36 +38,20 @@ class Change(Protocol):
     def after(self) -> bytes | None: ...
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether what is called so, or given with an option called so, is a secret."""
-    return bool(_SECRET_KEY.search(name))
-
-
-def secret_values(value: Any, named: bool = False) -> Iterator[str]:
-    """The texts in a settings file's value that stand under a name such as `apiKey`, references excepted."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from secret_values(item, named or is_secret_name(str(key)))
-    elif isinstance(value, list):
-        for item in value:
-            yield from secret_values(item, named)
-    elif isinstance(value, str) and named and not _REFERENCE.fullmatch(value) and value.lower() not in _PLAIN_WORDS:
-        yield value
-        yield from (line.strip() for line in value.splitlines())
-
-
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without the given secrets, without what has the shape of a key, and without values that names like
     `apiKey`, `token` or `password` hold; references such as `$OMLX_API_KEY` or `{env:…}` stay."""
-    for secret in sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return _SECRET_LINE.sub(_masked, _KEY_SHAPES.sub(lambda found: f"{found['user'] or ''}{MASK}", text))
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        if len(secret) >= _SHORTEST_ANYWHERE:
+            text = text.replace(secret, MASK)
+        else:  # by itself, and not as a name of something
+            text = re.sub(rf"(?<![\w.-]){re.escape(secret)}(?![\w.-]|[\"']?\s*[:=])", MASK, text)
+    return _SECRET_LINE.sub(_masked, KEY_SHAPES.sub(lambda found: f"{found['user'] or ''}{MASK}", text))
 
 
 def _masked(found: re.Match[str]) -> str:
     value = found["value"].strip()
-    bare = value.strip("\\\"'")
-    if _REFERENCE.fullmatch(value) or bare.lower() in _PLAIN_WORDS or MASK in value or bare.isdigit():
+    if MASK in value or may_be_shown((found["key"],), value.strip("\\\"'"), is_ours=True):
         return found.group()
     quote = value[: len(value) - len(value.lstrip("\\\"'"))]
     return f"{found['name']}{quote}{MASK}{quote}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from ..integrations.spec import KEY_VARIABLE, NO_KEY
 from .plan import LaunchPlan
-from .review import MASK, Change, diff, is_secret_name, mask, secret_values
+from .review import MASK, Change, diff, mask
+from .sensitive import may_be_shown, secret_values
 from .showing import as_json_text
 
 _HOLDS_A_SECRET = "# holds a secret of yours: "
@@ -116,12 +117,12 @@ class _Masker:
         """Each by itself, and the one after an option such as `--api-key` too."""
         before = ("", *self.plan.arguments)
         return tuple(
-            MASK if name.startswith("-") and is_secret_name(name) else self(argument)
+            self(argument) if may_be_shown((name,), argument, is_ours=True) or not name.startswith("-") else MASK
             for name, argument in zip(before, self.plan.arguments, strict=False)
         )
 
     def _named(self, name: str, value: str) -> str:
-        is_secret = value == self.plan.environment[KEY_VARIABLE] or any(secret_values({name: value}))
+        is_secret = value == self.plan.environment[KEY_VARIABLE] or any(secret_values({name: value}, is_ours=True))
         return MASK if is_secret else self(value)
 
 
@@ -133,7 +134,7 @@ def _secrets_in(text: str) -> Iterator[str]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return
-    yield from secret_values(value)
+    yield from secret_values(value, is_ours=True)
 
 
 def _indented(text: str) -> str:
