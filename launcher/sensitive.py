@@ -108,7 +108,7 @@ def may_be_shown(path: tuple[str, ...], value: Any, is_ours: bool) -> bool:
     if REFERENCE.fullmatch(text):
         return True
     is_number = not isinstance(value, str) or text.isdecimal()
-    in_mapping = any(step.lower() in _MAPPINGS for step in path[:-1])
+    in_mapping = any(not _MAPPINGS.isdisjoint(map(str.lower, _WORD.findall(step))) for step in path[:-1])
     if in_mapping or any(map(is_secret_name, path)):
         if is_number:
             return bool(_AMOUNT.search(name))

@@ -43,7 +43,7 @@ HARMLESS_ENDINGS = ("MODEL", "PROVIDER", "URL", "HOST", "ENDPOINT", "REGION")
 @pytest.mark.parametrize(("dialect", "write"), FORMATS, ids=[name for name, _ in FORMATS])
 @settings(max_examples=100, deadline=None)
 @given(
-    mapping=st.sampled_from(["env", "headers", "http_headers", "environment"]),
+    mapping=st.sampled_from(["env", "headers", "http_headers", "envVars", "environment"]),
     name=st.text("ABCDEFGHIJKLMNOPQRSTUVWXY_-", min_size=1, max_size=20),
     value=st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=3, max_size=60),
     is_deep=st.booleans(),
