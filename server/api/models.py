@@ -82,7 +82,7 @@ def _card(context: Context, entry: ModelEntry) -> ModelCard:
 def _reasoning_format(folder: Path) -> str:
     """How the model marks its thinking. Where its template can't be read, requests to it are told so."""
     try:
-        return choose_formats(read_chat_template(folder) or "").reasoning
+        return choose_formats(read_chat_template(folder) or "").announced_reasoning
     except ModelError:
         return "none"
 

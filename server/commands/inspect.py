@@ -81,7 +81,7 @@ def _speech(entry: ModelEntry) -> dict[str, object]:
     sampling = capabilities.sampling
     return {
         "tool_parser": formats.tools,
-        "reasoning_parser": formats.reasoning,
+        "reasoning_parser": formats.announced_reasoning,
         "chat_template": capabilities.chat_template is not None,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,

@@ -14,7 +14,7 @@ from ..events import Delta, ReasoningDelta, TextDelta, TokenScore
 from ..models.capabilities import read_capabilities
 from ..models.catalog import ModelEntry
 from ..parsers.call_syntax import thinking_syntax
-from ..parsers.selection import Formats, choose_formats, make_parser
+from ..parsers.selection import RAW, Formats, choose_formats, make_parser
 from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
@@ -29,8 +29,7 @@ from .thinking_budget import budget_of
 
 logger = logging.getLogger(__name__)
 
-RAW_TEXT = Formats(tools="hermes", reasoning="none")
-"""A bare continuation: without tools nothing is looked for in it."""
+RAW_TEXT = Formats(tools=RAW, reasoning="none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ _CHANNELS = ThinkingSyntax(
     before_text=harmony.CHANNEL + "final" + harmony.MESSAGE,
 )
 _THINKING: dict[str, ThinkingSyntax] = {
-    **{each.name: ThinkingSyntax(each.starts[0], each.ends[0]) for each in reasoning.FORMATS if each.ends},
+    **{each.name: ThinkingSyntax(each.starts[0], each.ends[0]) for each in reasoning.ANNOUNCED},
     harmony.FORMAT.name: _CHANNELS,
 }
 

@@ -8,6 +8,8 @@ from .source import Reading
 
 _LEFT_OVER = " \r\n\t[],}"
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+RESULTS = ("<tool_response>", "</tool_response>")
+"""Around what a tool gave back, in the prompt: a model that writes them plays the tool too."""
 
 
 def grammar(reader: Reader) -> Reading[None]:
@@ -32,5 +34,5 @@ FORMAT = ToolFormat(
     grammar=grammar,
     is_written_by=lambda template: OPEN in template,
     openers=[OPEN],
-    markers=[OPEN, CLOSE],
+    markers=[OPEN, CLOSE, *RESULTS],
 )

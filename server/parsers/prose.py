@@ -13,6 +13,7 @@ class Prose:
 
     White space is dropped around reasoning and before calls: templates write their own there, and what
     comes back in the next turn must render as it was generated. `watch` sees all text that is passed on.
+    `only_at_the_beginning`: reasoning that starts behind text is none.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class Prose:
         ends: Sequence[str] = (),
         opens_reasoning: bool = False,
         watch: Callable[[str], None] | None = None,
+        only_at_the_beginning: bool = False,
     ) -> None:
         self._source = source
         self._emit = emit
@@ -32,6 +34,8 @@ class Prose:
         self._drops_space = opens_reasoning
         self._space = ""
         self._watch = watch
+        self._only_at_the_beginning = only_at_the_beginning
+        self._has_text = False
 
     def until(self, openers: Sequence[str]) -> Reading[str]:
         """Pass text on up to the first of `openers`; read that and return it, "" at the end of the answer.
@@ -46,9 +50,13 @@ class Prose:
             if marker in openers or not marker:
                 self.end_stretch(keep_space=not marker and not self._is_reasoning)
                 return marker
-            if marker in self._ends or marker in self._starts:
+            if self._is_reasoning:
+                becomes_reasoning = marker not in self._ends
+            else:
+                becomes_reasoning = marker in self._starts and not (self._only_at_the_beginning and self._has_text)
+            if becomes_reasoning != self._is_reasoning:  # else it is a slip: the mark goes, what is around it stays
                 self.end_stretch(keep_space=False)
-                self._is_reasoning = marker in self._starts and not (marker in self._ends and self._is_reasoning)
+                self._is_reasoning = becomes_reasoning
 
     def text(self, text: str) -> None:
         """Write text; trailing white space waits for what follows it."""
@@ -64,6 +72,7 @@ class Prose:
         if not body:
             self._space += text
             return
+        self._has_text = self._has_text or delta is TextDelta
         if self._drops_space:
             body, self._space, self._drops_space = body.lstrip(), "", False
         self._emit(delta(self._space + body))

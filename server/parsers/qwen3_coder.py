@@ -69,5 +69,5 @@ FORMAT = ToolFormat(
     grammar=grammar,
     is_written_by=lambda template: FUNCTION in template and PARAMETER in template,
     openers=[*OPENS, FUNCTION],
-    markers=[*OPENS, *CLOSES, FUNCTION, FUNCTION_END, PARAMETER, PARAMETER_END],
+    markers=[*OPENS, *CLOSES, *hermes.RESULTS, FUNCTION, FUNCTION_END, PARAMETER, PARAMETER_END],
 )

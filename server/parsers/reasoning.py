@@ -11,7 +11,10 @@ def _format(name: str, start: str, end: str) -> ReasoningFormat:
 
 NONE = ReasoningFormat("none")
 
-FORMATS = (
+IMPLIED = ReasoningFormat("implied", ("<think>",), ("</think>",))
+"""Where the template says nothing of thinking: an answer that begins with the mark all the same was meant so."""
+
+ANNOUNCED = (
     _format("think", "<think>", "</think>"),
     _format("thinking", "<thinking>", "</thinking>"),
     _format("longcat", "<longcat_think>", "</longcat_think>"),
@@ -21,5 +24,7 @@ FORMATS = (
     _format("minicpm", "<|thought_begin|>", "<|thought_end|>"),
     _format("marked", "<|think:start|>", "<|think:end|>"),
     ReasoningFormat("channel", ("<|channel>thought",), ("<channel|>",), lambda template: "<|channel>" in template),
-    NONE,
 )
+"""Formats that a template tells of."""
+
+FORMATS = (*ANNOUNCED, IMPLIED, NONE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import SettingsError
-from ..events import Delta, ToolCallDelta
+from ..events import Delta, TextDelta, ToolCallDelta
 from ..requests import ToolChoice, ToolDefinition, ToolMode
 from . import (
     deepseek_v3,
@@ -61,8 +61,8 @@ TOOL_FORMATS: tuple[ToolFormat, ...] = (
 """In the order they are asked whether a template is theirs: those that share a marker, the special one first."""
 
 
-_CONTROL_BEGINNINGS = ("<|", "<\uff5c", "[")
-"""How marks begin that are control tokens: without tools in the request the others are text like any other."""
+RAW = "raw"
+"""Names the format of a bare continuation, in which nothing is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,15 @@ class Formats:
     reasoning: str
 
     @property
+    def announced_reasoning(self) -> str:
+        """As settings name it: `none` where the template tells of no thinking."""
+        return reasoning.NONE.name if self.reasoning == reasoning.IMPLIED.name else self.reasoning
+
+    @property
     def visible_markers(self) -> frozenset[str]:
         """What the detokenizer must leave in the text for the parser."""
         think = _by_name(self.reasoning, reasoning.FORMATS)
-        return frozenset((*_by_name(self.tools, TOOL_FORMATS).markers, *think.starts, *think.ends))
+        return frozenset((*_tool_format(self.tools).markers, *think.starts, *think.ends))
 
 
 def choose_formats(
@@ -97,7 +102,9 @@ def choose_formats(
             hermes.FORMAT.name,
             "tool_format",
         ),
-        _choose(chosen["reasoning_format"], reasoning.FORMATS, template_text, "none", "reasoning_format"),
+        _choose(
+            chosen["reasoning_format"], reasoning.FORMATS, template_text, reasoning.IMPLIED.name, "reasoning_format"
+        ),
     )
 
 
@@ -116,7 +123,7 @@ def make_parser(
 
 
 class AnswerParser:
-    """Stop strings, then one grammar over text, reasoning and calls."""
+    """One grammar over text, reasoning and calls, then stop strings over the text."""
 
     def __init__(
         self,
@@ -128,7 +135,7 @@ class AnswerParser:
         new_id: Callable[[], str],
         report: Callable[[str], None],
     ) -> None:
-        tool_format = _by_name(formats.tools, TOOL_FORMATS)
+        tool_format = _tool_format(formats.tools)
         think = _by_name(formats.reasoning, reasoning.FORMATS)
         self._report = report
         self._format_name = tool_format.name
@@ -137,8 +144,7 @@ class AnswerParser:
         self._source = Source()
         self._stops = StopStrings(stop)
         has_calls = bool(tools) or not tool_format.needs_tools
-        marks = [mark for mark in tool_format.markers if has_calls or mark.startswith(_CONTROL_BEGINNINGS)]
-        self._scrubber = Scrubber((*marks, *think.starts, *think.ends))
+        self._scrubber = Scrubber((*tool_format.markers, *think.starts, *think.ends))
         foreign = ForeignMarkers(tool_format, TOOL_FORMATS, self._mismatch)
         self._has_ended = False
         emit = self._deltas.append if tool_choice.parallel else self._up_to_the_second_call
@@ -149,6 +155,7 @@ class AnswerParser:
             think.ends,
             opens_reasoning and bool(think.ends),
             watch=foreign.see if tools else None,
+            only_at_the_beginning=think is reasoning.IMPLIED,
         )
         emit_call = self._discard if tool_choice.mode is ToolMode.NONE else emit
         calls = CallWriter(emit_call, new_id)
@@ -164,24 +171,41 @@ class AnswerParser:
         return self._has_ended or bool(self._stops.found)
 
     def feed(self, text: str) -> list[Delta]:
-        passed = self._stops.feed(text)
-        if not passed:
+        if self._stops.found:
             return []
-        self._source.push(passed)
+        self._source.push(text)
         next(self._reading, None)
-        return self._drain()
+        return self._up_to_stop(self._drain())
 
     def finish(self) -> list[Delta]:
-        self._source.push(self._stops.finish())
+        if self._stops.found:
+            return []
         self._source.is_ended = True
         for _ in self._reading:
             raise AssertionError("a grammar waits for text after the end of the text")
-        return self._drain() + self._scrubber.finish()
+        return self._up_to_stop(self._drain() + self._scrubber.finish()) + self._held_by_stops()
 
     def _drain(self) -> list[Delta]:
         deltas = self._scrubber.feed(self._deltas)
         self._deltas.clear()
         return deltas
+
+    def _up_to_stop(self, deltas: list[Delta]) -> list[Delta]:
+        """What comes before a stop string. It is looked for in text alone: cut thinking is no answer, a cut call no
+        JSON."""
+        kept: list[Delta] = []
+        for delta in deltas:
+            if not isinstance(delta, TextDelta):
+                kept += [*self._held_by_stops(), delta]
+            elif text := self._stops.feed(delta.text):
+                kept.append(TextDelta(text))
+            if self._stops.found:
+                break
+        return kept
+
+    def _held_by_stops(self) -> list[Delta]:
+        held = self._stops.finish()
+        return [TextDelta(held)] if held else []
 
     def _up_to_the_second_call(self, delta: Delta) -> None:
         if isinstance(delta, ToolCallDelta) and delta.index:
@@ -206,6 +230,13 @@ class AnswerParser:
 
 def _no_calls(reader: Reader) -> Reading[None]:
     yield from reader.prose.until([])
+
+
+_RAW = ToolFormat(RAW, _no_calls, is_written_by=lambda _: False, openers=(), markers=())
+
+
+def _tool_format(name: str) -> ToolFormat:
+    return _by_name(name, (*TOOL_FORMATS, _RAW))
 
 
 def _by_name(name: str, formats: Sequence[Format]) -> Format:

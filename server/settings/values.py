@@ -35,7 +35,9 @@ Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 30)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=10**9)]
 ToolParser: TypeAlias = Annotated[str, Meta(pattern=_one_of([each.name for each in TOOL_FORMATS]))]
-ReasoningParser: TypeAlias = Annotated[str, Meta(pattern=_one_of([each.name for each in reasoning.FORMATS]))]
+ReasoningParser: TypeAlias = Annotated[
+    str, Meta(pattern=_one_of([each.name for each in (*reasoning.ANNOUNCED, reasoning.NONE)]))
+]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omlx.server.errors import SettingsError
 from omlx.server.events import ReasoningDelta, TextDelta, ToolCallDelta
 from omlx.server.parsers.calls import new_call_id
-from omlx.server.parsers.selection import TOOL_FORMATS, Formats, choose_formats, make_parser
+from omlx.server.parsers.selection import RAW, TOOL_FORMATS, Formats, choose_formats, make_parser
 from omlx.server.parsers.stop_strings import StopStrings
 from omlx.server.requests import ToolCall, ToolChoice, ToolMode
 
@@ -107,8 +107,44 @@ def test_reasoning_streams_too() -> None:
     assert parser.feed("I think") == [ReasoningDelta("I think")]
 
 
-def test_without_tools_the_text_is_the_users_whatever_it_holds() -> None:
-    assert parse(HERMES, ["Write " + CALL], tools=()).answer.text == "Write " + CALL
+def test_without_tools_a_call_is_text_without_its_marks() -> None:
+    inner = CALL.removeprefix("<tool_call>").removesuffix("</tool_call>")
+    assert parse(HERMES, ["Write " + CALL], tools=()).answer.text == "Write " + inner
+
+
+def test_a_bare_continuation_is_told_as_it_was_written() -> None:
+    text = "<think>a</think> " + CALL + "<tool_response>"
+    assert parse(Formats(RAW, "none"), cut(text, 1), tools=()).answer.text == text
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("text", "thought", "said"),
+    [
+        ("<think>a</think> b", "a", "b"),
+        ("\n<think>a <think> b</think>c </think> d", "a  b", "c  d"),
+        ("To think, write <think> and </think>.", "", "To think, write  and ."),
+        ("<think>never ended", "never ended", ""),
+    ],
+)
+def test_thinking_that_no_template_tells_of_begins_the_answer(size: int, text: str, thought: str, said: str) -> None:
+    answer = parse(Formats("hermes", "implied"), cut(text, size)).answer
+    assert (answer.reasoning, answer.text) == (thought, said)
+
+
+def test_a_tools_answer_that_the_model_makes_up_has_no_marks() -> None:
+    assert parse(HERMES, ["a <tool_response>b</tool_response> c"]).answer.text == "a b c"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_stop_strings_end_the_text_and_no_thinking_and_no_call(size: int) -> None:
+    call = '<tool_call>{"name": "write", "arguments": {"path": "END"}}</tool_call>'
+    formats = Formats("hermes", "think")
+    run = parse(formats, cut("<think>The END?</think>Now E" + call + "ND. END. More.", size), stop=["END"])
+    assert (run.answer.reasoning, run.answer.text, run.stop_sequence) == ("The END?", "Now END. ", "END")
+    assert [each.arguments for each in run.answer.tool_calls] == ['{"path": "END"}']
+    run = parse(formats, cut("A END " + call, size), stop=["END"])
+    assert run.answer.segments == (TextDelta("A "),)
 
 
 def test_control_tokens_do_not_come_out_even_without_tools() -> None:
@@ -159,23 +195,23 @@ def test_halves_of_characters_in_arguments_do_not_come_out() -> None:
     ("template", "formats"),
     [
         ("<tool_call> {{ tool_call.name }} <think>", Formats("hermes", "think")),
-        ("<tool_call>\n<function=a>\n<parameter=b>", Formats("qwen3_coder", "none")),
+        ("<tool_call>\n<function=a>\n<parameter=b>", Formats("qwen3_coder", "implied")),
         ("<tool_call>{name}<arg_key> </think>", Formats("glm", "think")),
         ("<longcat_tool_call><longcat_arg_key><longcat_think>", Formats("longcat", "longcat")),
         ("<minimax:tool_call><think>", Formats("minimax_m2", "think")),
         ("<\uff5cDSML\uff5ctool_calls><think>", Formats("dsml", "think")),
-        ("{% set dsml_token = '|DSML|' %}", Formats("dsml", "none")),
-        ("<|tool_calls_section_begin|>", Formats("kimi_k2", "none")),
-        ("<atem:function_calls>", Formats("muse_spark", "none")),
+        ("{% set dsml_token = '|DSML|' %}", Formats("dsml", "implied")),
+        ("<|tool_calls_section_begin|>", Formats("kimi_k2", "implied")),
+        ("<atem:function_calls>", Formats("muse_spark", "implied")),
         ('<function name="f"><param name="p"> <think>', Formats("minicpm5", "think")),
-        ("<\uff5ctool\u2581calls\u2581begin\uff5c>", Formats("deepseek_v3", "none")),
+        ("<\uff5ctool\u2581calls\u2581begin\uff5c>", Formats("deepseek_v3", "implied")),
         ("[TOOL_CALLS] [THINK]", Formats("mistral", "magistral")),
-        ("<|python_tag|>", Formats("llama_json", "none")),
-        ("<|tool_list_start|>", Formats("pythonic", "none")),
+        ("<|python_tag|>", Formats("llama_json", "implied")),
+        ("<|tool_list_start|>", Formats("pythonic", "implied")),
         ("<|tool_call><tool_call|><|channel>", Formats("gemma4", "channel")),
-        ("<start_function_call>", Formats("function_gemma", "none")),
-        ("<|start|><|channel|>analysis<|message|>", Formats("harmony", "none")),
-        ("<|im_start|>", Formats("hermes", "none")),
+        ("<start_function_call>", Formats("function_gemma", "implied")),
+        ("<|start|><|channel|>analysis<|message|>", Formats("harmony", "implied")),
+        ("<|im_start|>", Formats("hermes", "implied")),
     ],
 )
 def test_formats_are_told_from_the_template(template: str, formats: Formats) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from omlx.server.events import TextDelta
 from omlx.server.parsers import reasoning
 from omlx.server.parsers.base import ReasoningFormat, ToolFormat
 from omlx.server.parsers.selection import TOOL_FORMATS, Formats
-from omlx.server.requests import ToolCall
+from omlx.server.requests import ToolCall, ToolDefinition
 
-from .running import Run, Segment, cut, parse, read_transcript, transcript_paths
+from .running import TOOLS, Run, Segment, cut, parse, read_transcript, transcript_paths
 
 ROUNDS = 15
 FORMATS = [pytest.param(each, id=each.name) for each in TOOL_FORMATS]
@@ -64,9 +64,15 @@ def shown(segments: tuple[Segment, ...]) -> Iterator[str]:
 
 
 def check(formats: Formats, text: str, rng: random.Random, opens: bool = False) -> Run:
-    whole = parse(formats, [text], opens_reasoning=opens)
+    """Of a request with tools, and of one without."""
+    check_one(formats, text, rng, opens, ())
+    return check_one(formats, text, rng, opens, TOOLS)
+
+
+def check_one(formats: Formats, text: str, rng: random.Random, opens: bool, tools: Sequence[ToolDefinition]) -> Run:
+    whole = parse(formats, [text], opens_reasoning=opens, tools=tools)
     for pieces in (cut(text, 1), random_cuts(text, rng)):
-        assert parse(formats, pieces, opens_reasoning=opens).answer == whole.answer, text
+        assert parse(formats, pieces, opens_reasoning=opens, tools=tools).answer == whole.answer, text
     for prose in shown(whole.answer.segments):
         for marker in formats.visible_markers:
             assert marker not in prose, (text, prose)

@@ -124,7 +124,7 @@ def _unset(context: AdminContext, entry: ModelEntry) -> Mapping[str, object]:
         text = context.server.text_of(entry.id)
     except OmlxError:  # it writes no text, or its folder lacks something: its requests say what
         return {}
-    formats = {"reasoning_parser": text.formats.reasoning, "tool_parser": text.formats.tools}
+    formats = {"reasoning_parser": text.formats.announced_reasoning, "tool_parser": text.formats.tools}
     return {**asdict(text.generation_defaults), **formats, "max_context_window": text.context_window}
 
 
