@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import msgspec
 
 from .engine.ranks import CHECK_MARK
 from .errors import SettingsError
-from .models.hosts import Host, HostFile
+from .models.hosts import BACKENDS, Host, HostFile
 
 _REACH_SECONDS = 10
 _CHECK_SECONDS = 90
@@ -52,6 +53,13 @@ def unreachable(hosts: Sequence[Host]) -> dict[str, str]:
 
 def check_group(file: HostFile, backend: str) -> Report:
     """Start a group on the hosts and have it time itself. Raises `SettingsError` with what it said."""
+    if backend not in BACKENDS:
+        raise SettingsError(f"{file.path}: MLX has no back end {backend!r}; it has {', '.join(BACKENDS)}")
+    if backend == "mpi" and shutil.which("mpirun") is None:
+        raise SettingsError(
+            "the back end mpi needs mpirun, which is not on this machine's PATH; install Open MPI on every machine, "
+            "or take --backend ring, which needs nothing"
+        )
     command = [*_LAUNCH, "--hostfile", str(file.path), "--backend", backend, "--", *_CHECK]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from .engine.process import EngineCommand
+from .engine.ranks import DISAGREES_STATUS, RANK_VARIABLES
 from .errors import SettingsError
 from .models.catalog import ModelEntry, read_entry
 from .models.hub import Hub, pull_headers
@@ -23,14 +24,12 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 1.0
 _ENGINE = "this rank"
-_RANK_VARIABLES = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-"""Where MLX's launchers, Open MPI and MPICH say it."""
 _SIZE_VARIABLES = ("MLX_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 def rank_of(environment: Mapping[str, str]) -> int:
     """This process's rank. Raises `SettingsError` where nobody has given it one."""
-    for name in _RANK_VARIABLES:
+    for name in RANK_VARIABLES:
         if environment.get(name, "").isdigit():
             return int(environment[name])
     raise SettingsError(
@@ -68,14 +67,14 @@ def the_model(entries: Sequence[ModelEntry], name: str | None, parts: Path, hub:
 def follow(command: EngineCommand, clock: Callable[[], float] = time.monotonic) -> int:
     """Run the engine, and another where one dies, until rank 0 ends the group or this process is told to stop.
 
-    The exit status: 1 where engines keep dying.
+    The exit status: 1 where engines keep dying, `DISAGREES_STATUS` where this rank has not what rank 0 has.
     """
     supervision = Supervision()
     while True:
         started = clock()
         status = _run(command)
-        if status == 0:
-            return 0
+        if status in (0, DISAGREES_STATUS):
+            return status
         supervision.died(_ENGINE, f"the engine ended with status {status}", clock() - started)
         if supervision.is_stopped(_ENGINE):
             logger.error("%s", supervision.failed[_ENGINE])

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
-from .errors import InsufficientMemory, SettingsError, ShuttingDown
+from .errors import EngineUnavailable, InsufficientMemory, SettingsError, ShuttingDown
 from .following import follow, num_ranks, rank_of, the_model
 from .log_ring import LogRing
 from .models.catalog import SERVED, ModelEntry, discover
@@ -50,8 +50,9 @@ def serve(
 
     `model` is loaded at once, without it the only model, and those whose settings say so. `engine_command`
     says how a model's engine process is started, MLX's by default. With `split` this is one rank of a group that
-    serves one model, divided in that way; only rank 0 listens. Raises `SettingsError` when the address
-    can't be had, and `ModelNotFound`. `draft_model` drafts for `model`, whatever the model's settings say.
+    serves one model, divided in that way; only rank 0 listens. `draft_model` drafts for `model`, whatever the
+    model's settings say. Raises `SettingsError` when the address can't be had, `ModelNotFound`, and at the end
+    `EngineUnavailable` where the group could not run.
     """
     rank = 0 if split is None else rank_of(os.environ)
     start_logging(settings.home / "logs" / (f"rank{rank}" if rank else ""), quiet=quiet)
@@ -102,6 +103,8 @@ def _serve(
             except InsufficientMemory as error:
                 logger.error("%s", error)
         _run(settings, pool, model_settings, listener, logs)
+        if split is not None and pool.failed:
+            raise EngineUnavailable("; ".join(pool.failed.values()))  # mlx.launch has ended what could not begin
 
 
 def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> tuple[ModelEntry, ...]:

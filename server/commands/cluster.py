@@ -15,7 +15,7 @@ from ..errors import ModelNotFound, SettingsError
 from ..models.catalog import model_folders
 from ..models.device_memory import device_memory, shared_memory
 from ..models.folder import context_window, read_config
-from ..models.hosts import HostFile
+from ..models.hosts import BACKENDS, HostFile
 from ..models.hub import Hub, pull_headers
 from ..models.split import Split
 from ..settings.now import settings_now
@@ -85,7 +85,7 @@ def _from_hub(model: str, known: list[str]) -> Path:
 
 @command.command(short_help="Reach every machine, and compare and time them.")
 @_hosts_option
-@click.option("--backend", help="MLX's back end: ring, jaccl, mpi, nccl.  [default: the host file's, or ring]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="MLX's back end.  [default: the host file's, or ring]")
 @json_option
 def check(hosts_path: Path, backend: str | None, as_json: bool) -> None:
     """Reach every machine, compare versions, and time a sum over all of them.

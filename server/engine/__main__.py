@@ -95,7 +95,11 @@ def _rank_options(options: argparse.Namespace) -> RankOptions:
     from ..models.split import Split
     from .ranks.running import RankOptions
 
-    shared = {name: str(getattr(options, name)) for name in ("cache_bytes", "cache_ram_bytes", "max_num_seqs")}
+    shared = {
+        "cache.ssd_bytes": str(options.cache_bytes),
+        "cache.ram_bytes": str(options.cache_ram_bytes),
+        "engine.max_num_seqs": str(options.max_num_seqs),
+    }
     return RankOptions(options.model, Split(options.split), _disk_cache(options), options.cache_ram_bytes, shared)
 
 

@@ -9,7 +9,10 @@ import msgspec
 
 from ..errors import SettingsError
 
+BACKENDS = ("ring", "jaccl", "jaccl-ring", "mpi", "nccl")
+"""What mlx.launch calls MLX's back ends."""
 _GB = 10**9
+_EXAMPLE = '[{"ssh": "mac-1", "ips": ["10.0.0.1"]}, …]'
 
 
 class _Host(msgspec.Struct):
@@ -49,14 +52,15 @@ class HostFile:
             content = path.read_bytes()
             file = msgspec.json.decode(content, type=list[_Host] | _File)
         except OSError as error:
-            raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except msgspec.MsgspecError as error:
             raise SettingsError(
-                f'{path}: no host file of mlx.launch ({error}); it reads [{{"ssh": "mac-1", "ips": ["10.0.0.1"]}}, …]'
+                f"{path}: cannot be read ({error.strerror or error}); name the host file that mlx.launch is given, "
+                f"like {_EXAMPLE}"
             ) from error
+        except msgspec.MsgspecError as error:
+            raise SettingsError(f"{path}: no host file of mlx.launch ({error}); it reads {_EXAMPLE}") from error
         hosts, backend = (file, "") if isinstance(file, list) else (file.hosts, file.backend)
         if not hosts:
-            raise SettingsError(f"{path}: names no host")
+            raise SettingsError(f"{path}: names no host; write an entry for each machine, like {_EXAMPLE}")
         memories = [None if host.memory_gb is None else int(host.memory_gb * _GB) for host in hosts]
         named = tuple(Host(host.ssh, memory) for host, memory in zip(hosts, memories, strict=True))
         return cls(path, named, backend or "ring")

@@ -18,6 +18,9 @@ from .split import Split
 
 logger = logging.getLogger(__name__)
 
+_MOST_RANKS = 16
+"""As many as a remedy names."""
+
 
 class Group(Protocol):
     """As much of MLX's group as dividing a model takes."""
@@ -57,7 +60,10 @@ def _cut(model: nn.Module, config: Mapping[str, Any], group: Group, split: Split
         _pipeline(inner, group)
         return Split.PIPELINE
     reason = unfit if split is not Split.PIPELINE else "its architecture has no pipeline"
-    raise UnsupportedModel(f"this model cannot be divided over {group.size()} ranks ({split}): {reason}")
+    raise UnsupportedModel(
+        f"this model cannot be divided over {group.size()} ranks ({split}): {reason}; "
+        + _remedy(model, config, hasattr(inner, "pipeline"), split)
+    )
 
 
 def _unfit_for_tensor(model: nn.Module, config: Mapping[str, Any], size: int) -> str:
@@ -71,6 +77,19 @@ def _unfit_for_tensor(model: nn.Module, config: Mapping[str, Any], size: int) ->
         if isinstance(number, int) and number % size:
             return f"its {name}, {number}, is no multiple of {size}"
     return ""
+
+
+def _remedy(model: nn.Module, config: Mapping[str, Any], has_pipeline: bool, split: Split) -> str:
+    fitting = [str(size) for size in range(2, _MOST_RANKS + 1) if not _unfit_for_tensor(model, config, size)]
+    if has_pipeline and split is Split.TENSOR:
+        return "take --split pipeline" + (f", or {_listed(fitting)} ranks" if fitting else "")
+    if fitting:
+        return f"take {_listed(fitting)} ranks" + (" and --split tensor" if split is Split.PIPELINE else "")
+    return "serve it on one machine, quantized to fewer bits where it does not fit (`omlx convert`)"
+
+
+def _listed(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _pipeline(inner: Any, group: Group) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,15 @@ def test_versions_that_differ_are_named_in_the_order_of_ranks():
     same = {"omlx": "1", "mlx": "0.32.0", "mlx-lm": "0.32"}
     report = Report([{"host": "a", **same}, {"host": "b", **same, "mlx": "0.31.2"}], 1e-4, 1e9)
     assert report.differences == ["mlx is 0.32.0, 0.31.2"]
+
+
+def test_a_back_end_that_cannot_be_had_is_refused_with_the_remedy(tmp_path: Path):
+    file = hosts(tmp_path, "127.0.0.1", "127.0.0.1")
+    unknown = cluster("check", "--hosts", file, "--backend", "bogus")
+    assert unknown.returncode == 2
+    assert "'ring', 'jaccl', 'jaccl-ring', 'mpi', 'nccl'" in unknown.stderr
+    if shutil.which("mpirun") is None:
+        without = cluster("check", "--hosts", file, "--backend", "mpi")
+        assert without.returncode == 1
+        assert "install Open MPI on every machine, or take --backend ring" in without.stderr
+        assert "Traceback" not in without.stderr

@@ -28,7 +28,12 @@ def test_a_list_of_hosts_and_a_file_with_a_back_end_are_read(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("{", "no host file"), ('[{"ips": []}]', "ssh"), ("[]", "names no host"), ('{"hosts": 3}', "no host file")],
+    [
+        ("{", "no host file"),
+        ('[{"ips": []}]', "ssh"),
+        ("[]", "names no host; write an entry for each machine"),
+        ('{"hosts": 3}', "no host file"),
+    ],
 )
 def test_another_file_is_refused_with_its_reason(tmp_path: Path, text: str, reason: str):
     with pytest.raises(SettingsError, match=reason):
@@ -36,5 +41,5 @@ def test_another_file_is_refused_with_its_reason(tmp_path: Path, text: str, reas
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(SettingsError, match=r"nowhere\.json: cannot be read"):
+    with pytest.raises(SettingsError, match=r"nowhere\.json: cannot be read.*name the host file"):
         HostFile.read(tmp_path / "nowhere.json")

@@ -81,8 +81,8 @@ class _Link:
 
     def close(self) -> None:
         """End without a loss on either side."""
+        self._ended.set()  # first: the other side closes as soon as it hears
         self.send(_END)
-        self._ended.set()
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
@@ -111,6 +111,8 @@ class _Link:
             pass  # it ended with a message unread
         except OSError as error:
             reason = f"cannot be reached any more ({error.strerror})"
+        finally:
+            self._connection.close()
         if not self._ended.is_set():
             self._ended.set()
             stood_still = max(self._stood_still, self._since_beat()) >= SILENCE_SECONDS
@@ -145,8 +147,9 @@ class Members:
         """Wait for every other rank; strangers are let go. Raises `EngineFailure` naming those that did not come."""
         deadline = time.monotonic() + seconds
         greetings: dict[socket.socket, bytes] = {}
-        with self._listener, selectors.DefaultSelector() as selector:
+        with self._listener, selectors.DefaultSelector() as selector, contextlib.ExitStack() as strangers:
             selector.register(self._listener, selectors.EVENT_READ)
+            strangers.callback(lambda: [stranger.close() for stranger in greetings])
             while len(self._links) < self._size - 1:
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready or time.monotonic() > deadline:
@@ -166,8 +169,6 @@ class Members:
                         selector.unregister(connection)
                         del greetings[connection]
                         self._admit(connection, heard)
-        for stranger in greetings:
-            stranger.close()
         for link in self._links.values():
             link.start()
         threading.Thread(target=self._watch, name="rank-watch", daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -12,22 +13,33 @@ from typing import Any
 
 import msgspec
 
-from ...errors import EngineUnavailable, SettingsError
+from ...errors import EngineFailure, EngineUnavailable, SettingsError
 from ..messages import RankMemory
+from . import RANK_VARIABLES
 from .control import Meeting, Members, Membership
 from .group import MlxRanks
 from .progress import Progress
 
+_ELSEWHERE = ("192.0.2.1", 9)
+"""An address set apart for documentation, RFC 5737."""
 _decoder = msgspec.msgpack.Decoder(dict[str, str])
 
 
-def join() -> MlxRanks:
-    """The group this process was started in; waits until all of it is there. Raises `SettingsError`."""
+def join(environment: Mapping[str, str] = os.environ) -> MlxRanks:
+    """The group this process was started in; waits until all of it is there.
+
+    Raises `SettingsError` where it was started in none, and `EngineFailure` where the others do not come.
+    """
     import mlx.core as mx
 
     try:
         return MlxRanks(mx.distributed.init(strict=True))
     except RuntimeError as error:
+        if any(environment.get(name) for name in RANK_VARIABLES):
+            raise EngineFailure(
+                f"the other ranks of the group were not reached ({error}); one that has ended says in its own log why, "
+                "and `omlx cluster check --hosts FILE` tells whether the machines reach one another"
+            ) from error
         raise SettingsError(
             f"this process is not one of a group ({error}); start it with mlx.launch, for example "
             "`mlx.launch --hostfile hosts.json -- omlx serve --distributed`"
@@ -66,8 +78,22 @@ def leader_host(environment: Mapping[str, str]) -> str:
     coordinator = environment.get("MLX_JACCL_COORDINATOR")
     if coordinator:
         return coordinator.rpartition(":")[0].strip("[]")
-    host = environment.get("NCCL_HOST_IP") or socket.gethostbyname(socket.gethostname())  # MPI says nothing
-    return str(ipaddress.ip_address(host))
+    return environment.get("NCCL_HOST_IP") or _own_address()  # MPI says nothing
+
+
+def _own_address() -> str:
+    """An address of this machine's in a network: its name's, or what it would send from. Debian gives a machine's own
+    name to 127.0.1.1. One in no network has ranks of its own only, which reach it as 127.0.0.1."""
+    with contextlib.suppress(OSError):
+        for *_, address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET):
+            if not ipaddress.ip_address(address[0]).is_loopback:
+                return str(address[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)  # looks up a route, and sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return probe.getsockname()[0]
 
 
 def agree(ranks: MlxRanks, facts: Mapping[str, str]) -> None:

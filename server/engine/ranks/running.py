@@ -14,7 +14,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ...cache.fingerprint import model_fingerprint
-from ...errors import OmlxError
+from ...errors import EngineUnavailable, OmlxError
 from ...models.hub import Hub
 from ...models.part_fetching import fetch_part
 from ...models.part_folder import whole_name
@@ -22,6 +22,7 @@ from ...models.split import Split
 from ..loaded_batch import DiskCache, load_batch
 from ..messages import Alive, EngineFailed, RankMemory
 from ..mlx_batch import MlxBatch
+from . import DISAGREES_STATUS
 from .control import BEAT_SECONDS, Members, Membership
 from .follower import follow
 from .group import MlxRanks
@@ -38,7 +39,8 @@ _LOSS_GRACE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RankOptions:
-    """What a rank is started with. `settings` must be the same on all of them."""
+    """What a rank is started with. `settings`, by the names that users know, must be the same on all
+    of them."""
 
     model: Path
     split: Split
@@ -76,7 +78,7 @@ def load_leader(options: RankOptions, report: Callable[[EngineFailed | Alive], N
 
 
 def run_follower(options: RankOptions) -> int:
-    """Compute with rank 0 until it closes; the exit status."""
+    """Compute with rank 0 until it closes; the exit status, `DISAGREES_STATUS` where the ranks are not alike."""
 
     progress = Progress()
 
@@ -89,6 +91,9 @@ def run_follower(options: RankOptions) -> int:
         batch, membership = _load(options, ranks, progress, lambda reason: _later(give_up, reason))
         assert isinstance(membership, Membership)
         follow(batch, progress.while_waiting(ranks.broadcast), progress.while_waiting(membership.wait_for_wake))
+    except EngineUnavailable as error:
+        logger.error("%s", error)
+        return DISAGREES_STATUS
     except (OmlxError, RuntimeError) as error:  # a RuntimeError is what MLX raises when a collective fails
         logger.error("%s", error)
         return 1
