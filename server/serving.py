@@ -24,7 +24,7 @@ from .settings import ServeSettings
 from .settings.keys import nearest
 from .settings.model_store import ModelSettingsStore
 from .settings.values import size_in_bytes
-from .state_file import ServerState, published, reachable_url, sole_server
+from .state_file import ServerState, check_writable, published, reachable_url, sole_server
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ def serve(
     `EngineUnavailable` where the group could not run.
     """
     rank = 0 if split is None else rank_of(os.environ)
+    if rank == 0:
+        check_writable(settings.state_file)
     start_logging(settings.home / "logs" / (f"rank{rank}" if rank else ""), quiet=quiet)
     logs = LogRing()
     with logs.attached():

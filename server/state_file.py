@@ -36,6 +36,11 @@ def reachable_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def check_writable(path: Path) -> None:
+    """Raises `SettingsError` where `sole_server` could not have its place, before anything else is said or loaded."""
+    _created(path.with_suffix(".lock")).close()
+
+
 @contextlib.contextmanager
 def sole_server(path: Path) -> Iterator[None]:
     """Be the only server with this state file for the time of the block: two would each fill the memory with models.

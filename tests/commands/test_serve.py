@@ -72,3 +72,14 @@ def test_each_option_says_what_it_takes_and_its_default_as_one_would_type_it():
     for default in ("[default: 50GiB]", "[default: 64MiB]", "[default: true]"):
         assert default in shown
     assert "VALUE" not in shown
+
+
+def test_a_home_that_cannot_be_written_ends_it_before_a_line_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "run").write_text("")
+    monkeypatch.setenv("OMLX_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"server.lock cannot be written"):
+        CliRunner().invoke(commands, ["serve", "--port", "0"], catch_exceptions=False)
+    assert caplog.messages == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
