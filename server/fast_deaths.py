@@ -20,8 +20,8 @@ _UNKNOWN = "it was killed, or crashed without a word; the last lines before may 
 def is_started_by_system(environ: Mapping[str, str], pid: int, parent: int) -> bool:
     """Whether launchd or systemd started this very process, and would again: not a terminal that they once started.
 
-    systemd names the process that it executed (systemd.exec(5), SYSTEMD_EXEC_PID); launchd is its service's parent,
-    and names the service (XPC_SERVICE_NAME, "0" where it is none).
+    systemd names the process that it executed (SYSTEMD_EXEC_PID, in the manual page systemd.exec); launchd is the
+    parent of a service, and names it (XPC_SERVICE_NAME, "0" where it is none).
     """
     by_launchd = parent == 1 and environ.get("XPC_SERVICE_NAME", "0") not in ("", "0")
     return by_launchd or environ.get("SYSTEMD_EXEC_PID") == str(pid)
