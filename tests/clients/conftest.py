@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,10 +25,22 @@ _KEY = "matrix-key"
 @pytest.fixture(scope="session")
 def matrix_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`tests.clients.server` in a process of its own, for all clients together."""
-    home = tmp_path_factory.mktemp("matrix")
+    with _running(tmp_path_factory.mktemp("matrix")) as server:
+        yield server
+
+
+@pytest.fixture
+def computing_server(tmp_path: Path) -> Iterator[Server]:
+    """The same with an engine that computes."""
+    with _running(tmp_path, "--computes") as server:
+        yield server
+
+
+@contextmanager
+def _running(home: Path, *options: str) -> Iterator[Server]:
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.clients.server", str(home)],
+            [sys.executable, "-m", "tests.clients.server", str(home), *options],
             cwd=ROOT,
             env={**os.environ, "OMLX_API_KEY": _KEY},
             stdout=log,

@@ -7,9 +7,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import httpx
+
 from omlx.server.api.admin.openapi import add_admin
 from omlx.server.api.openapi_document import document
 
+from ..tiny_model import needs_embedded_model
 from .drivers.driving import Server
 
 _CHECKS = (
@@ -23,11 +26,25 @@ _EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "12"))
 def test_schemathesis_finds_no_server_error_and_no_violation(
     matrix_server: Server, clients: Path, tmp_path: Path
 ) -> None:
-    command = [str(clients / "schemathesis"), "run", f"{matrix_server.url}/openapi.json"]
-    options = ["--checks", _CHECKS, "--max-examples", str(_EXAMPLES), "--seed", "1", "--no-color"]
-    options += ["--exclude-path-regex", "^/admin/"]  # without their own key, which it has not, these are all 401
-    options += ["--header", f"Authorization: Bearer {matrix_server.key}", "--request-timeout", "30"]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=1800)
+    # without their own key, which it has not, the admin's routes are all 401
+    _run_schemathesis(matrix_server, clients, tmp_path, _EXAMPLES, ["--exclude-path-regex", "^/admin/"])
+
+
+@needs_embedded_model
+def test_schemathesis_finds_none_where_an_engine_computes(
+    computing_server: Server, clients: Path, tmp_path: Path
+) -> None:
+    options = ["--include-path-regex", "^/v1/(chat/completions|completions|responses|messages)$", "--phases", "fuzzing"]
+    _run_schemathesis(computing_server, clients, tmp_path, max(_EXAMPLES // 3, 1), options)
+    metrics = httpx.get(f"{computing_server.url}/metrics", headers={"x-api-key": computing_server.key}).text
+    assert re.search(r"^omlx:generation_tokens_total\{.*\} [1-9]", metrics, re.MULTILINE), "nothing was computed"
+
+
+def _run_schemathesis(server: Server, clients: Path, folder: Path, num_examples: int, options: list[str]) -> None:
+    command = [str(clients / "schemathesis"), "run", f"{server.url}/openapi.json", *options]
+    command += ["--checks", _CHECKS, "--max-examples", str(num_examples), "--seed", "1", "--no-color"]
+    command += ["--header", f"Authorization: Bearer {server.key}", "--request-timeout", "30"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
 
     assert done.returncode == 0, done.stdout[-8000:]
 
