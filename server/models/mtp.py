@@ -6,17 +6,19 @@ A config is no proof: conversions leave the layer out and the count of it in. Re
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
 from ..requests import Json
 from .catalog import weight_headers
+from .deepseek_v4_names import our_name
 from .folder import read_config, text_config
 
 COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers")
 """What configs call the number of MTP layers."""
+_MOST_NAMED = 4
 _UNDER_MTP = re.compile(r"(?:language_model\.)?(?:model\.)?mtp\.(.+)")
 _IN_LAYER = re.compile(r"(?:language_model\.)?(?:model\.)?layers\.(\d+)\.(.+)")
 _DRAFTER = re.compile(r"\d+\.(?:markov_head|confidence_head|main_proj)\.")
@@ -31,31 +33,41 @@ class MtpReport:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """A kind of MTP layer: `sign` is a tensor that only it has, `parts` what it cannot do without."""
+_V4_SIGN = re.compile(r"0\.e_proj\.")
+V4_PARTS = (
+    *("attn_norm.weight", "ffn_norm.weight", "enorm.weight", "hnorm.weight", "norm.weight"),
+    *("e_proj.weight", "h_proj.weight", "hc_head.fn", "hc_head.base", "hc_head.scale"),
+    *(f"{part}_hc.{kind}" for part in ("attn", "ffn") for kind in ("fn", "base", "scale")),
+    *(f"attn.{name}.weight" for name in ("wq_a", "q_norm", "wq_b", "wkv", "kv_norm", "wo_a", "wo_b")),
+    *("attn.attn_sink", "ffn.gate.weight", "ffn.gate.e_score_correction_bias"),
+    *(f"ffn.{kind}.{part}_proj.weight" for kind in ("switch_mlp", "shared_experts") for part in ("gate", "up", "down")),
+)
+"""DeepSeek V4's layer, by the names of our module's parameters below `mtp.0`; a test compares them."""
+_V4_EXPERT = re.compile(r"ffn\.experts\.(\d+)\.(\w+_proj)\.weight")
 
-    sign: re.Pattern[str]
-    parts: tuple[str, ...]
-
-
-_FORMS = (
-    _Form(  # DeepSeek V4
-        re.compile(r"0\.e_proj\."),
-        (
-            *(r"0\.e_proj\.weight", r"0\.h_proj\.weight", r"0\.enorm\.weight", r"0\.hnorm\.weight"),
-            *(r"0\.norm\.weight", r"0\.hc_head[._]fn", r"0\.(?:attn|self_attn)\.\w+\.weight"),
-            *(r"0\.(?:ffn|mlp)\.gate\.weight", r"0\.(?:ffn|mlp)\.(?:experts|switch_mlp)\."),
-        ),
-    ),
-    _Form(  # the Qwen3.5 family
-        re.compile(r"fc\."),
-        (
-            *(r"fc\.weight", r"norm\.weight", r"pre_fc_norm_embedding\.weight", r"pre_fc_norm_hidden\.weight"),
-            *(r"layers\.0\.self_attn\.q_proj\.weight", r"layers\.0\.mlp\."),
-        ),
+_QWEN_SIGN = re.compile(r"fc\.")
+_QWEN_SHARED = (
+    *("fc.weight", "norm.weight", "pre_fc_norm_embedding.weight", "pre_fc_norm_hidden.weight"),
+    *("layers.0.input_layernorm.weight", "layers.0.post_attention_layernorm.weight"),
+    *(f"layers.0.self_attn.{name}.weight" for name in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")),
+)
+QWEN_PARTS = (*_QWEN_SHARED, *(f"layers.0.mlp.{part}_proj.weight" for part in ("gate", "up", "down")))
+"""The Qwen3.5 family's layer, by the names of our module's parameters below `mtp`; a test compares them."""
+QWEN_MOE_PARTS = (
+    *_QWEN_SHARED,
+    *("layers.0.mlp.gate.weight", "layers.0.mlp.shared_expert_gate.weight"),
+    *(
+        f"layers.0.mlp.{kind}.{part}_proj.weight"
+        for kind in ("switch_mlp", "shared_expert")
+        for part in ("gate", "up", "down")
     ),
 )
+_QWEN_MOE_SIGN = re.compile(r"layers\.0\.mlp\.(?:gate|shared_expert_gate|shared_expert|switch_mlp|experts)\.")
+_FUSED = {
+    "experts.gate_up_proj": ("switch_mlp.gate_proj.weight", "switch_mlp.up_proj.weight"),
+    "experts.down_proj": ("switch_mlp.down_proj.weight",),
+}
+"""Hugging Face's arrays of all experts, and what they hold."""
 
 
 def mtp_report(folder: Path) -> MtpReport:
@@ -78,15 +90,17 @@ def judge(config: Mapping[str, Json], names: list[str]) -> MtpReport:
             "its mtp.* tensors are a DSpark drafter (blocks with a Markov head), not an MTP layer, and are not loaded; "
             "n-gram drafts work, and an MTP layer comes with the checkpoints from before 0731",
         )
-    form = next((form for form in _FORMS if any(form.sign.match(name) for name in own)), None)
-    if form is not None:
-        missing = [part for part in form.parts if not any(re.match(part, name) for name in own)]
-        if not missing:
-            return MtpReport(True)
+    missing = _missing(config, own)
+    if missing is not None and not missing:
+        return MtpReport(True)
+    if missing:
+        shown = ", ".join(missing[:_MOST_NAMED]) + (
+            f" and {len(missing) - _MOST_NAMED} more" * (len(missing) > _MOST_NAMED)
+        )
         return MtpReport(
             False,
-            f"its MTP layer is not whole ({len(missing)} of {len(form.parts)} parts are missing); download the model "
-            "again, or convert it again from the original with `omlx convert --keep-mtp`",
+            f"its MTP layer is not whole ({shown} missing); download the model again, or convert it again from the "
+            "original with `omlx convert --keep-mtp`",
         )
     if own or _has_extra_layer(config, names):
         return MtpReport(False, "it has an MTP layer of a form that omlx does not run; n-gram drafts work all the same")
@@ -97,6 +111,32 @@ def judge(config: Mapping[str, Json], names: list[str]) -> MtpReport:
         f"its config declares {_declared(config)} MTP layers, but no tensor of one is there: the conversion left them "
         "out; convert the original with `omlx convert --keep-mtp`",
     )
+
+
+def _missing(config: Mapping[str, Json], own: list[str]) -> list[str] | None:
+    """Which parts of the layer are not there; None where it is of no form that omlx runs."""
+    if any(map(_V4_SIGN.match, own)):
+        names = [our_name(f"mtp.{name}", 0, 1) or "" for name in own]
+        held = [name.removeprefix("mtp.0.") for name in names]
+        count = text_config(config).get("n_routed_experts")
+        experts = {(int(found[1]), found[2]) for name in held if (found := _V4_EXPERT.fullmatch(name))}
+        number = count if isinstance(count, int) else 1 + max((index for index, _ in experts), default=0)
+        wanted = {(index, f"{part}_proj") for index in range(number) for part in ("gate", "up", "down")}
+        lost = sorted(wanted - experts) if experts else []
+        whole = [f"ffn.switch_mlp.{part}_proj.weight" for part in ("gate", "up", "down")] if experts else []
+        lacking = _lacking(V4_PARTS, [*held, *whole])
+        return [*lacking, *(f"ffn.experts.{index}.{part}.weight" for index, part in lost)]
+    if any(map(_QWEN_SIGN.match, own)):
+        return _lacking(QWEN_MOE_PARTS if any(map(_QWEN_MOE_SIGN.match, own)) else QWEN_PARTS, own)
+    return None
+
+
+def _lacking(parts: Sequence[str], own: Sequence[str]) -> list[str]:
+    held = set(own)
+    for name in own:
+        base, dot, kind = name.removesuffix(".weight").partition("experts.")
+        held.update(base + part for part in _FUSED.get(dot + kind, ()))
+    return [part for part in parts if part not in held]
 
 
 def _has_extra_layer(config: Mapping[str, Json], names: list[str]) -> bool:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx.utils import tree_flatten
 
-from omlx.server.models.mtp import MtpReport, mtp_report
+from omlx.server.models.architectures import qwen3_5, qwen3_5_moe
+from omlx.server.models.loading import load_model
+from omlx.server.models.mtp import QWEN_MOE_PARTS, QWEN_PARTS, V4_PARTS, MtpReport, judge, mtp_report
 from omlx.server.models.safetensors_file import SafetensorsWriter, TensorSpec
 
-V4 = [
-    *(f"mtp.0.{name}.weight" for name in ("e_proj", "h_proj", "enorm", "hnorm", "norm", "attn.wq_a", "ffn.gate")),
-    *("mtp.0.hc_head_fn", "mtp.0.ffn.experts.0.w1.weight"),
-]
-QWEN = [
-    *(f"mtp.{name}.weight" for name in ("fc", "norm", "pre_fc_norm_embedding", "pre_fc_norm_hidden")),
-    *("mtp.layers.0.self_attn.q_proj.weight", "mtp.layers.0.mlp.gate_proj.weight"),
-]
+from ..cache.models import QWEN3_5
+from .architectures.deepseek_v4_model import build
+from .architectures.published_deepseek_v4 import CONFIG, published, published_config, write_checkpoint
+from .architectures.random_deepseek_v4 import mtp_weights, random_weights
+from .architectures.test_qwen3_5_mtp import MOE
+
+V4 = sorted(name for name in published(random_weights(CONFIG) | mtp_weights(CONFIG))[0] if name.startswith("mtp."))
+HUGGING_FACE = sorted(mtp_weights(CONFIG))
+QWEN = [f"mtp.{part}" for part in QWEN_PARTS]
+QWEN_MOE = [f"mtp.{part}" for part in QWEN_MOE_PARTS if "switch_mlp" not in part]
+QWEN_MOE += ["mtp.layers.0.mlp.experts.gate_up_proj", "mtp.layers.0.mlp.experts.down_proj"]
+LAYERS = {"V4": V4, "V4 of Hugging Face": HUGGING_FACE, "Qwen3.5": QWEN, "Qwen3.5 MoE": QWEN_MOE}
 DSPARK = [
     *(f"mtp.{block}.attn.wq_a.weight" for block in range(3)),
     *("mtp.0.main_proj.weight", "mtp.2.norm.weight", "mtp.2.hc_head_fn"),
@@ -49,7 +57,7 @@ def _report(folder: Path, config: dict[str, Any], names: list[str]) -> MtpReport
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "language_model."])
-@pytest.mark.parametrize("names", [V4, QWEN], ids=["V4", "Qwen3.5"])
+@pytest.mark.parametrize("names", LAYERS.values(), ids=LAYERS)
 def test_a_whole_layer_is_compatible_whatever_the_config_says(tmp_path: Path, names: list[str], prefix: str) -> None:
     assert _report(tmp_path, {}, [prefix + name for name in names]) == MtpReport(True)
 
@@ -71,11 +79,48 @@ def test_a_drafter_under_mtp_s_names_is_recognised(tmp_path: Path) -> None:
     assert "DSpark drafter" in report.reason
 
 
-@pytest.mark.parametrize("missing", range(1, len(V4)))
-def test_a_layer_with_a_part_missing_is_not_compatible(tmp_path: Path, missing: int) -> None:
-    report = _report(tmp_path, {}, [name for index, name in enumerate(V4) if index != missing])
-    assert not report.mtp_compatible
-    assert "not whole" in report.reason
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [(names, each) for names in LAYERS.values() for each in names if not re.search(r"\.scale$|[01234567]\.w[12]", each)]
+    + [(V4, "mtp.0.ffn.experts.7.w2.weight"), (V4, "mtp.0.ffn.experts.3.w1.weight")],
+)
+def test_a_layer_with_any_part_missing_is_not_compatible(names: list[str], missing: str) -> None:
+    report = judge({"n_routed_experts": CONFIG["n_routed_experts"]}, [name for name in names if name != missing])
+    assert not report.mtp_compatible, missing
+    if missing not in ("mtp.0.e_proj.weight", "mtp.fc.weight"):  # by which the form is known
+        assert "is not whole (" in report.reason
+        assert " missing); download the model again" in report.reason
+
+
+def test_what_is_missing_is_named() -> None:
+    report = judge({}, [name for name in V4 if name != "mtp.0.attn.wkv.weight"])
+    assert "(attn.wkv.weight missing)" in report.reason
+
+
+def test_the_parts_are_the_module_s_parameters() -> None:
+    model = build(CONFIG, random_weights(CONFIG) | mtp_weights(CONFIG))
+    assert {f"mtp.0.{part}" for part in V4_PARTS} == _parameters(model)
+    for config, kind, parts in ((QWEN3_5, qwen3_5, QWEN_PARTS), (MOE, qwen3_5_moe, QWEN_MOE_PARTS)):
+        model = kind.Model(kind.ModelArgs.from_dict(config))
+        model.mtp = qwen3_5.MtpLayer(model.language_model.args)
+        assert {f"mtp.{part}" for part in parts} == _parameters(model)
+
+
+def _parameters(model: Any) -> set[str]:
+    return {name for name, _ in tree_flatten(model.parameters()) if name.startswith("mtp.")}
+
+
+@pytest.mark.parametrize(
+    "damaged", ["mtp.0.attn.wkv.weight", "mtp.0.hc_head_base", "mtp.0.ffn.experts.3.w1.weight", "mtp.0.attn.wkv.scale"]
+)
+def test_a_damaged_layer_does_not_keep_the_model_from_serving(
+    tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors, _ = published(random_weights(CONFIG) | mtp_weights(CONFIG))
+    del tensors[damaged]
+    write_checkpoint(tmp_path, published_config(CONFIG), tensors)
+    assert load_model(tmp_path).mtp is None
+    assert "The MTP layer is not used: " in caplog.text
 
 
 def test_a_layer_behind_the_last_one_is_of_another_form(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from mlx_lm.models.qwen3_5 import ModelArgs
 from ..mtp import judge
 
 __all__ = ["Model", "ModelArgs", "WithMtp"]
+
+logger = logging.getLogger(__name__)
 
 _OWN = re.compile(r"(?:language_model\.)?(?:model\.)?mtp\.((?:fc|norm|pre_fc_norm_\w+|layers)\..+)")
 
@@ -54,7 +57,10 @@ class WithMtp:
         """As mlx-lm does, and the MTP layer's tensors under our names."""
         own = {found[1]: array for name, array in weights.items() if (found := _OWN.fullmatch(name))}
         fitted: Weights = super().sanitize(weights)  # pyright: ignore[reportAttributeAccessIssue]
-        if not judge({}, list(weights)).mtp_compatible:
+        found = judge({}, list(weights))
+        if not found.mtp_compatible:
+            if own:
+                logger.warning("The MTP layer is not used: %s", found.reason)
             return fitted
         # What mlx-lm takes for the sign that a checkpoint is Hugging Face's, whose norms lack their one.
         raw = any("conv1d.weight" in name and array.shape[-1] != 1 for name, array in weights.items())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from ....errors import CorruptModel
 from ...mtp import judge
 from .attention import Attention
 from .cache import LayerCache
@@ -15,6 +17,8 @@ from .experts import Experts
 from .hyper_connections import HyperConnection, HyperHead, rejoin
 from .sharding import shard_attention, shard_experts
 from .weights import fit_weights
+
+logger = logging.getLogger(__name__)
 
 
 class DecoderLayer(nn.Module):
@@ -144,9 +148,17 @@ class Model(nn.Module):
         Experts stay packed where MLX computes with their format; the model's modules are changed to match.
         Raises `CorruptModel` for tensors that do not fit.
         """
-        if judge({}, list(weights)).mtp_compatible:
+        found = judge({"n_routed_experts": self.args.n_routed_experts}, list(weights))
+        if found.mtp_compatible:
             self.mtp = [MtpLayer(self.args)]
-        return fit_weights(self, self.args, weights, num_mtp_layers=len(self.mtp))
+            try:
+                return fit_weights(self, self.args, weights, num_mtp_layers=1)
+            except CorruptModel as error:
+                self.mtp = []
+                logger.warning("The MTP layer is not used: %s", error)
+        elif any(".mtp." in f".{name}" for name in weights):
+            logger.warning("The MTP layer is not used: %s", found.reason)
+        return fit_weights(self, self.args, weights)
 
     def _caches(self, batch: int, spare: int = 0) -> list[LayerCache]:
         window = self.args.sliding_window

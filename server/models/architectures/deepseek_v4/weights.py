@@ -14,9 +14,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ....errors import CorruptModel
+from ...deepseek_v4_names import our_name
 from .block_formats import dequantized, is_bytes, packed_for_mlx
 from .config import ModelArgs
-from .names import our_name
 
 _EXPERT = re.compile(r"(.+\.ffn)\.experts\.(\d+)\.(\w+_proj)\.(\w+)")
 _FUSED = re.compile(r"(.+\.ffn)\.experts\.(gate_up|down)_proj\.(weight|scale)")
