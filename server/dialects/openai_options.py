@@ -160,10 +160,10 @@ def read_tool_choice(
         case "function" | "custom":
             name = wire.require_tool(_named(choice, path), tools, path)
             return ToolChoice(ToolMode.NAMED, name, is_parallel), tools
-        case str() as kind:  # a tool that its maker hosts, and that `read_tools` ignored too
+        case str() as kind if ignored.has(kind):  # one of the tools was of this kind, which a maker hosts
             ignored.add(path, kind)
             return ToolChoice(parallel=is_parallel), tools
-    raise InvalidRequest("Field required, a string", f"{path}.type")
+    raise InvalidRequest("its type is not one of function, custom, allowed_tools", f"{path}.type")
 
 
 def _read_mode(mode: str, tools: tuple[ToolDefinition, ...]) -> ToolMode:

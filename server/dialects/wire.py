@@ -82,6 +82,9 @@ class Ignored:
         self._items.append(f"{path} ({kind!r})")
         self._kinds.add(kind)
 
+    def has(self, kind: str) -> bool:
+        return kind[:40] in self._kinds
+
     def add_unknown_fields(self, body: bytes, kind: type[msgspec.Struct]) -> None:
         """The body's unknown top-level fields; looked for only where the line is printed."""
         if logger.isEnabledFor(logging.DEBUG):

@@ -66,6 +66,7 @@ def budget(value: Any) -> Json:
         (RESPONSES, {**RESPONSE, "truncation": "bogus"}, "truncation"),
         (RESPONSES, {**RESPONSE, "text": {"verbosity": "bogus"}}, "text.verbosity"),
         (RESPONSES, {**RESPONSE, "max_tool_calls": -1}, "max_tool_calls"),
+        (openai_chat, {**CHAT, "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
         (openai_chat, image({"type": "image_url"}), "messages.0.content.0.image_url"),
         (openai_chat, image({"type": "image_url", "image_url": {"url": ""}}), "messages.0.content.0.image_url"),
         (openai_chat, url(""), "messages.0.content.0.image_url"),
