@@ -160,6 +160,7 @@ def test_a_server_with_a_failed_model_is_told_with_its_reason(patient: Patient):
 
 
 def test_engines_without_a_server_hold_memory(patient: Patient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "_engines", lambda: iter([]))
     assert only(server.stranded_memory, patient).grade is Grade.OK
     theirs = "/opt/omlx/bin/python -P -m omlx.server serve --quiet"
     found = [(4000, "/usr/lib/systemd/systemd --user", 5 * 10**9), (4001, theirs, 10**9)]
