@@ -12,6 +12,7 @@ import pytest
 
 from .agent_cases import ANSWERS, CASES, PROMPT, WORDS, AgentCase
 from .harness import OMLX, Bench, Outcome, make_bench
+from .outside import allowed
 from .recording_proxy import Exchange
 from .talking_server import CONTEXT_WINDOW, KEY, MODEL
 
@@ -27,6 +28,7 @@ def test_the_agent_runs_what_the_model_calls_and_comes_to_an_answer(case: AgentC
 
     assert outcome.runs[0].exit_code == 0, str(outcome)
     assert ANSWERS[0] in outcome.runs[0].output, str(outcome)
+    assert set(outcome.runs[0].names) <= allowed(case.name), str(outcome)
     turns = main_turns(outcome, case)
     assert [turn.status for turn in turns] == [200, 200, 200], str(outcome)
     assert {turn.key for turn in outcome.exchanges if turn.method == "POST"} == {KEY}

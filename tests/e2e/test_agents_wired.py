@@ -14,6 +14,7 @@ from omlx.integrations import find
 
 from .agent_cases import ANSWERS, CASES, PROMPT, WORDS, AgentCase
 from .harness import COMMANDS, OMLX, make_bench
+from .outside import allowed
 from .own_files import NOTE
 from .talking_server import KEY, MODEL
 from .test_agents_scripted import main_turns
@@ -68,6 +69,7 @@ def test_a_wired_agent_started_alone_comes_here_and_restoring_gives_its_files_ba
     assert [NOTE.findall(after[path]) for path in own] == [NOTE.findall(text) for text in own.values()]
     assert KEY not in wired.output + "".join(after.values())
     assert ANSWERS[0] in agent.output, str(outcome)
+    assert set(agent.names) <= allowed(case.name, for_good=True), str(outcome)
     turns = main_turns(outcome, case)
     assert [turn.status for turn in turns] == [200, 200, 200], str(outcome)
     assert {turn.key for turn in outcome.exchanges if turn.method == "POST"} == {KEY}

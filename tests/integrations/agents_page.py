@@ -8,6 +8,7 @@ from pathlib import Path
 from omlx.integrations import find, names
 from omlx.integrations.spec import Integration
 
+from ..e2e.outside import as_markdown
 from .agents_data import FILE, agents_json
 
 PAGE = Path(__file__).parents[2] / "docs" / "agents.md"
@@ -25,13 +26,21 @@ bypassed for the way to the server.
 
 This page is made from the modules in `integrations/`, and a test keeps it so.
 """
+_OUTSIDE = f"""\
+## Who is still asked outside
+
+Telemetry, update checks and lists of models are switched off where an agent has a switch. The tests run the agents
+against a name server that writes down who is asked for; without a terminal, nothing but this is left:
+
+{as_markdown()}
+"""
 
 
 def agents_page() -> str:
     agents = [found for name in names() if (found := find(name)) is not None]
     rows = [f"| `{agent.name}` | {agent.title} | {agent.minimum_context:,} | {agent.summary} |" for agent in agents]
     table = ["| name | agent | smallest window | wired by |", "| --- | --- | --- | --- |", *rows]
-    return "\n".join([_HEAD, *table, "", *(_section(agent) for agent in agents)])
+    return "\n".join([_HEAD, *table, "", *(_section(agent) for agent in agents), _OUTSIDE])
 
 
 def _section(agent: Integration) -> str:
