@@ -63,8 +63,8 @@ _HARMLESS_NAME = re.compile(
 )
 _HARMLESS_IN_MAPPING = re.compile(r"(?:^|.*[_-])(?:model|provider|url|host|endpoint|region)", re.IGNORECASE)
 _PIECE = re.compile(r"(?:v?\d{1,8}[a-zA-Z]?|[A-Za-z]{1,24}\d{0,4})")
-_OUR_FOLDER = re.compile(r"/[0-9a-f]{12}/")
-"""Named for what it contains, as `RunFile` has it."""
+_OUR_FILE = re.compile(r"/\S*/[0-9a-f]{12}/[\w.-]+")
+"""In a folder that is named for what it contains, as `RunFile` has it; whatever the folders above are called."""
 _URL = re.compile(r"[a-z]+://[\w.-]+(?::\d+)?(?:/[\w.~-]{0,24}){0,6}")
 _BREAKS = re.compile(r"""[^!-~]|["'\\]""")
 _SHORTEST_PIECE = 4
@@ -126,7 +126,9 @@ def _has_harmless_shape(text: str) -> bool:
         return False
     if "://" in text:
         return bool(_URL.fullmatch(text))
-    return all(_PIECE.fullmatch(piece) for piece in re.split(r"[^A-Za-z0-9]+", _OUR_FOLDER.sub("/", text)) if piece)
+    if _OUR_FILE.fullmatch(text):
+        return True
+    return all(_PIECE.fullmatch(piece) for piece in re.split(r"[^A-Za-z0-9]+", text) if piece)
 
 
 def _as_written(text: str) -> Iterator[str]:

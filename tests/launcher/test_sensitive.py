@@ -94,7 +94,7 @@ def test_a_diff_stays_readable():
         "security": {"auth": {"selectedType": "openai"}},
         "API_TIMEOUT_MS": "3600000",
         "prompt": "Read the files first, then answer in two lines.",
-        "model_catalog_json": "/home/u/.omlx/wired/codex/dc3634dde562/models.json",
+        "model_catalog_json": "/home/u2x7k/.omlx/wired/codex/dc3634dde562/models.json",
         "approve": True,
     }
     assert list(secret_values(config)) == []
