@@ -129,11 +129,15 @@ def _chat_templates(folder: Path, tokenizer_config: Mapping[str, Json]) -> dict[
 
 def _templates_of_ours(folder: Path) -> dict[str, str]:
     """The template omlx has for an architecture whose makers publish rules for the prompt instead of one."""
-    model_type = read_json_object(folder / "config.json").get("model_type")
+    config = read_json_object(folder / "config.json")
+    model_type = config.get("model_type")
     if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
         return {}
     template = files("omlx.templates").joinpath("architectures", f"{model_type}.jinja")
-    return {_DEFAULT: template.read_text(encoding="utf-8")} if template.is_file() else {}
+    if not template.is_file():
+        return {}
+    is_0731 = any(key.startswith("dspark_") for key in config)  # DeepSeek V4's last release alone has that drafter
+    return {_DEFAULT: "{%- set is_0731 = true -%}" * is_0731 + template.read_text(encoding="utf-8")}
 
 
 def _ids(value: object) -> list[int]:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from omlx.server.engine.model_text import ModelText
 from omlx.server.events import ReasoningDelta, TextDelta, ToolCallDelta
+from omlx.server.models.capabilities import read_chat_template
 from omlx.server.models.catalog import discover
 from omlx.server.prompts.chat_template import ChatTemplate
 from omlx.server.requests import (
@@ -170,23 +173,107 @@ def test_with_tools_no_thinking_is_dropped() -> None:
     assert "<think>b</think>B" in TEMPLATE.render(messages, [LOOK], options={"drop_thinking": True})
 
 
+ABSOLUTE = "Reasoning Effort: Absolute maximum with no shortcuts permitted.\n"
+BEYOND = "Reasoning Effort: Beyond maximum — exhaustive, relentless, and uncompromising.\n"
+
+
 @pytest.mark.parametrize(
-    ("effort", "beginning"),
+    ("release", "effort", "beginning"),
     [
-        ("low", ""),
-        ("medium", ""),
-        ("high", "Reasoning Effort: Absolute maximum with no shortcuts permitted.\n"),
-        ("max", "Reasoning Effort: Beyond maximum — exhaustive, relentless, and uncompromising.\n"),
-        ("xhigh", "Reasoning Effort: Beyond maximum — exhaustive, relentless, and uncompromising.\n"),
+        *[(release, effort, "") for release in ("original", "0731") for effort in ("low", "medium")],
+        *[("original", "high", ""), ("original", "xhigh", ""), ("original", "max", ABSOLUTE)],
+        *[("0731", "high", ABSOLUTE), ("0731", "xhigh", ABSOLUTE), ("0731", "max", BEYOND)],
     ],
 )
-def test_effort_is_asked_for_at_the_very_beginning_while_thinking(effort: str, beginning: str) -> None:
-    plain = TEMPLATE.render([SYSTEM, _user("A")])
-    text = TEMPLATE.render([SYSTEM, _user("A")], options={"reasoning_effort": effort})
+def test_effort_is_asked_for_at_the_very_beginning_while_thinking_in_the_release_s_words(
+    tmp_path: Path, release: str, effort: str, beginning: str
+) -> None:
+    config = {"model_type": "deepseek_v4"} | ({"dspark_block_size": 5} if release == "0731" else {})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    source = read_chat_template(tmp_path)
+    assert source is not None
+    template = ChatTemplate(source)
+    plain = template.render([SYSTEM, _user("A")])
+    text = template.render([SYSTEM, _user("A")], options={"reasoning_effort": effort})
     assert text.startswith(BOS + beginning)
     assert text.endswith(plain if not beginning else "\n\n" + plain.removeprefix(BOS))
-    off = TEMPLATE.render([_user("A")], options={"reasoning_effort": effort, "thinking": False})
+    off = template.render([_user("A")], options={"reasoning_effort": effort, "thinking": False})
     assert off == f"{BOS}{USER}A{ASSISTANT}</think>"
+
+
+def _by_the_rules(messages: list[dict[str, Any]], thinks: bool, drops: bool) -> str:
+    """The published rules, step by step: turns joined, earlier thinking dropped, messages rendered by what follows."""
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        ours = dict(message)
+        if message["role"] in ("user", "tool"):
+            shown = (
+                f"<tool_result>{message['content']}</tool_result>" if message["role"] == "tool" else message["content"]
+            )
+            if joined and joined[-1]["role"] == "user" and "task" not in joined[-1]:
+                joined[-1]["content"] += "\n\n" + shown
+                continue
+            ours |= {"role": "user", "content": shown}
+        joined.append(ours)
+    asked = [at for at, message in enumerate(joined) if message["role"] in ("user", "developer")]
+    if thinks and drops:
+        joined = [
+            message for at, message in enumerate(joined) if message["role"] != "developer" or at >= (asked or [-1])[-1]
+        ]
+    last = max((at for at, message in enumerate(joined) if message["role"] in ("user", "developer")), default=-1)
+    text = BOS
+    for at, message in enumerate(joined):
+        role, task = message["role"], message.get("task")
+        if role == "assistant":
+            if thinks and not (at and joined[at - 1].get("task")) and (not drops or at > last):
+                text += message["reasoning_content"] + "</think>"
+            text += message["content"] + EOS
+        else:
+            text += {"system": "", "latest_reminder": "<｜latest_reminder｜>"}.get(role, USER) + message["content"]
+        if "response_format" in message:
+            text += "\n\n## Response Format:\n\nYou MUST strictly adhere to the following schema to reply:\n"
+            text += json.dumps(message["response_format"], ensure_ascii=False)
+        if at + 1 < len(joined) and joined[at + 1]["role"] not in ("assistant", "latest_reminder"):
+            continue
+        if task:
+            text += ASSISTANT + ("<think>" if thinks else "</think>") if task == "action" else ""
+            text += f"<｜{task}｜>"
+        elif role in ("user", "developer"):
+            text += ASSISTANT + ("<think>" if thinks and (not drops or at >= last) else "</think>")
+    return text
+
+
+_SAID = st.sampled_from(["A", "B b", "哪里"])
+_FORMATS = st.sampled_from([{}, {"response_format": {"type": "object", "title": "é"}}])
+_TURN = st.one_of(
+    st.builds(lambda said: [_user(said)], _SAID),
+    st.builds(lambda said: [_user(said), _user("more")], _SAID),
+    st.builds(lambda said, task: [{**_user(said), "task": task}], _SAID, st.sampled_from(["action", "title", "query"])),
+    st.builds(lambda said, form: [{"role": "developer", "content": said, **form}], _SAID, _FORMATS),
+    st.builds(lambda said: [{"role": "latest_reminder", "content": said}, _user("now")], _SAID),
+    st.just([]),
+)
+_ANSWER = st.builds(lambda said, thought: [_answer(said, thought)], _SAID, _SAID)
+
+
+@given(
+    st.builds(lambda form: [{**SYSTEM, **form}], _FORMATS) | st.just([]),
+    st.lists(st.tuples(_TURN, st.one_of(_ANSWER, st.just([]))), min_size=1, max_size=6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_conversation_is_what_the_rules_make_of_it(
+    head: list[dict[str, Any]],
+    turns: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]],
+    thinks: bool,
+    drops: bool,
+) -> None:
+    messages = [*head, *(message for asked, answered in turns for message in (*asked, *answered))]
+    follows_task = any("task" in one and other["role"] in ("user", "tool") for one, other in pairwise(messages))
+    joins_task = any("task" in other and one["role"] == "user" for one, other in pairwise(messages))
+    assume(messages and not follows_task and not joins_task)
+    options = {"thinking": thinks, "drop_thinking": drops}
+    assert TEMPLATE.render(messages, options=options) == _by_the_rules(messages, thinks, drops)
 
 
 @pytest.fixture(scope="module")
