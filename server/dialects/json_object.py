@@ -33,8 +33,9 @@ class _Malformed(Exception):
 class ObjectText:
     """Feed it the pieces, then `finish`; what comes back, joined, is always an object's JSON, without white space.
 
-    Of malformed text the members that were whole, and the beginning of a text, stand before `RAW_ARGUMENTS`. Line
-    ends inside of texts are escaped, and halves of characters replaced: clients' readers refuse both.
+    Of malformed text the members that were whole stand before `RAW_ARGUMENTS`. One that broke off is repeated as
+    `false`, which wins, and which no text, list or object may be: half a command must not be run. Line ends inside of
+    texts are escaped, and halves of characters replaced: clients' readers refuse both.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,8 @@ class ObjectText:
         self._open: list[str] = []
         self._expects = "object"
         self._in_key = False
+        self._broken_off = ""
+        """The key of the object's own member whose value is not whole yet."""
         self._has_members = False
         self._is_malformed = False
 
@@ -72,6 +75,8 @@ class ObjectText:
         if self._expects == "text" and not self._in_key:
             self._out.append('"')
         self._out += ["}" if opener == "{" else "]" for opener in reversed(self._open[1:])]
+        if self._broken_off:
+            self._out.append(f",{self._broken_off}:false")
         member = f"{json.dumps(RAW_ARGUMENTS)}:{json.dumps(written, ensure_ascii=False)}}}"
         self._out.append("," + member if self._has_members else member)
         return self._taken()
@@ -192,10 +197,14 @@ class ObjectText:
         self._expects = expects
 
     def _write(self, text: str, count: int, expects: str) -> None:
+        if len(self._open) == 1 and self._held:
+            self._broken_off = self._held.removeprefix(",").removesuffix(":")
         self._out += [self._held, text]
         self._held = ""
         self._unread = self._unread[count:]
         self._expects = expects
+        if expects == "comma or end" and len(self._open) == 1:
+            self._broken_off = ""
 
 
 def object_text(arguments: str) -> str:
