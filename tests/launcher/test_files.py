@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -21,6 +20,8 @@ from omlx.launcher import files
 from omlx.launcher.errors import FileError, ForeignEdit
 from tests.torture.kills import kills, together
 from tests.waiting import wait_until
+
+from .full_disk import full_disk
 
 NOBODY = 65534
 
@@ -191,23 +192,12 @@ def test_a_second_writer_waits_only_so_long(tmp_path, home):
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
-@contextmanager
-def disk_full() -> Iterator[None]:
-    """No file may grow past 10 bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_file_that_cannot_grow_leaves_the_old_one_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with disk_full(), pytest.raises(FileError, match=r"cannot write .*does not allow a file of this size"):
+    with full_disk(), pytest.raises(FileError, match=r"cannot write .*does not allow a file of this size"):
         files.replace(path, b"new" * 100, expected=b"old")
-    with disk_full(), pytest.raises(FileError):
+    with full_disk(), pytest.raises(FileError):
         files.replace(tmp_path / "a" / "b", b"new" * 100, expected=None)
     assert (path.read_bytes(), names(tmp_path)) == (b"old", ["file"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from omlx.launcher.starting import start_server
 from omlx.launcher.state import Looker, OmlxHome, read_server_state, remember_model, write_private
 
 from .fake_server import FakeServer
+from .full_disk import full_disk
 
 NOBODY = 65_534
 Run = Callable[..., Result]
@@ -55,17 +55,6 @@ def ends_with_one_line(done: Result, words: str) -> None:
     assert done.exit_code == 1
     assert words in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file may grow past 10 bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @contextmanager
