@@ -13,16 +13,20 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 
 from omlx.server.errors import CorruptModel, ModelError
+from omlx.server.models.architectures import qwen3_5, qwen3_5_moe
 from omlx.server.models.catalog import read_entry
 from omlx.server.models.converting import Conversion, Converted, convert
 from omlx.server.models.loading import load_model
 from omlx.server.models.mtp import mtp_report
 from omlx.server.models.quantizing import Bits
 
+from ..cache.models import QWEN3_5
+from ..engine.tiny_model import prompt_of
 from .architectures.deepseek_v4_model import build, distance, in_pieces
 from .architectures.published_deepseek_v4 import published, published_config, write_checkpoint
 from .architectures.random_deepseek_v4 import CONFIGS, Weights, mtp_weights, random_tokens, random_weights
 from .architectures.test_deepseek_v4_weights import fused
+from .architectures.test_qwen3_5_mtp import MOE, write_qwen3_5
 
 CONFIG: dict[str, Any] = CONFIGS["full"] | {
     "hidden_size": 128,
@@ -228,3 +232,23 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing_that_looks_like_
     with pytest.raises(CorruptModel, match=r"model\.norm\.weight holds what is no finite number"):
         _try(tmp_path / "plain", tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize(("config", "kind"), [(QWEN3_5, qwen3_5), (MOE, qwen3_5_moe)], ids=["dense", "experts"])
+def test_qwen_s_mtp_layer_is_kept_too_and_drafts(tmp_path: Path, config: dict[str, Any], kind: Any) -> None:
+    folder = tmp_path / "original"
+    folder.mkdir()
+    write_qwen3_5(folder, config, kind)
+    kept = convert(Conversion(folder, tmp_path / "kept", Bits.EIGHT, keep_mtp=True))
+    left = convert(Conversion(folder, tmp_path / "left", Bits.EIGHT))
+    assert (kept.has_mtp, left.has_mtp) == (True, False)
+    assert mtp_report(kept.path).mtp_compatible
+    loaded: Any = load_model(kept.path).mtp
+    original: Any = load_model(folder).mtp
+    tokens = mx.array([prompt_of(12)])
+    drafts = []
+    for model in (original, loaded):
+        _, hidden = model.forward(tokens, model.make_cache())
+        drafted = model.draft(tokens[:, 1:], hidden[:, :-1], model.make_draft_cache())
+        drafts.append(np.array(drafted.astype(mx.float32)))
+    assert distance(drafts[1], drafts[0]) < 0.1

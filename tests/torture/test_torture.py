@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ..models.architectures.deepseek_v4_model import build
+from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
 from . import __main__ as torture
 from . import disk, soak
 from .load import load
@@ -57,3 +59,8 @@ def test_a_soak_tells_what_grew_and_leaves_no_descriptor():
     assert len(found.slopes) == 2
     before, after = found.descriptors
     assert after <= before + 6  # each client that is there now has one
+
+
+def test_a_prompt_of_32k_tokens_takes_eight_times_the_memory_of_4k():
+    model = build(CONFIG)
+    assert peak(model, 32768) < 8.8 * peak(model, 4096)  # with the square it would be 64 times

@@ -19,7 +19,7 @@ CONFIG = CONFIGS["full"] | {
 }
 
 
-def _peak(model: Model, length: int) -> int:
+def peak(model: Model, length: int) -> int:
     """Bytes above what is held before, for one prompt in one piece."""
     tokens = mx.array(random_tokens(CONFIG, length))[None]
     mx.clear_cache()
@@ -32,4 +32,4 @@ def _peak(model: Model, length: int) -> int:
 
 def test_four_times_the_prompt_takes_four_times_the_memory() -> None:
     model = build(CONFIG)
-    assert _peak(model, 16384) < 4.4 * _peak(model, 4096)  # with the square it would be sixteen times
+    assert peak(model, 16384) < 4.4 * peak(model, 4096)  # with the square it would be sixteen times

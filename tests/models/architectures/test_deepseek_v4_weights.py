@@ -114,6 +114,21 @@ def test_huggingface_files_in_fp8_load() -> None:
     assert distance(_logits(build(CONFIG, stored)), _logits(build(CONFIG, numbers))) < TOLERANCE
 
 
+def test_huggingface_files_with_all_experts_of_a_layer_in_one_fp8_array_load() -> None:
+    config = CONFIG | {"moe_intermediate_size": 128}
+    numbers = random_weights(config)
+    stored = dict(numbers)
+    names = [name for name in numbers if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]
+    assert names
+    for name in names:
+        encoded = [encode_fp8(expert) for expert in numbers[name]]
+        numbers[name] = np.stack([decode_fp8(codes, scales) for codes, scales in encoded])
+        stored[name] = np.stack([codes for codes, _ in encoded])
+        scales = np.stack([scales for _, scales in encoded]).astype(np.float32)
+        stored[f"{name}_scale_inv"] = (2.0 ** (scales - 127)).astype(np.float32)
+    assert distance(_logits(build(config, stored)), _logits(build(config, numbers))) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     "quantization",
     [
