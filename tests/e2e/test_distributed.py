@@ -134,6 +134,33 @@ def test_a_rank_that_is_lost_is_named_in_five_seconds_and_the_group_comes_back(
         assert after["choices"][0]["message"] == before["choices"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "delta"),
+    [
+        ("/v1/messages", {"messages": _BODY["messages"], "max_tokens": 4000}, "content_block_delta"),
+        ("/v1/responses", {"input": "hi", "max_output_tokens": 4000}, "response.output_text.delta"),
+    ],
+    ids=["Messages", "Responses"],
+)
+def test_every_protocol_s_stream_ends_with_its_own_error_that_names_the_rank(
+    tmp_path: Path, path: str, body: dict[str, Any], delta: str
+) -> None:
+    build_tiny_model(tmp_path / "models" / "tiny")
+    with group(tmp_path, tmp_path / "models") as (client, launcher):
+        asked = {"model": "tiny", "temperature": 0, "stream": True, **body}
+        with client.stream("POST", path, json=asked) as response:
+            lines = response.iter_lines()
+            next(line for line in lines if delta in line)
+            os.kill(_engine(launcher, 1), signal.SIGKILL)
+            records = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+        last = records[-1]
+        error = last["error"] if path == "/v1/messages" else last["response"]["error"]
+        assert last["type"] == ("error" if path == "/v1/messages" else "response.failed")
+        assert "rank 1" in error["message"]
+        assert "has ended" in error["message"]
+        wait_until(lambda: client.get("/ready").status_code == 200, 120)
+
+
 def test_a_group_serves_a_model_that_its_ranks_download(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "elsewhere" / "tiny")
     (tmp_path / "models").mkdir()
