@@ -25,19 +25,19 @@ from .harness import OMLX
 
 pytestmark = [pytest.mark.e2e, needs_embedded_model]
 
-_HOSTS = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2
+_HOST = {"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}
 _BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4000, "temperature": 0}
 
 
 @contextmanager
 def group(
-    folder: Path, models: Path, *options: str, environment: Mapping[str, str] = os.environ
+    folder: Path, models: Path, *options: str, environment: Mapping[str, str] = os.environ, size: int = 2
 ) -> Iterator[tuple[httpx.Client, int]]:
-    """A client of rank 0, and the id of mlx.launch's process, which has started both."""
+    """A client of rank 0, and the id of mlx.launch's process, which has started them all."""
     hosts, home = folder / "hosts.json", folder / "home"
-    hosts.write_text(json.dumps(_HOSTS))
+    hosts.write_text(json.dumps([_HOST] * size))
     launcher = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
-    launch = [*launcher, "--hostfile", str(hosts), "--backend", "ring", "--starting-port", str(_free_ports(2)), "--"]
+    launch = [*launcher, "--hostfile", str(hosts), "--backend", "ring", "--starting-port", str(_free_ports(size)), "--"]
     serve = [OMLX, "serve", "--distributed", "--model-dir", str(models), "--port", "0", *options]
     with ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("wb"))
@@ -85,8 +85,8 @@ def _descendants(pid: int) -> dict[int, str]:
     return found
 
 
-def _engine(launcher: int, rank: int) -> int:
-    """The engine of rank 0, which has a socket to an API process, or of rank 1, which has none."""
+def engine_of(launcher: int, rank: int) -> int:
+    """The engine of rank 0, which has a socket to an API process, or of a later one, which has none."""
     engines = {pid: command for pid, command in _descendants(launcher).items() if "omlx.server.engine" in command}
     return next(pid for pid, command in engines.items() if ("--fd" in command) is (rank == 0))
 
@@ -115,7 +115,7 @@ def test_a_rank_that_is_lost_is_named_in_five_seconds_and_the_group_comes_back(
         with client.stream("POST", "/v1/chat/completions", json={**_BODY, "stream": True}) as response:
             lines = response.iter_lines()
             next(line for line in lines if '"content"' in line)
-            engine = _engine(launcher, rank)
+            engine = engine_of(launcher, rank)
             processes = [_parent(engine), engine] if whole_rank else [engine]
             for pid in processes:
                 os.kill(pid, how)
@@ -151,7 +151,7 @@ def test_every_protocol_s_stream_ends_with_its_own_error_that_names_the_rank(
         with client.stream("POST", path, json=asked) as response:
             lines = response.iter_lines()
             next(line for line in lines if delta in line)
-            os.kill(_engine(launcher, 1), signal.SIGKILL)
+            os.kill(engine_of(launcher, 1), signal.SIGKILL)
             records = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
         last = records[-1]
         error = last["error"] if path == "/v1/messages" else last["response"]["error"]

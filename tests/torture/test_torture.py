@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import re
+import signal
 from pathlib import Path
 
 import pytest
 
+from ..e2e.test_distributed import engine_of, group
 from ..models.architectures.deepseek_v4_model import build
 from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
+from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
+from ..waiting import wait_until
 from . import __main__ as torture
 from . import disk, soak
 from .load import load
@@ -64,3 +71,20 @@ def test_a_soak_tells_what_grew_and_leaves_no_descriptor():
 def test_a_prompt_of_32k_tokens_takes_eight_times_the_memory_of_4k():
     model = build(CONFIG)
     assert peak(model, 32768) < 8.8 * peak(model, 4096)  # with the square it would be 64 times
+
+
+@needs_embedded_model
+def test_one_of_four_ranks_is_killed_and_the_group_comes_back(tmp_path: Path):
+    build_tiny_model(tmp_path / "models" / "tiny", shape=Shape(kv_heads=4))
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, "temperature": 0}
+    with group(tmp_path, tmp_path / "models", size=4) as (client, launcher):
+        before = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        with client.stream("POST", "/v1/chat/completions", json={**body, "max_tokens": 4000, "stream": True}) as told:
+            lines = told.iter_lines()
+            next(line for line in lines if '"content"' in line)
+            os.kill(engine_of(launcher, 1), signal.SIGKILL)
+            records = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+        assert re.search(r"rank [123] \(.+\) has ended", records[-1]["error"]["message"])
+        wait_until(lambda: client.get("/ready").status_code == 200, 120)
+        after = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        assert after["choices"][0]["message"] == before["choices"][0]["message"]
