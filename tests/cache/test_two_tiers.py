@@ -26,6 +26,7 @@ class Shelf:
     trouble: str = ""
     num_damaged: int = 0
     written_bytes: int = 0
+    fetching: list[BlockHash] = field(default_factory=list)
 
     def holds(self, name: BlockHash) -> bool:
         return name in self.blocks
@@ -40,6 +41,12 @@ class Shelf:
         children = [self.blocks[name] for name, above in self.parents.items() if above == parent]
         lengths = {len(block.token_ids) for block in children}
         return sorted((length for length in lengths if length < BLOCK_TOKENS), reverse=True)
+
+    def fetch(self, names: Sequence[BlockHash]) -> None:
+        self.fetching += names
+
+    def is_fetching(self, names: Sequence[BlockHash]) -> bool:
+        return any(name in self.fetching for name in names)
 
     def read(self, name: BlockHash) -> Block | None:
         if name in self.broken:
@@ -84,6 +91,21 @@ def test_a_new_memory_finds_what_the_old_one_saved(length: int, divisible: bool)
     full_blocks = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     expected = length - 1 if divisible else full_blocks
     assert found(again, list(range(length))) == expected
+
+
+def test_what_the_tier_below_has_of_a_prompt_is_fetched_in_order_and_told_when_it_is_here():
+    shelf = Shelf()
+    old = PrefixCache("m", 1000, shelf)
+    remember(old, list(range(700)))
+    save_all(old)
+    new = PrefixCache("m", 1000, shelf)
+    is_done = new.fetch(list(range(720)))
+    assert [shelf.blocks[name].token_ids[0] for name in shelf.fetching] == [0, 256, 512]
+    assert not is_done()
+    shelf.fetching.clear()
+    assert is_done()
+    assert new.fetch([5000, 5001])()
+    assert not shelf.fetching
 
 
 def test_what_two_requests_use_goes_down_first():
