@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 
 from .messages import Command, EngineMessage
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 _LENGTH_BYTES = 4
 _encoder = msgspec.msgpack.Encoder()
@@ -28,7 +25,7 @@ class SharedSocket(socket.socket):
         super().__init__(fileno=fileno)
         self._sending = threading.Lock()
 
-    def sendall(self, data: Buffer, flags: int = 0, /) -> None:
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
         with self._sending:
             super().sendall(data, flags)
 

@@ -45,7 +45,13 @@ def at_terminal(arguments: str, environ: Mapping[str, str], ctrl_c_after: str = 
     """Run it on a terminal of its own, and send it Ctrl-C's signal once it has written this."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [*OMLX, *arguments.split()], stdin=theirs, stdout=theirs, stderr=theirs, env=dict(environ)
+        [*OMLX, *arguments.split()],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=dict(environ),
+        # What runs in a shell's background ignores it, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         os.close(theirs)
         text = ""
