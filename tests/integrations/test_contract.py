@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,7 @@ def test_a_new_module_in_the_folder_is_an_agent_at_once(tmp_path: Path, monkeypa
     words = (
         'name="newcomer", title="Newcomer", executable="newcomer", install="npm i n", minimum_context=1, summary="x"'
     )
+    monkeypatch.delitem(sys.modules, "omlx.integrations.newcomer", raising=False)
     (tmp_path / "newcomer.py").write_text(
         '"""A new one."""\n'
         f"from omlx.integrations.spec import Integration, Wiring\n"

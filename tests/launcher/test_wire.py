@@ -261,6 +261,7 @@ def test_an_agent_without_a_file_of_settings_is_refused_before_a_server_is_looke
 ):
     words = 'title="Newcomer", executable="new", install="x", minimum_context=1, summary="x", no_file="it keeps none"'
     module = f"from omlx.integrations.spec import Integration\nINTEGRATION = Integration('newcomer', {words})\n"
+    monkeypatch.delitem(sys.modules, "omlx.integrations.newcomer", raising=False)
     (tmp_path / "newcomer.py").write_text(module)
     monkeypatch.setattr(integrations, "__path__", [*integrations.__path__, str(tmp_path)])
     refused = omlx(*arguments, OMLX_URL="http://127.0.0.1:9")
