@@ -173,13 +173,14 @@ class Speculation:
         return found if self._pays(found, num_rows) else {}
 
     def _pays(self, drafts: Mapping[str, Draft], num_rows: int) -> bool:
-        """Whether the tokens that these drafts may bring are worth a longer step to all rows. Many rows that each try
-        now and then would otherwise make every step a long one."""
+        """Whether the tokens that these drafts may bring are worth a longer step to the rows without one. Many rows that
+        each try now and then would otherwise make every step a long one; what a row may try for itself, its control says.
+        """
         hoped = 0.0
         for key, draft in drafts.items():
             gain = self._controls[key][draft.drafter].gain
             hoped += gain - 1 if gain else self.counts[draft.drafter].expected(len(draft.token_ids))
-        return hoped >= (self._prices.price(num_rows, _names(drafts)) - 1) * num_rows
+        return hoped >= (self._prices.price(num_rows, _names(drafts)) - 1) * (num_rows - len(drafts))
 
     def measure_restart(self, num_rows: int, seconds: float) -> None:
         """A step without drafts took so long that was the first of several that overlap."""

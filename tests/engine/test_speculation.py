@@ -253,3 +253,14 @@ def test_what_other_drafts_brought_is_expected_of_the_next_row():
     speculation.join("new", [1])
     assert speculation.draft({"new": 3}, 4) == {}
     assert speculation.draft({"new": 3}, 1) != {}  # alone it costs nobody else anything to try
+
+
+def test_a_row_that_is_alone_may_always_try():
+    """However long a step with a draft is and whatever others made of theirs: its text may be one that repeats."""
+    speculation = Speculation([FixedDrafter("ngram", [5, 6, 7])])
+    for number in range(10):
+        speculation.join(f"old{number}", [1])
+        speculation.measure(1, 0.01, {}, {})
+        speculation.measure(1, 0.09, {f"old{number}": Draft([5, 6, 7], "ngram")}, {f"old{number}": 1})
+    speculation.join("new", [1])
+    assert speculation.draft({"new": 3}, 1) == {"new": Draft([5, 6, 7], "ngram")}
