@@ -11,6 +11,9 @@ from .decode_layout import DecodeLayout, Forward, SerialLayout
 from .layout_choice import LayoutChoice, Trial, try_layouts
 from .messages import Batching
 
+_PATIENT_STEPS = 16
+"""A row that has gone on for so long without company or a quiet moment waits for the trial: drafts need its result."""
+
 
 class DeferredLayout:
     """A `DecodeLayout` that decodes a lone row alone, which is right for every model, until `try_layouts` has said
@@ -21,6 +24,7 @@ class DeferredLayout:
         self._layout: DecodeLayout = SerialLayout(model)
         self._batching = Batching("undecided", "rows have not been decoded together yet")
         self._num_rows = 0
+        self._num_steps = 0
 
     @property
     def batching(self) -> Batching:
@@ -59,6 +63,9 @@ class DeferredLayout:
 
     def accept(self, counts: Sequence[int]) -> None:
         self._layout.accept(counts)
+        self._num_steps += 1
+        if self._num_steps > _PATIENT_STEPS:
+            self.settle()
 
     def extract(self, row: int) -> list[LayerCache]:
         return self._layout.extract(row)

@@ -173,8 +173,10 @@ class Speculation:
         return found if self._pays(found, num_rows) else {}
 
     def _pays(self, drafts: Mapping[str, Draft], num_rows: int) -> bool:
-        """Whether the tokens that these drafts may bring are worth a longer step to the rows without one. Many rows that
-        each try now and then would otherwise make every step a long one; what a row may try for itself, its control says.
+        """Whether the tokens that these drafts may bring are worth a longer step to the rows without one.
+
+        Many rows that each try now and then would otherwise make every step a long one. What a row may try for itself,
+        its control says.
         """
         hoped = 0.0
         for key, draft in drafts.items():

@@ -113,3 +113,14 @@ def test_a_layout_that_is_wrong_never_sees_a_row(monkeypatch: pytest.MonkeyPatch
     assert {name: answer.token_ids for name, answer in answers.items()} == expected
     assert batch.batching.name == "padded"
     assert "differ" in batch.batching.reason
+
+
+@pytest.mark.parametrize("make_model", [tiny_llama, tiny_mamba])
+def test_a_lone_row_without_a_quiet_moment_finds_it_out_on_its_way(make_model: Callable[[], nn.Module]):
+    model = make_model()
+    layout = deferred(model)
+    engine = make_engine(make_batch(model, layout))
+    engine.submit(submit("a", prompt_of(20), 40))
+    answer = drain(engine)["a"]
+    assert answer.token_ids == greedy_solo(model, prompt_of(20), 40)
+    assert layout.batching.name != "undecided"
