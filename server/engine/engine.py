@@ -115,10 +115,14 @@ class Engine:
 
     def _keep_within_memory(self) -> None:
         """End what has outgrown the memory, the last to come first; prefixes may have what sequences do not need."""
-        room, error = self._scheduler.room, Overloaded("the requests that run have filled the memory; try again", 5)
-        while (sequence := room.first_to_end(self._scheduler.running)) is not None:
-            self._fail(sequence, error)
-        self._batch.bound_prefixes(max(0, room.left(self._scheduler.running)))
+        room = self._scheduler.room
+        left = room.left(self._scheduler.running)
+        if left < 0:  # what is expected of a sequence is never less than what it has
+            error = Overloaded("the requests that run have filled the memory; try again", 5)
+            while (sequence := room.first_to_end(self._scheduler.running)) is not None:
+                self._fail(sequence, error)
+            left = room.left(self._scheduler.running)
+        self._batch.bound_prefixes(max(0, left))
 
     def _decode(self, rows: dict[str, Sequence]) -> None:
         started = self._clock()
