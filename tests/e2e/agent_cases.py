@@ -23,8 +23,8 @@ class AgentCase:
     """How one agent is run.
 
     `tool` is what it calls its shell, `command` the argument that holds the command, `more` the arguments it also
-    needs. `first` and `again` are its command lines; `{prompt}` stands in them. `own_files` are the user's before
-    the run; a key of `environment` is set for the launch.
+    needs, `lingering` what its commands end with. `first` and `again` are its command lines; `{prompt}` stands in
+    them. `own_files` are the user's before the run; a key of `environment` is set for the launch.
     """
 
     name: str
@@ -34,6 +34,7 @@ class AgentCase:
     path: str = CHAT
     command: str = "command"
     more: Mapping[str, object] = field(default_factory=dict)
+    lingering: str = ""
     output_cap: str | None = "max_tokens"
     own_files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class AgentCase:
         ]
 
     def _call(self, number: int) -> str:
-        arguments = {self.command: f"echo word-$(({number} + 2))", **self.more}
+        arguments = {self.command: f"echo word-$(({number} + 2)){self.lingering}", **self.more}
         return f"<tool_call>\n{json.dumps({'name': self.tool, 'arguments': arguments})}\n</tool_call>"
 
     def launch(self, arguments: tuple[str, ...], prompt: str) -> list[str]:
@@ -117,6 +118,7 @@ CASES = (
         name="qwen",
         tool="run_shell_command",
         more={"description": "Print a word", "is_background": False},
+        lingering="; sleep 0.3",  # of a command that ends at once Qwen Code 0.24.4 may read nothing: it stops at `exit`
         first=("-p", "{prompt}", "--yolo"),
         again=("-c", "-p", "{prompt}", "--yolo"),
         own_files={".qwen/settings.json": own_files.QWEN},
