@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -18,51 +20,115 @@ import httpx
 from ..e2e.embedded import import_embedded_model
 from .chat import ChatClient
 from .cut_model import cut
-from .scenarios import GOALS, SCENARIOS, Figures, Goal, Scenario
-from .servers import Contender, mlx_lm, omlx, peers, running
+from .scenarios import (
+    GOALS,
+    SAME_TEXT,
+    SCENARIOS,
+    WARM_DISK,
+    Figures,
+    Goal,
+    Scenario,
+    agent,
+    prompt_after_restart,
+    prompt_again,
+)
+from .servers import Contender, Running, mlx_lm, omlx, peers, running, wait_until_saved
 
 _CACHE = Path(__file__).parents[2] / ".cache"
 _REST_SECONDS = 8.0
 """Before a server's memory is read: it may give back what it needs no more."""
-MEMORY = "memory after all, MB"
+MEMORY = "memory after all"
+AGENT_MEMORY = "memory after those 10 turns"
+ENGINE_MEMORY = "memory of the engine's process over the weights"
 START = "start to first answer"
-_GOALS = {**GOALS, START: Goal(1), MEMORY: Goal(1, unit="MB")}
+_GOALS = {
+    **GOALS,
+    START: Goal(1),
+    ENGINE_MEMORY: Goal(1, unit="MB"),
+    AGENT_MEMORY: Goal(1, unit="MB"),
+    MEMORY: Goal(1, unit="MB"),
+}
 Samples = dict[str, dict[str, list[float]]]
 """Values by server and figure, one a round."""
 
 
-def measure(contender: Contender, scenarios: tuple[Scenario, ...], share: float, seed: int, log: Path) -> Figures:
-    """One round of one server. A scenario that it cannot do leaves no figure."""
+def measure(
+    contender: Contender, scenarios: tuple[Scenario, ...], share: float, seed: int, log: Path, weights: int
+) -> tuple[Figures, dict[str, str]]:
+    """One round of one server, and what it wrote where that is compared. What it cannot do leaves no figure."""
     figures: Figures = {}
+    seeds = {scenario: seed + 1000 * number for number, scenario in enumerate(scenarios)}
     with running(contender, log) as server:
         figures[START] = server.start_seconds
+        figures[ENGINE_MEMORY] = (server.engine_bytes() - weights) / 1e6
         client = ChatClient(server.port, contender.model)
-        for number, scenario in enumerate(scenarios):
-            try:
-                figures |= scenario(client, share, seed + 1000 * number)
-            except (RuntimeError, OSError, TimeoutError, ZeroDivisionError, httpx.HTTPError) as error:
-                print(f"{contender.name}: {scenario.__name__}: {error!r:.200}", file=sys.stderr, flush=True)
-        time.sleep(_REST_SECONDS)
-        figures[MEMORY] = server.resident_bytes() / 1e6
-    return figures
+        for scenario in scenarios:
+            figures |= _try(contender, scenario, client, share, seeds[scenario])
+            if scenario is agent:
+                figures[AGENT_MEMORY] = _rested_bytes(server) / 1e6
+        figures[MEMORY] = _rested_bytes(server) / 1e6
+        if contender.home is None or prompt_again not in scenarios:
+            return figures, client.texts
+        wait_until_saved(contender.home)
+    with running(contender, log) as server:
+        again = ChatClient(server.port, contender.model)
+        figures |= _try(contender, prompt_after_restart, again, share, seeds[prompt_again])
+    warm, cold = figures.get("2K from disk after a restart: TTFT"), figures.get("2K, cold: TTFT")
+    if warm and cold:
+        figures[WARM_DISK] = cold / warm
+    return figures, client.texts
 
 
-def rounds(contenders: list[Contender], scenarios: tuple[Scenario, ...], share: float, count: int) -> Samples:
+def _try(contender: Contender, scenario: Scenario, client: ChatClient, share: float, seed: int) -> Figures:
+    try:
+        return scenario(client, share, seed)
+    except (RuntimeError, OSError, TimeoutError, ZeroDivisionError, httpx.HTTPError) as error:
+        print(f"{contender.name}: {scenario.__name__}: {error!r:.200}", file=sys.stderr, flush=True)
+        return {}
+
+
+def _rested_bytes(server: Running) -> int:
+    time.sleep(_REST_SECONDS)
+    return server.resident_bytes()
+
+
+def rounds(
+    contenders: list[Contender], scenarios: tuple[Scenario, ...], share: float, count: int, model: Path
+) -> Samples:
     samples: Samples = {contender.name: {} for contender in contenders}
+    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     for number in range(count):
         order = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
+        texts: dict[str, dict[str, str]] = {}
         for contender in order:
             print(f"round {number + 1} of {count}: {contender.name}", file=sys.stderr, flush=True)
             log = _CACHE / "bench" / f"{contender.name}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                found = measure(contender, scenarios, share, 100_000 * (number + 1), log)
-            except (RuntimeError, httpx.HTTPError) as error:
-                print(f"{contender.name}: {error}", file=sys.stderr, flush=True)
-                continue
+            with tempfile.TemporaryDirectory() as home:
+                keeps = contender.name == "omlx"  # no other finds anything again after a restart
+                contender = replace(contender, home=Path(home)) if keeps else contender
+                try:
+                    seed = 100_000 * (number + 1)
+                    found, texts[contender.name] = measure(contender, scenarios, share, seed, log, weights)
+                except (RuntimeError, httpx.HTTPError) as error:
+                    print(f"{contender.name}: {error}", file=sys.stderr, flush=True)
+                    continue
             for name, value in found.items():
                 samples[contender.name].setdefault(name, []).append(value)
+        expected = texts.pop("mlx_lm.server", {}).get(SAME_TEXT)
+        for name, written in texts.items():
+            if expected and SAME_TEXT in written:
+                samples[name].setdefault(SAME_TEXT, []).append(_share_alike(written[SAME_TEXT], expected))
     return samples
+
+
+def _share_alike(text: str, expected: str) -> float:
+    """How much of the expected text comes before the first difference."""
+    pairs = zip(text, expected, strict=False)
+    differs = next(
+        (place for place, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(text), len(expected))
+    )
+    return differs / len(expected)
 
 
 def table(samples: Samples) -> str:
@@ -75,10 +141,12 @@ def table(samples: Samples) -> str:
         values = [median(of[name]) if name in of else None for of in theirs.values()]
         known = [value for value in values if value]
         mine = median(ours[name])
-        ratio = "" if not known else f"{mine / max(known) if goal.is_rate else min(known) / mine:.2f}"
+        compares = known and not goal.is_own
+        ratio = f"{mine / max(known) if goal.is_rate else min(known) / mine:.2f}" if compares else ""
+        wanted = f"{'at least' if goal.is_rate else 'at most'} {goal.ratio:g}" if goal.is_own else f"{goal.ratio:.2f}"
         cells = [f"{value:.3g}" if value is not None else "" for value in values]
         spread = f"{mine:.3g} ({min(ours[name]):.3g} to {max(ours[name]):.3g})"
-        lines.append(f"| {name}, {goal.unit} | {spread} | {' | '.join(cells)} | {ratio} | {goal.ratio:.2f} |")
+        lines.append(f"| {name}, {goal.unit} | {spread} | {' | '.join(cells)} | {ratio} | {wanted} |")
     return "\n".join(lines)
 
 
@@ -98,7 +166,7 @@ def main() -> int:
     contenders = [omlx(model), mlx_lm(model), *peers(model, options.peers)]
     contenders = [c for c in contenders if not options.servers or c.name in options.servers]
     scenarios = tuple(s for s in SCENARIOS if not options.scenarios or s.__name__ in options.scenarios)
-    samples = rounds(contenders, scenarios, options.share, options.rounds)
+    samples = rounds(contenders, scenarios, options.share, options.rounds, model)
     if options.json:
         options.json.write_text(json.dumps(samples, indent=1))
     print(table(samples))

@@ -24,14 +24,13 @@ import mlx.core as mx
 
 from .gpu_client import Client, Stream, letters
 from .gpu_model import build
-from .servers import Contender, running
+from .servers import Contender, running, wait_until_saved
 
 _STREAMS = (1, 8, 32, 64)
 _PROMPT_TOKENS, _ANSWER_TOKENS = 128, 128
 _PREFILLS = (2048, 8192, 32768)
 _ARRIVALS = (4096, 8192)
 _WARM_TOKENS = 8192
-_SAVING_SECONDS = 60
 _GROUP = "omlx, 2 ranks"
 _RANKS = 2
 _KV_BYTES = 2 * 36 * 8 * 128 * 2
@@ -152,18 +151,6 @@ def serving(contender: Contender, log: Path, figures: Figures, name: str) -> Ite
         if contender.home is not None:
             print("  models:", server.client.get("/v1/models").text, flush=True)
         yield Client(httpx.URL(str(server.client.base_url)).port or 80, contender.model)
-
-
-def wait_until_saved(home: Path) -> None:
-    """Until the disk tier has stopped growing."""
-    size, deadline = -1, time.monotonic() + _SAVING_SECONDS
-    while time.monotonic() < deadline:
-        time.sleep(1)
-        now = sum(file.stat().st_size for file in (home / "cache").rglob("*") if file.is_file())
-        if now == size:
-            break
-        size = now
-    print(f"  on disk: {size / 1e9:.2f} GB", flush=True)
 
 
 @dataclass(frozen=True, slots=True)

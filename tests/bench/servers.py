@@ -21,6 +21,7 @@ from omlx.server.engine.blas import engine_environment
 
 _START_SECONDS = 120
 _POLL_SECONDS = 0.02
+_SAVING_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Running:
     def resident_bytes(self) -> int:
         """What the server and its processes hold in memory."""
         return sum(_resident(process) for process in _family(self.process_id))
+
+    def engine_bytes(self) -> int:
+        """What the process with the model holds in memory: the largest."""
+        return max(_resident(process) for process in _family(self.process_id))
 
 
 def _family(process_id: int) -> list[int]:
@@ -132,6 +137,18 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(member, signal.SIGKILL)
             process.communicate()
+
+
+def wait_until_saved(home: Path) -> None:
+    """Until what omlx keeps on disk has stopped growing."""
+    size, deadline = -1, time.monotonic() + _SAVING_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = sum(file.stat().st_size for file in (home / "cache").rglob("*") if file.is_file())
+        if now == size:
+            break
+        size = now
+    print(f"  on disk: {size / 1e9:.2f} GB", file=sys.stderr, flush=True)
 
 
 def _wait_for_answer(client: httpx.Client, contender: Contender, process: subprocess.Popen[bytes], log: Path) -> None:

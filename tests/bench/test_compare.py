@@ -8,20 +8,24 @@ import pytest
 
 from .compare import rounds, table
 from .cut_model import cut
-from .scenarios import GOALS, SCENARIOS
+from .scenarios import GOALS, SAME_TEXT, SCENARIOS
 from .servers import omlx
 
 
 def test_a_ratio_above_one_means_that_ours_is_better_than_the_best_peer() -> None:
     samples = {
-        "omlx": {"8 streams": [30.0], "2K again: TTFT": [0.5]},
+        "omlx": {"8 streams": [30.0], "2K again: TTFT": [0.5], "2K cold, over again from memory": [60.0]},
         "a": {"8 streams": [15.0], "2K again: TTFT": [1.0]},
         "b": {"8 streams": [20.0], "2K again: TTFT": [0.25]},
     }
 
     rows = table(samples).splitlines()
 
-    assert [row.split(" | ")[-2] for row in rows[2:]] == ["1.50", "0.50"]
+    assert [row.removesuffix(" |").split(" | ")[-2:] for row in rows[2:]] == [
+        ["1.50", "1.10"],
+        ["0.50", "1.00"],
+        ["", "at least 50"],
+    ]
 
 
 @pytest.mark.e2e
@@ -29,9 +33,9 @@ def test_a_ratio_above_one_means_that_ours_is_better_than_the_best_peer() -> Non
 def test_every_row_gets_its_figures(tmp_path: Path, embedded_model: Path) -> None:
     model = cut(embedded_model, 1, tmp_path)
 
-    samples = rounds([omlx(model)], SCENARIOS, 0.05, 1)
+    samples = rounds([omlx(model)], SCENARIOS, 0.05, 1, model)
 
-    assert samples["omlx"].keys() >= GOALS.keys()
+    assert samples["omlx"].keys() >= GOALS.keys() - {SAME_TEXT}  # there is nobody to compare it with
     gap = samples["omlx"].pop("longest gap of 4 streams while 4K arrive")
     assert gap[0] >= 0  # the short form's streams may end before the long prompt comes
     assert all(values[0] > 0 for values in samples["omlx"].values())
