@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ..models.catalog import ENCODERS, ModelKind
 from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
 from .engine_log import start_engine_log
+from .ranks.progress import PIECE_SECONDS
 from .scheduler import SchedulerLimits
 from .wire import SharedSocket
 from .worker import report, run, serve, set_signals
@@ -77,7 +79,11 @@ def main(arguments: Sequence[str]) -> int:
 
         if options.kind in ENCODERS:
             return serve(connection, load_encoder)
-        limits = SchedulerLimits(max_num_seqs=options.max_num_seqs, max_num_waiting=options.max_num_waiting)
+        limits = SchedulerLimits(
+            max_num_seqs=options.max_num_seqs,
+            max_num_waiting=options.max_num_waiting,
+            max_chunk_seconds=inf if options.split is None else PIECE_SECONDS,
+        )
         return run(connection, load, limits)
 
 

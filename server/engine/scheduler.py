@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from .memory_room import MemoryRoom
 from .messages import Submit
@@ -21,6 +22,7 @@ class SchedulerLimits:
     Prefill chunks end on absolute multiples of their own size, a power of two. While nothing decodes a
     chunk is at least `grid` and takes about `idle_seconds`; beside decoding rows it may be as small as
     `min_chunk`, and delays them by `decode_gap_seconds` or `decode_gap_steps` steps, whichever is longer.
+    Where it is not the smallest, none takes more than about `max_chunk_seconds`.
     """
 
     max_num_seqs: int = 64
@@ -31,6 +33,7 @@ class SchedulerLimits:
     idle_seconds: float = 1.0
     decode_gap_seconds: float = 0.2
     decode_gap_steps: float = 4.0
+    max_chunk_seconds: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Scheduler:
         """
         limits = self._limits
         smallest = limits.min_chunk if decoding else limits.grid
-        budget = self._decode_gap if decoding else limits.idle_seconds
+        budget = min(self._decode_gap if decoding else limits.idle_seconds, limits.max_chunk_seconds)
         size = smallest
         if self._prefill_seconds_per_token > 0:
             while size * 2 <= limits.max_chunk and size * 2 * self._prefill_seconds_per_token <= budget:
@@ -140,12 +143,14 @@ class Scheduler:
 
     def observe_prefill(self, count: int, seconds: float) -> None:
         """Good news is believed at once, bad news slowly: a GPU prepares itself for every new size of a piece, which
-        takes longer than the piece itself and is not asked for again."""
+        takes longer than the piece itself and is not asked for again. What took longer than any piece may is believed
+        too: the next one is smaller, and soon brings good news where there are any."""
         per_token, known = seconds / count, self._prefill_seconds_per_token
         if 0 < known < per_token:
             if count < self._limits.grid:
                 return  # a small piece takes longer a token; to believe it would keep all pieces small
-            per_token = known + _DOUBT * (per_token - known)
+            if seconds <= self._limits.max_chunk_seconds:
+                per_token = known + _DOUBT * (per_token - known)
         self._prefill_seconds_per_token = per_token
 
     def waiting_for(self, prefilling: Sequence) -> list[tuple[Sequence, int]]:

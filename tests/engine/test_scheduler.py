@@ -132,6 +132,19 @@ def test_an_idle_engine_computes_large_chunks_as_far_as_its_speed_allows():
     assert scheduler.chunk(sequence, decoding=False) == 1024
 
 
+def test_no_chunk_takes_longer_than_any_may_unless_it_is_the_smallest():
+    scheduler = Scheduler(SchedulerLimits(max_chunk_seconds=0.4))
+    sequence = add(scheduler, "a", 10_000)
+    scheduler.start(sequence, 0)
+    scheduler.observe_prefill(2048, 0.4)
+    scheduler.observe_decode(1.0)
+    assert scheduler.chunk(sequence, decoding=False) == scheduler.chunk(sequence, decoding=True) == 2048
+    scheduler.observe_prefill(2048, 0.9)  # far into a long prompt: believed at once
+    assert scheduler.chunk(sequence, decoding=False) == scheduler.chunk(sequence, decoding=True) == 512
+    scheduler.observe_prefill(512, 30)
+    assert scheduler.chunk(sequence, decoding=False) == 256
+
+
 def test_beside_decoding_rows_a_chunk_keeps_to_the_latency_target():
     scheduler = Scheduler(SchedulerLimits(decode_gap_seconds=0.2, decode_gap_steps=4))
     sequence = add(scheduler, "a", 10_000)

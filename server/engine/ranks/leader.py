@@ -16,6 +16,8 @@ from .progress import Progress
 
 _OPEN_SECONDS = 60.0
 """What a call may take that reads a prefix from disk, or saves those that are only in memory."""
+_CONTEXT_TOKENS = 4096
+"""So much of a prompt before it hardly counts for what a piece takes."""
 
 
 class DraftingBatch(BatchEngine, Protocol):
@@ -59,6 +61,7 @@ class LeaderBatch:
         self._bound = -1
         self._asleep = False
         self._broken = False
+        self._done: dict[str, int] = {}  # how many tokens of the prompts under way are computed
 
     @property
     def info(self) -> BatchInfo:
@@ -77,18 +80,23 @@ class LeaderBatch:
 
     def open(self, request: Submit) -> int:
         with self._progress.long_step(_OPEN_SECONDS), self._together(Open(request)):
-            return self._batch.open(request)
+            self._done[request.request_id] = done = self._batch.open(request)
+            return done
 
     def prefix(self, request_id: str) -> PrefixReport:
         return self._batch.prefix(request_id)
 
     def prefill(self, request_id: str, count: int) -> list[int]:
-        with self._progress.step(), self._together(Prefill(request_id, count)):
+        done = self._done[request_id]
+        self._done[request_id] += count
+        kind = ("prefill", count.bit_length(), (done // _CONTEXT_TOKENS).bit_length())
+        with self._progress.step(*kind), self._together(Prefill(request_id, count)):
             return self._batch.prefill(request_id, count)
 
     def decode(self) -> dict[str, list[int]]:
         drafts = self._batch.draft()
-        with self._progress.step(), self._together(Decode(drafts)):
+        num_drafted = sum(len(draft.token_ids) for draft in drafts.values())
+        with self._progress.step("decode", num_drafted.bit_length()), self._together(Decode(drafts)):
             return self._batch.decode(drafts)
 
     def logprobs(self, request_id: str) -> Logprobs:
@@ -96,6 +104,7 @@ class LeaderBatch:
 
     def release(self, request_id: str) -> None:
         self._untold.append(Release(request_id))  # nothing is computed: it can go with the next call
+        self._done.pop(request_id, None)
         self._batch.release(request_id)
 
     def bound_prefixes(self, num_bytes: int) -> None:

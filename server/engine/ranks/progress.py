@@ -7,18 +7,23 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Kind: TypeAlias = tuple[str | int, ...]
 
+PIECE_SECONDS = 0.4
+"""What a group's scheduler lets a piece of a prompt take, where it can be cut that small: with it, and a quarter more,
+a stalled step is noticed after `_LEAST_SECONDS`."""
 _LEAST_SECONDS = 4.0
-_TIMES_THE_SLOWEST = 20
-_NUM_STEPS = 32
+_TIMES_THE_SLOWEST = 8
+_NUM_STEPS = 8
+_NUM_FIRST_STEPS = 32
+_FIRST_SECONDS = 60.0
+"""What a first step may take: kernels are compiled, weights come from the disk."""
 _SAMPLE_SECONDS = 0.4
 _BUSY_SHARE = 0.2
-_FIRST_STEP_SECONDS = 3.0
-"""What a first step may well take: kernels are compiled, weights come from the disk."""
 
 
 class State(IntEnum):
@@ -35,7 +40,8 @@ class Progress:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._steps = deque([_FIRST_STEP_SECONDS], maxlen=_NUM_STEPS)
+        self._num_steps = 0
+        self._taken: dict[Kind, deque[float]] = {}
         self._step: tuple[float, float] | None = None
         self._is_waiting = False
         self._sampled = (clock(), time.process_time())
@@ -53,13 +59,17 @@ class Progress:
             self._sampled = (now, used)
         return State.AT_WORK if self._keeps_a_core_busy else State.STILL
 
-    @property
-    def limit_seconds(self) -> float:
-        """What a step may take: 4 seconds, or 20 times the slowest of the last 32 where that is more.
+    def limit_seconds(self, *kind: str | int) -> float:
+        """What a step may take: 4 seconds, or 8 times the slowest of the last 8 of its kind where that is more.
 
-        The scheduler keeps a prefill chunk to about a second, so that a machine in health stays far below.
+        Among the first 32, and the first two of its kind, it is a minute, or 8 times the slowest of any. To end a slow
+        group is worse than to be late.
         """
-        return max(_LEAST_SECONDS, _TIMES_THE_SLOWEST * max(self._steps))
+        taken = self._taken.get(kind)
+        if taken and self._num_steps >= _NUM_FIRST_STEPS:
+            return max(_LEAST_SECONDS, _TIMES_THE_SLOWEST * max(taken))
+        slowest = max(map(max, filter(None, self._taken.values())), default=0.0)
+        return max(_FIRST_SECONDS, _TIMES_THE_SLOWEST * slowest)
 
     @property
     def overdue_seconds(self) -> float:
@@ -72,12 +82,16 @@ class Progress:
         return taken if taken > limit else 0.0
 
     @contextmanager
-    def step(self) -> Iterator[None]:
-        """Something is computed whose time the scheduler bounds."""
+    def step(self, *kind: str | int) -> Iterator[None]:
+        """Something is computed that takes about as long as other steps of its kind, a few times longer at most."""
         started = self._clock()
-        with self.long_step(self.limit_seconds):
+        with self.long_step(self.limit_seconds(*kind)):
             yield
-        self._steps.append(self._clock() - started)
+        self._num_steps += 1
+        if kind in self._taken:
+            self._taken[kind].append(self._clock() - started)
+        else:  # the first tells of what it made ready, too
+            self._taken[kind] = deque(maxlen=_NUM_STEPS)
 
     @contextmanager
     def long_step(self, limit_seconds: float) -> Iterator[None]:

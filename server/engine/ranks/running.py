@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 _ASSEMBLY_SECONDS = 60.0
 _LOSS_GRACE_SECONDS = 1.0
-"""What the thread that computes has, to fail by itself and be cleaned up after, before the process is ended."""
+"""What the thread that computes has, to fail by itself and be cleaned up after, before the process is ended. One whose
+step is overdue would not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def load_leader(options: RankOptions, report: Callable[[EngineFailed | Alive], N
     ranks = join()
     waiting.cancel()
     threading.Thread(target=beat, name="rank-beat", daemon=True).start()
-    batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason))
+    batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress))
     assert isinstance(members, Members)
     return LeaderBatch(batch, progress.while_waiting(ranks.broadcast), members, progress)
 
@@ -88,7 +89,7 @@ def run_follower(options: RankOptions) -> int:
 
     try:
         ranks = join()
-        batch, membership = _load(options, ranks, progress, lambda reason: _later(give_up, reason))
+        batch, membership = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress))
         assert isinstance(membership, Membership)
         follow(batch, progress.while_waiting(ranks.broadcast), progress.while_waiting(membership.wait_for_wake))
     except EngineUnavailable as error:
@@ -132,7 +133,7 @@ def _facts(options: RankOptions) -> dict[str, str]:
     }
 
 
-def _later(end: Callable[[str], None], reason: str) -> None:
-    timer = threading.Timer(_LOSS_GRACE_SECONDS, end, [reason])
+def _later(end: Callable[[str], None], reason: str, progress: Progress) -> None:
+    timer = threading.Timer(0 if progress.overdue_seconds else _LOSS_GRACE_SECONDS, end, [reason])
     timer.daemon = True
     timer.start()
