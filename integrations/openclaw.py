@@ -4,13 +4,15 @@ It takes its configuration from one file, which may include others: a file of th
 overrides the models of every role, so that sessions, channels and approvals stay where and as they are. Includes
 outside the file's folder must be allowed by a variable. `${…}` is expanded from the environment. Without
 `timeoutSeconds` it gives up on a slow prefill. Started without arguments it opens the terminal chat on the local
-runtime, which needs no daemon.
+runtime, which needs no daemon. Where the user's file names a model of Anthropic's it would ask `claude` whether that is
+logged in, and a first start of that one writes into the home: so for this run it does not look for that login.
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
+from types import MappingProxyType
 
 from ._openclaw_layers import defaults_of_the_run, own_file, sent_elsewhere
 from ._pi_model import model_entry
@@ -19,6 +21,8 @@ from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundin
 _CONFIG, _ROOTS = "OPENCLAW_CONFIG_PATH", "OPENCLAW_INCLUDE_ROOTS"
 _KEY = f"${{{KEY_VARIABLE}}}"
 _TIMEOUT_SECONDS = 3600
+_UNASKED = MappingProxyType({"claude-cli": {"auth": "oauth"}})
+"""A login is found as an API key, so that one kept to OAuth is not looked for."""
 
 
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
@@ -26,7 +30,7 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
     own = own_file(surroundings)
     include = {} if surroundings.read(own) is None else {"$include": [str(own)]}
     defaults = defaults_of_the_run(target, surroundings)
-    config = {**include, "agents": {"defaults": defaults}, "models": _models(target, _KEY)}
+    config = {**include, "agents": {"defaults": defaults}, "models": _models(target, _KEY, **_UNASKED)}
     file = RunFile.of(surroundings.run_directory, "openclaw.json", json.dumps(config, indent=2) + "\n")
     roots = ":".join(filter(None, (environ.get(_ROOTS), posixpath.dirname(str(own)))))
     return Wiring(
@@ -56,7 +60,7 @@ def _lasting_defaults(target: Target) -> dict[str, object]:
     }
 
 
-def _models(target: Target, key: str) -> dict[str, object]:
+def _models(target: Target, key: str, **others: object) -> dict[str, object]:
     provider = {
         "baseUrl": target.openai_url,
         "apiKey": key,
@@ -64,7 +68,7 @@ def _models(target: Target, key: str) -> dict[str, object]:
         "timeoutSeconds": _TIMEOUT_SECONDS,
         "models": [model_entry(model) for model in target.models],
     }
-    return {"mode": "merge", "providers": {PROVIDER: provider}}
+    return {"mode": "merge", "providers": {PROVIDER: provider, **others}}
 
 
 INTEGRATION = Integration(

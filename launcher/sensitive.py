@@ -20,7 +20,8 @@ KEY_SHAPES = re.compile(
 )
 # references to a key, not keys: `$VAR`, `${VAR}`, `{env:VAR}`, `{file:…}`, `!command`
 REFERENCE = re.compile(r"""["']?(?:\$\{?\w+\}?|\{(?:env|file):[^}]*\}|!.*|printenv \w+|)["']?""")
-PLAIN_WORDS = frozenset({"true", "false", "null", "none", "~"})
+PLAIN_WORDS = frozenset({"true", "false", "null", "none", "~", "oauth"})
+"""What is never a secret, whatever it is called: the last is a way to log in."""
 SECRET_WORDS = (
     "auth",
     "authorization",

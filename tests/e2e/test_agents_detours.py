@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .agent_cases import ANSWERS, CASES, PROMPT
+from .harness import COMMANDS, OMLX
 from .talking_server import CONTEXT_WINDOW
 from .test_agents_scripted import main_turns, play
 
@@ -18,18 +20,31 @@ pytestmark = pytest.mark.e2e
 _BY_NAME = {case.name: case for case in CASES}
 _OPENCLAW = """\
 { agents: { defaults: {
-  model: { primary: "mistral/foreign", fallbacks: ["mistral/other"] },
-  modelPolicy: { allow: ["mistral/*"] }, subagents: { model: "mistral/foreign" },
-  compaction: { model: "mistral/foreign" }, heartbeat: { model: "mistral/foreign" },
+  model: { primary: "anthropic/foreign", fallbacks: ["anthropic/other"] },
+  modelPolicy: { allow: ["anthropic/*"] }, subagents: { model: "anthropic/foreign" },
+  compaction: { model: "anthropic/foreign" }, heartbeat: { model: "anthropic/foreign" },
+  models: { "anthropic/foreign": { alias: "far" } },
 } } }
 """
 
 
+_CLAUDE = """\
+#!/bin/sh
+echo "$*" > "$HOME/.claude.json"
+"""
+"""As the real one does on its first start, whatever it is asked."""
+
+
 def test_openclaw_comes_here_although_only_others_models_are_allowed(tmp_path: Path) -> None:
-    case = replace(_BY_NAME["openclaw"], own_files={".openclaw/openclaw.json": _OPENCLAW})
+    claude = tmp_path / "bin" / "claude"
+    claude.parent.mkdir()
+    claude.write_text(_CLAUDE)
+    claude.chmod(0o755)
+    path = os.pathsep.join((str(claude.parent), str(COMMANDS), str(Path(OMLX).parent), "/usr/bin", "/bin"))
+    case = replace(_BY_NAME["openclaw"], own_files={".openclaw/openclaw.json": _OPENCLAW}, environment={"PATH": path})
     outcome = play(case, tmp_path, case.launch(case.first, PROMPT))
     assert ANSWERS[0] in outcome.runs[0].output, str(outcome)
-    assert "mistral" not in " ".join(outcome.runs[0].names), str(outcome)
+    assert outcome.runs[0].names == [], str(outcome)
 
 
 def test_codex_keeps_to_the_models_window_although_the_user_has_another(tmp_path: Path) -> None:
