@@ -1,4 +1,4 @@
-"""DeepSeek V4's MTP layer: out of a checkpoint, by its definition, and drafting in the engine."""
+"""DeepSeek V4's MTP layer out of a checkpoint, and drafting in the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from omlx.server.engine.recorder import Recorder
 from omlx.server.engine.rewinding_layout import RewindingLayout
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.models.architectures.deepseek_v4 import Model
-from omlx.server.models.architectures.deepseek_v4.hyper_connections import rejoin
 from omlx.server.models.loading import load_model
 from omlx.server.requests import SamplingParams
 
@@ -68,33 +67,6 @@ def test_a_drafter_that_lies_under_mtp_s_names_is_left_out(tmp_path: Path) -> No
     tensors["mtp.2.markov_head.markov_w1.weight"] = ("F32", np.zeros((4, 4), np.float32))
     write_checkpoint(tmp_path, published_config(CONFIG), tensors)
     assert load_model(tmp_path).mtp is None
-
-
-def test_the_layer_joins_the_token_and_the_streams_before_it_as_the_definition_says(model: Model) -> None:
-    tokens = random_tokens(TINY, 20)
-    _, hidden = model.forward(mx.array(tokens[None]), model.make_cache())
-    (layer,) = model.mtp
-    ids = mx.array(tokens[None, 1:])
-    e = layer.e_proj(mx.fast.rms_norm(model.model.embed_tokens(ids), layer.enorm.weight, 1e-6))
-    h = layer.h_proj(mx.fast.rms_norm(hidden[:, :-1], layer.hnorm.weight, 1e-6))
-    streams = mx.stack([e + h[:, :, index] for index in range(TINY["hc_mult"])], axis=2)
-    (cache,) = model.make_draft_cache()
-    x, weights = layer.attn_hc(streams)
-    streams = rejoin(layer.attn(layer.attn_norm(x), cache), streams, weights)
-    x, weights = layer.ffn_hc(streams)
-    streams = rejoin(layer.ffn(layer.ffn_norm(x), ids), streams, weights)
-    expected = model.lm_head(mx.fast.rms_norm(layer.hc_head(streams), layer.norm.weight, 1e-6))[0]
-    assert distance(np.array(_drafts(model, tokens)), np.array(expected)) < TOLERANCE
-    assert "tid2eid" not in layer.ffn.gate
-
-
-def test_drafts_in_pieces_are_drafts_in_one(model: Model) -> None:
-    tokens = random_tokens(TINY, 150)
-    _, hidden = model.forward(mx.array(tokens[None]), model.make_cache())
-    cache, found = model.make_draft_cache(), []
-    for start, stop in ((0, 126), (126, 127), (127, 129), (129, 149)):
-        found.append(model.draft(mx.array(tokens[None, start + 1 : stop + 1]), hidden[:, start:stop], cache)[0])
-    assert distance(np.array(mx.concatenate(found)), np.array(_drafts(model, tokens))) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["model", "foreteller"])
