@@ -12,7 +12,9 @@ from .invoke import InvokeTags, invoke_grammar
 
 _WIDE = "\uff5c"
 _PREFIXES = [f"{_WIDE}DSML{_WIDE}", "|DSML|"]
-_TAGS = InvokeTags(prefixes=_PREFIXES, envelopes=["function_calls", "tool_calls"])
+# V4 in 4 to 6 bits leaves out the last token of a call's closing tag: https://github.com/ml-explore/mlx-lm/pull/1760
+# V4-0731 misspells the envelope at times: https://github.com/vllm-project/vllm/issues/51914
+_TAGS = InvokeTags(prefixes=_PREFIXES, envelopes=["function_calls", "tool_calls", "toolcalls"], short_invokes=["inv"])
 
 FORMAT = ToolFormat(
     name="dsml",

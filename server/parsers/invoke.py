@@ -22,7 +22,8 @@ class InvokeTags:
     """`prefixes` are the ways the tags' prefix is written, `envelopes` the names of the outer tag.
 
     `trims` takes one line break off each end of a value: there the format writes it on lines of its own.
-    `invoke_open` is how far a call's tag must be written to be one, where that is more than its name.
+    `invoke_open` is how far a call's tag must be written to be one, where that is more than its name;
+    `short_invokes` are names that models close a call by without meaning to.
     `quotes` may stand around a value, beside its tags.
     """
 
@@ -31,6 +32,7 @@ class InvokeTags:
     trims: bool = False
     invoke: str = "invoke"
     invoke_open: str = ""
+    short_invokes: Sequence[str] = ()
     parameter: str = "parameter"
     quotes: tuple[str, str] = ("", "")
     untyped_is_string: bool = True
@@ -52,7 +54,7 @@ class InvokeTags:
 
     @property
     def invoke_closes(self) -> list[str]:
-        return self.tags("</{prefix}{name}>", [self.invoke])
+        return self.tags("</{prefix}{name}>", [self.invoke, *self.short_invokes])
 
     @property
     def parameters(self) -> list[str]:
@@ -123,6 +125,7 @@ def _syntax(tags: InvokeTags) -> KeyedSyntax:
         key=_key_reader(tags),
         ends=["\n" + close for close in closes] + closes if tags.trims else closes,
         closes=[*tags.invoke_closes, *tags.envelope_closes],
+        next_calls=tags.invokes,
         untyped_is_string=tags.untyped_is_string,
     )
 

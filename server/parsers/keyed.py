@@ -14,7 +14,8 @@ from .value_text import value_text
 
 @dataclass(frozen=True, slots=True)
 class KeyedSyntax:
-    """`opens` begin an argument, `ends` its value's end; `closes` end the call.
+    """`opens` begin an argument, `ends` its value's end; `closes` end the call, and so does the next one's beginning
+    between arguments: `next_calls`.
 
     `key` reads the rest of the opening tag: the key, and whether the value is a string where the format says
     so. Where neither format nor schema say, `untyped_is_string` decides. In `ends` the closing tag may stand
@@ -25,6 +26,7 @@ class KeyedSyntax:
     key: Callable[[Source], Reading[tuple[str, bool | None]]]
     ends: Sequence[str]
     closes: Sequence[str]
+    next_calls: Sequence[str] = ()
     untyped_is_string: bool = True
 
 
@@ -32,7 +34,7 @@ def keyed_arguments(reader: Reader, name: str, syntax: KeyedSyntax) -> Reading[s
     """Read the arguments of the call that was begun, streaming strings; the marker that closed it, "" at the end."""
     writer = ObjectWriter(reader.calls)
     while True:
-        junk, marker = yield from reader.source.text_until([*syntax.opens, *syntax.closes])
+        junk, marker = yield from reader.source.text_until([*syntax.opens, *syntax.closes, *syntax.next_calls])
         if junk.strip():
             reader.report("text between a call's arguments")
         if marker not in syntax.opens:
