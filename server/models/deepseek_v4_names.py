@@ -3,9 +3,10 @@
     the published checkpoint   layers.3.attn.wq_a.weight         layers.3.ffn.experts.7.w1.scale
     Hugging Face               model.layers.3.self_attn.q_a_proj.weight
     MLX conversions            model.layers.3.attn.wq_a.scales   model.layers.3.ffn.switch_mlp.gate_proj.weight
+    others of them             layers.3.attn.wo_a.0.scales       layers.3.ffn.experts.w1.scales (all experts in one)
     the MTP layer, everywhere  mtp.0.attn.wq_a.weight            (and what else a layer has, by the layout's names)
 
-Ours are the MLX conversions'. A name that no rule knows comes out as it went in, and loading then names it.
+Ours are those of most MLX conversions. A name that no rule knows comes out as it went in, and loading then names it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _RULES = tuple(
         (r"^mlp\.", "ffn."),
         (r"^input_layernorm\.", "attn_norm."),
         (r"^post_attention_layernorm\.", "ffn_norm."),
-        (r"^hc_(attn|ffn)_(fn|base|scale)$", r"\1_hc.\2"),
-        (r"^hc_head_(fn|base|scale)$", r"hc_head.\1"),
+        (r"^hc_(attn|ffn)[._](fn|base|scale)$", r"\1_hc.\2"),
+        (r"^hc_head[._](?:hc_)?(fn|base|scale)$", r"hc_head.\1"),
         (r"^attn\.compressor\.indexer\.(kv_proj|gate_proj|position_bias|kv_norm)", r"attn.indexer.compressor.\1"),
         (r"^attn\.compressor\.indexer\.(scorer\.)?", "attn.indexer."),
         (r"\.compressor\.kv_norm\.", ".compressor.norm."),
@@ -44,9 +45,10 @@ _RULES = tuple(
         (r"^attn\.o_(a|b)_proj\.", r"attn.wo_\1."),
         (r"^attn\.sinks$", "attn.attn_sink"),
         (r"^ffn\.gate\.bias$", "ffn.gate.e_score_correction_bias"),
-        (r"^(ffn\.(?:shared_experts|experts\.\d+))\.w1\.", r"\1.gate_proj."),
-        (r"^(ffn\.(?:shared_experts|experts\.\d+))\.w2\.", r"\1.down_proj."),
-        (r"^(ffn\.(?:shared_experts|experts\.\d+))\.w3\.", r"\1.up_proj."),
+        (r"^ffn\.experts\.(w\d)\.", r"ffn.switch_mlp.\1."),
+        (r"^(ffn\.(?:shared_experts|experts\.\d+|switch_mlp))\.w1\.", r"\1.gate_proj."),
+        (r"^(ffn\.(?:shared_experts|experts\.\d+|switch_mlp))\.w2\.", r"\1.down_proj."),
+        (r"^(ffn\.(?:shared_experts|experts\.\d+|switch_mlp))\.w3\.", r"\1.up_proj."),
         (r"^(ffn\.experts\.(?:gate_up|down)_proj)$", r"\1.weight"),
     )
 )

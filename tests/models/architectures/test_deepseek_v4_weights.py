@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,28 +131,68 @@ def test_huggingface_files_with_all_experts_of_a_layer_in_one_fp8_array_load() -
     assert distance(_logits(build(config, stored)), _logits(build(config, numbers))) < TOLERANCE
 
 
+_AFFINE_4, _AFFINE_8 = ({"group_size": 32, "bits": bits, "mode": "affine"} for bits in (4, 8))
+_MXFP4 = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
+
+
+def _with_vision(name: str, array: Any) -> dict[str, Any]:
+    """As converters with room for a vision tower wrote them: one matrix for all output groups."""
+    whole = array.reshape(-1, array.shape[-1]) if ".wo_a." in name else array
+    return {f"language_model.{name}": whole}
+
+
+def _with_other_streams(name: str, array: Any) -> dict[str, Any]:
+    """mlx-community/DeepSeek-V4-Flash: https://github.com/jundot/omlx/issues/2145"""
+    return {re.sub(r"\b(attn|ffn)_hc\.", r"hc_\1.", name): array}
+
+
+def _with_bare_names(name: str, array: Any) -> dict[str, Any]:
+    """mlx-community/deepseek-ai-DeepSeek-V4-Flash-8bit: https://github.com/ml-explore/mlx-lm/pull/1192"""
+    for pattern, replacement in (
+        (r"^model\.embed_tokens", "embed"),
+        (r"^lm_head", "head"),
+        (r"^model\.hc_head\.", "hc_head_"),
+        (r"\b(attn|ffn)_hc\.", r"hc_\1_"),
+        (r"^model\.", ""),
+        ("switch_mlp", "experts"),
+        (r"(experts\.)gate_proj", r"\1w1"),
+        (r"(experts\.)down_proj", r"\1w2"),
+        (r"(experts\.)up_proj", r"\1w3"),
+        ("e_score_correction_bias", "bias"),
+    ):
+        name = re.sub(pattern, replacement, name)
+    if ".wo_a." not in name:
+        return {name: array}
+    return {name.replace(".wo_a.", f".wo_a.{group}."): part for group, part in enumerate(array)}
+
+
 @pytest.mark.parametrize(
-    "quantization",
-    [
-        {"group_size": 32, "bits": 4, "mode": "affine"},
-        {"group_size": 32, "bits": 8, "mode": "affine"},
-        {"group_size": 32, "bits": 4, "mode": "mxfp4"},
-    ],
-    ids=["4 bit", "8 bit", "mxfp4"],
+    ("experts", "rest"),
+    [(_AFFINE_4, _AFFINE_4), (_AFFINE_8, _AFFINE_8), (_MXFP4, _MXFP4), (_MXFP4, _AFFINE_8)],
+    ids=["4 bit", "8 bit", "mxfp4", "mxfp4 experts, 8 bit"],
 )
-@pytest.mark.parametrize("prefix", ["", "language_model."])
-def test_mlx_conversions_load(tmp_path: Path, full: Case, quantization: dict[str, Any], prefix: str) -> None:
+@pytest.mark.parametrize(
+    "written",
+    [lambda name, array: {name: array}, _with_vision, _with_other_streams, _with_bare_names],
+    ids=["plain", "vision", "other streams", "bare names"],
+)
+def test_mlx_conversions_load(
+    tmp_path: Path, full: Case, experts: dict[str, Any], rest: dict[str, Any], written: Callable[..., dict[str, Any]]
+) -> None:
     model = build(full.config)
-    nn.quantize(model, **quantization)
-    arrays: dict[str, Any] = {prefix + name: array for name, array in tree_flatten(model.parameters())}
-    if prefix:  # as the converters that came with a vision tower wrote them: one matrix for all output groups
-        for name in [name for name in arrays if ".wo_a." in name]:
-            arrays[name] = arrays[name].reshape(-1, arrays[name].shape[-1])
+    formats: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        if hasattr(module, "to_quantized"):
+            formats[path] = experts if ".switch_mlp." in path else rest
+    nn.quantize(model, class_predicate=lambda path, _: formats.get(path, False))
+    arrays: dict[str, Any] = {}
+    for name, array in tree_flatten(model.parameters()):
+        arrays |= written(name, array)
     mx.save_safetensors(str(tmp_path / "model.safetensors"), arrays, {"format": "mlx"})
-    (tmp_path / "config.json").write_text(json.dumps(full.config | {"quantization": quantization}))
-    loaded = load_model(tmp_path).model
+    (tmp_path / "config.json").write_text(json.dumps(full.config | {"quantization": rest}))
+    loaded: Any = load_model(tmp_path).model
     expected = in_pieces(model, full.tokens[:12], [12])
-    assert distance(in_pieces(loaded, full.tokens[:12], [12]), expected) < TOLERANCE  # pyright: ignore[reportArgumentType]
+    assert distance(in_pieces(loaded, full.tokens[:12], [12]), expected) < TOLERANCE
 
 
 def _broken(change: str, tensors: Tensors) -> None:
@@ -166,6 +208,10 @@ def _broken(change: str, tensors: Tensors) -> None:
     elif change.startswith("7 experts"):
         for kind in ("weight", "scale"):
             del tensors[f"layers.1.ffn.experts.3.w1.{kind}"]
+    elif change.startswith("1 output groups"):
+        for kind in ("weight", "scale"):
+            del tensors[f"layers.0.attn.wo_a.{kind}"]
+        tensors["layers.0.attn.wo_a.0.weight"] = ("F32", np.zeros((48, 96), np.float32))
     elif change == "twice":
         tensors["model.layers.0.self_attn.kv_norm.weight"] = tensors["layers.0.attn.kv_norm.weight"]
     elif change == "rows for 2 groups":
@@ -185,6 +231,7 @@ def _broken(change: str, tensors: Tensors) -> None:
         ("neither FP8 nor packed FP4", "neither FP8 nor packed FP4"),
         ("7 experts", "7 experts in the checkpoint, 8 in the config"),
         ("its scales of one expert", "7 experts in the checkpoint, 8 in the config"),
+        ("1 output groups", "wo_a.weight: 1 output groups in the checkpoint, 2 in the config"),
         ("twice", "twice, under different names"),
         ("rows for 2 groups", "90 rows for 2 groups of 48"),
         ("layers.0.attn.unheard_of", "unheard_of"),

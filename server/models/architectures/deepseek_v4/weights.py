@@ -19,6 +19,7 @@ from .block_formats import dequantized, is_bytes, packed_for_mlx
 from .config import ModelArgs
 
 _EXPERT = re.compile(r"(.+\.ffn)\.experts\.(\d+)\.(\w+_proj)\.(\w+)")
+_OUTPUT_GROUP = re.compile(r"(.+\.attn\.wo_a)\.(\d+)\.(\w+)")
 _FUSED = re.compile(r"(.+\.ffn)\.experts\.(gate_up|down)_proj\.(weight|scale)")
 
 Weights = dict[str, mx.array]
@@ -27,7 +28,7 @@ Weights = dict[str, mx.array]
 def fit_weights(model: nn.Module, args: ModelArgs, weights: Weights, num_mtp_layers: int = 0) -> Weights:
     """Rename, stack and unpack; `model`'s expert modules are replaced where their weights stay packed."""
     named = _renamed(weights, args, num_mtp_layers)
-    stacked = _unfused(_stacked(named, args.n_routed_experts), args)
+    stacked = _unfused(_stacked(named, args), args)
     fitted: Weights = {}
     formats: dict[str, dict[str, Any]] = {}
     for name, array in stacked.items():
@@ -64,20 +65,22 @@ def _renamed(weights: Weights, args: ModelArgs, num_mtp_layers: int) -> Weights:
     return named
 
 
-def _stacked(named: Weights, num_experts: int) -> Weights:
-    """One array for all experts of a layer where the checkpoint has one for each."""
+def _stacked(named: Weights, args: ModelArgs) -> Weights:
+    """One array for a layer's experts, and one for its output groups, where the checkpoint has one for each."""
     rest: Weights = {}
-    experts: defaultdict[str, dict[int, mx.array]] = defaultdict(dict)
+    parts: defaultdict[str, dict[int, mx.array]] = defaultdict(dict)
     for name, array in named.items():
-        found = _EXPERT.fullmatch(name)
-        if found is None:
-            rest[name] = array
+        if found := _EXPERT.fullmatch(name):
+            parts[f"{found[1]}.switch_mlp.{found[3]}.{found[4]}"][int(found[2])] = array
+        elif found := _OUTPUT_GROUP.fullmatch(name):
+            parts[f"{found[1]}.{found[3]}"][int(found[2])] = array
         else:
-            experts[f"{found[1]}.switch_mlp.{found[3]}.{found[4]}"][int(found[2])] = array
-    for name, arrays in experts.items():
-        if sorted(arrays) != list(range(num_experts)):
-            raise CorruptModel(f"{name}: {len(arrays)} experts in the checkpoint, {num_experts} in the config")
-        rest[name] = mx.stack([arrays[index] for index in range(num_experts)])
+            rest[name] = array
+    for name, arrays in parts.items():
+        kind, count = ("output groups", args.o_groups) if ".wo_a." in name else ("experts", args.n_routed_experts)
+        if sorted(arrays) != list(range(count)):
+            raise CorruptModel(f"{name}: {len(arrays)} {kind} in the checkpoint, {count} in the config")
+        rest[name] = mx.stack([arrays[index] for index in range(count)])
     return rest
 
 
