@@ -18,7 +18,7 @@ from ..models.catalog import ENCODERS, ModelKind
 from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
 from .engine_log import start_engine_log
-from .ranks.progress import PIECE_SECONDS
+from .ranks.progress import PIECE_SECONDS, Progress
 from .scheduler import SchedulerLimits
 from .wire import SharedSocket
 from .worker import report, run, serve, set_signals
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 
     with SharedSocket(fileno=options.fd) as connection:
         connection.setblocking(True)
+        progress = Progress()
 
         def load() -> BatchEngine:
             # MLX takes a while to import; the socket is read meanwhile.
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
                 )
             from .ranks.running import load_leader
 
-            return load_leader(_rank_options(options), lambda message: report(connection, message))
+            return load_leader(_rank_options(options), lambda message: report(connection, message), progress)
 
         if options.kind in ENCODERS:
             return serve(connection, load_encoder)
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
             max_num_waiting=options.max_num_waiting,
             max_chunk_seconds=inf if options.split is None else PIECE_SECONDS,
         )
-        return run(connection, load, limits)
+        return run(connection, load, limits, hear_server=progress.hear_server)
 
 
 def _disk_cache(options: argparse.Namespace) -> DiskCache | None:

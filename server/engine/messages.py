@@ -78,7 +78,12 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the process after the current step."""
 
 
-Command = Submit | Encode | Cancel | MemoryLimit | Shutdown
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Rank 0 of a group runs, whatever its step is at, and so does its server. Sent twice a second both ways, the
+    engine's by a thread of its own."""
+
+
+Command = Submit | Encode | Cancel | MemoryLimit | Shutdown | Alive
 
 
 class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
@@ -203,10 +208,6 @@ class StepOutput(msgspec.Struct, frozen=True, tag="step"):
 
     updates: list[SequenceUpdate]
     stats: EngineStats = EngineStats()
-
-
-class Alive(msgspec.Struct, frozen=True, tag="alive"):
-    """Rank 0 of a group runs, whatever its step is at. Sent twice a second, by a thread of its own."""
 
 
 EngineMessage = EngineReady | Batching | EngineFailed | StepOutput | Alive

@@ -285,9 +285,11 @@ class EngineProcess:
             self._failure = message.message
 
     async def _listen_for_beats(self) -> None:
-        """Kill an engine that lived and says so no more: the ranks that wait for it cannot."""
+        """Kill an engine that lived and says so no more: the ranks that wait for it cannot. It hears of this process
+        in turn."""
         is_suspect = False  # once is no proof: this process may have been the one that stood still
         while True:
+            self._send(Alive())
             await asyncio.sleep(BEAT_SECONDS)
             was_suspect, is_suspect = is_suspect, monotonic() - self._beaten_at > SILENCE_SECONDS
             if was_suspect and is_suspect:

@@ -23,6 +23,7 @@ from .batch import BatchEngine, BatchInfo
 from .engine import Engine
 from .memory_room import MemoryRoom
 from .messages import (
+    Alive,
     Batching,
     Cancel,
     Command,
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 _QUIET_SECONDS = 0.1
 """So long nothing must have come before what can wait is done: the next request is often on its way."""
+
+_LOOK_SECONDS = 1.0
+"""An idle engine turns so often. One that does not is stuck, which is seen from the other ranks of a group."""
 
 _Inbox: TypeAlias = "queue.SimpleQueue[Command | BaseException | None]"
 
@@ -80,6 +84,7 @@ def run(
     make_batch: Callable[[], BatchEngine],
     limits: SchedulerLimits | None = None,
     heartbeat_seconds: float = 5.0,
+    hear_server: Callable[[], None] = lambda: None,
 ) -> int:
     """`serve` with a model that writes."""
 
@@ -88,17 +93,23 @@ def run(
         room = MemoryRoom(batch.info.footprint, batch.info.memory_bytes)
         return Engine(Scheduler(limits or SchedulerLimits(), room), batch, time.perf_counter)
 
-    return serve(connection, load, heartbeat_seconds)
+    return serve(connection, load, heartbeat_seconds, hear_server)
 
 
-def serve(connection: socket.socket, load: Callable[[], Stepping], heartbeat_seconds: float = 5.0) -> int:
+def serve(
+    connection: socket.socket,
+    load: Callable[[], Stepping],
+    heartbeat_seconds: float = 5.0,
+    hear_server: Callable[[], None] = lambda: None,
+) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
     The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
-    thread does all the model's work; a second one reads commands.
+    thread does all the model's work; a second one reads commands, and calls `hear_server` where the other side only
+    says that it lives.
     """
     commands: _Inbox = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(connection, commands), name="engine-inbox", daemon=True).start()
+    threading.Thread(target=_read, args=(connection, commands, hear_server), name="engine-inbox", daemon=True).start()
     try:
         started = time.perf_counter()
         engine = load()
@@ -139,7 +150,7 @@ def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartb
         arrived = _arrived(commands, 0 if engine.has_work else patience)
         left = beat_at - time.perf_counter()
         if not arrived and not engine.has_work and left > 0:
-            patience = 0 if engine.idle() else left
+            patience = 0 if engine.idle() else min(left, _LOOK_SECONDS)
             continue
         for command in arrived:
             match command:
@@ -171,12 +182,16 @@ def _arrived(commands: _Inbox, patience: float) -> list[Command | BaseException 
     return arrived
 
 
-def _read(connection: socket.socket, commands: _Inbox) -> None:
+def _read(connection: socket.socket, commands: _Inbox, hear_server: Callable[[], None]) -> None:
     """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
     decoder = msgspec.msgpack.Decoder(Command)
     try:
         while (payload := read_frame(connection)) is not None:
-            commands.put(decoder.decode(payload))
+            command = decoder.decode(payload)
+            if isinstance(command, Alive):
+                hear_server()
+            else:
+                commands.put(command)
         commands.put(None)
     except OSError:
         commands.put(None)
@@ -188,9 +203,11 @@ def _send(connection: socket.socket, message: EngineMessage) -> None:
     connection.sendall(frame(message))
 
 
-def report(connection: socket.socket, message: EngineMessage) -> None:
-    """Send where someone still listens."""
+def report(connection: socket.socket, message: EngineMessage) -> bool:
+    """Send where someone still listens; whether one does."""
     try:
         _send(connection, message)
     except OSError:
         logger.warning("the server has gone before it could be told: %s", message)
+        return False
+    return True

@@ -184,7 +184,8 @@ class Members:
         )
 
     def _watch(self) -> None:
-        """Look whether a step takes longer than it may, and which ranks hold it up."""
+        """Look whether a step takes longer than it may, and which ranks hold it up; whether rank 0 does nothing where
+        it could; and whether its server lives, without which the group answers nobody."""
         while not self._closed.wait(BEAT_SECONDS):
             states = {self._names[rank]: link.other_state for rank, link in sorted(self._links.items())}
             states["rank 0"] = self._progress.state
@@ -192,7 +193,10 @@ class Members:
                 still = [name for name, state in states.items() if state is State.STILL]
                 busy = [name for name, state in states.items() if state is State.AT_WORK]
                 self._lose(" or ".join(still or busy), f"got no further for {overdue:.0f} seconds")
-                return
+            elif self._progress.stands_still:
+                self._lose("rank 0", "goes on no more, in no step")
+            elif silence := self._progress.server_silent_seconds:
+                self._lose("rank 0's server", f"has not answered for {silence:.0f} seconds")
 
     def memory(self) -> list[RankMemory]:
         """What every rank holds, rank 0 first, as of its last sign of life."""

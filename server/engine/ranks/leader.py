@@ -94,7 +94,8 @@ class LeaderBatch:
             return self._batch.prefill(request_id, count)
 
     def decode(self) -> dict[str, list[int]]:
-        drafts = self._batch.draft()
+        with self._progress.long_step(self._progress.limit_seconds("decode", 0)):  # it takes less than a step
+            drafts = self._batch.draft()
         num_drafted = sum(len(draft.token_ids) for draft in drafts.values())
         with self._progress.step("decode", num_drafted.bit_length()), self._together(Decode(drafts)):
             return self._batch.decode(drafts)
@@ -114,6 +115,7 @@ class LeaderBatch:
         self._batch.bound_prefixes(num_bytes)
 
     def memory(self) -> MemoryUse:
+        self._progress.turn()  # asked for in every turn
         return replace(self._batch.memory(), ranks=self._others.memory())
 
     @property
@@ -125,12 +127,14 @@ class LeaderBatch:
 
     def idle(self) -> bool:
         if not self._asleep:
-            with self._progress.long_step(_OPEN_SECONDS), self._together(Sleep()):
+            with self._progress.step("sleep"), self._together(Sleep()):
                 self._asleep = True
-        return self._batch.idle()
+        with self._progress.long_step(_OPEN_SECONDS):
+            return self._batch.idle()
 
     def rest(self) -> None:
-        self._batch.rest()
+        with self._progress.long_step(_OPEN_SECONDS):
+            self._batch.rest()
 
     def close(self) -> None:
         if self._broken:

@@ -22,6 +22,9 @@ _NUM_STEPS = 8
 _NUM_FIRST_STEPS = 32
 _FIRST_SECONDS = 60.0
 """What a first step may take: kernels are compiled, weights come from the disk."""
+_MOST_BEATS = 8
+"""So often rank 0's server may be heard while nothing is done: four seconds of a server that goes on itself."""
+_SERVER_SECONDS = 20.0
 _SAMPLE_SECONDS = 0.4
 _BUSY_SHARE = 0.2
 
@@ -36,7 +39,8 @@ class State(IntEnum):
 
 
 class Progress:
-    """One thread says what it is at, one thing at a time; any may look."""
+    """One thread says what it is at, one thing at a time; any may look. On rank 0 another one says whenever the server
+    is heard."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -44,6 +48,8 @@ class Progress:
         self._taken: dict[Kind, deque[float]] = {}
         self._step: tuple[float, float] | None = None
         self._is_waiting = False
+        self._num_unheeded: int | None = None
+        self._heard_at: float | None = None
         self._sampled = (clock(), time.process_time())
         self._keeps_a_core_busy = True
 
@@ -101,6 +107,29 @@ class Progress:
             yield
         finally:
             self._step = None
+            self.turn()
+
+    def turn(self) -> None:
+        """The thread that computes goes on, though it computes nothing."""
+        self._num_unheeded = 0
+
+    def hear_server(self) -> None:
+        """The server says that it lives, twice a second."""
+        self._heard_at = self._clock()
+        if self._num_unheeded is not None and self._step is None:
+            self._num_unheeded += 1
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the thread that computes has stopped outside a step. The server's beats tell it, which stop where it
+        is the server that keeps this process from going on."""
+        return self._step is None and (self._num_unheeded or 0) >= _MOST_BEATS
+
+    @property
+    def server_silent_seconds(self) -> float:
+        """For how long the server has said nothing, where that is more than it may be; else 0."""
+        silence = 0.0 if self._heard_at is None else self._clock() - self._heard_at
+        return silence if silence > _SERVER_SECONDS else 0.0
 
     def while_waiting(self, call: Callable[P, R]) -> Callable[P, R]:
         """The same, by which another rank is waited for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -34,8 +35,9 @@ logger = logging.getLogger(__name__)
 
 _ASSEMBLY_SECONDS = 60.0
 _LOSS_GRACE_SECONDS = 1.0
-"""What the thread that computes has, to fail by itself and be cleaned up after, before the process is ended. One whose
-step is overdue would not."""
+"""What the thread that computes has, to fail by itself and be cleaned up after, before the process is ended, where it
+is not the one that is stuck."""
+_LAST_WORD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +52,28 @@ class RankOptions:
     settings: Mapping[str, str]
 
 
-def load_leader(options: RankOptions, report: Callable[[EngineFailed | Alive], None]) -> LeaderBatch:
+def load_leader(
+    options: RankOptions, report: Callable[[EngineFailed | Alive], bool], progress: Progress
+) -> LeaderBatch:
     """Rank 0's batch, once all ranks have loaded their parts.
 
-    `report` says, from another thread, that the process lives, and why it is about to end. Raises `OmlxError`.
+    `report` says, from another thread, that the process lives, and why it is about to end; whether somebody listens.
+    `progress` is told by another thread when the server is heard. Raises `OmlxError`.
     """
-    progress = Progress()
 
     def give_up(reason: str) -> None:
+        if progress.server_silent_seconds:
+            _in(_LAST_WORD_SECONDS, lambda: die(1))  # it may take no word, either
+            os.kill(os.getppid(), signal.SIGCONT)  # one that a signal has stopped goes on, with another engine
         report(EngineFailed(reason))
         die(1)
 
     def beat() -> None:
-        while True:
-            report(Alive())
+        while report(Alive()):
             time.sleep(BEAT_SECONDS)
 
     late = f"not all ranks have come within {_ASSEMBLY_SECONDS:.0f} seconds; start `omlx serve --distributed` on each"
-    waiting = threading.Timer(_ASSEMBLY_SECONDS, give_up, [late])
-    waiting.daemon = True
-    waiting.start()
+    waiting = _in(_ASSEMBLY_SECONDS, lambda: give_up(late))
     ranks = join()
     waiting.cancel()
     threading.Thread(target=beat, name="rank-beat", daemon=True).start()
@@ -134,6 +138,12 @@ def _facts(options: RankOptions) -> dict[str, str]:
 
 
 def _later(end: Callable[[str], None], reason: str, progress: Progress) -> None:
-    timer = threading.Timer(0 if progress.overdue_seconds else _LOSS_GRACE_SECONDS, end, [reason])
+    is_stuck = progress.overdue_seconds or progress.stands_still or progress.server_silent_seconds
+    _in(0 if is_stuck else _LOSS_GRACE_SECONDS, lambda: end(reason))
+
+
+def _in(seconds: float, act: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
+    return timer

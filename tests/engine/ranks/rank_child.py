@@ -19,7 +19,8 @@ from omlx.server.cache.disk_tier import DiskLimits  # noqa: E402
 from omlx.server.engine.batch import BatchEngine  # noqa: E402
 from omlx.server.engine.engine import Engine  # noqa: E402
 from omlx.server.engine.loaded_batch import DiskCache, load_batch  # noqa: E402
-from omlx.server.engine.messages import Submit  # noqa: E402
+from omlx.server.engine.messages import Alive, EngineFailed, Submit  # noqa: E402
+from omlx.server.engine.ranks.progress import Progress  # noqa: E402
 from omlx.server.engine.ranks.running import RankOptions, load_leader, run_follower  # noqa: E402
 from omlx.server.engine.scheduler import Scheduler, SchedulerLimits  # noqa: E402
 from omlx.server.models.split import Split  # noqa: E402
@@ -81,6 +82,11 @@ def lose_half(cache: Path) -> None:
         file.unlink()
 
 
+def told(message: EngineFailed | Alive) -> bool:
+    print(message, file=sys.stderr)
+    return True
+
+
 def main(model: Path, cache: Path, split: Split, whole: Path, loses: bool) -> int:
     options = RankOptions(model, split, DiskCache(cache, DiskLimits()), 1 << 26, {})
     if os.environ["MLX_RANK"] != "0":
@@ -88,14 +94,14 @@ def main(model: Path, cache: Path, split: Split, whole: Path, loses: bool) -> in
         if loses:
             lose_half(cache)
         return status or run_follower(options)
-    leader = load_leader(options, lambda reason: print(reason, file=sys.stderr))
+    leader = load_leader(options, told, Progress())
     cold, warm = answers(leader), answers(leader)
     leader.idle()  # the others sleep, and wake
     again = answers(leader)
     while leader.idle():
         pass
     leader.close()
-    leader = load_leader(options, lambda reason: print(reason, file=sys.stderr))
+    leader = load_leader(options, told, Progress())
     restarted = answers(leader)
     drafts = {count.drafter: [count.num_drafts, count.num_accepted] for count in leader.drafts}
     leader.close()

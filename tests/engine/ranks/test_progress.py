@@ -153,6 +153,43 @@ def test_what_reads_from_disk_has_its_own_limit_and_counts_for_no_other() -> Non
     assert progress.limit_seconds() == 4
 
 
+def _hear(progress: Progress, clock: _Clock, times: int) -> None:
+    for _ in range(times):
+        clock.now += 0.5
+        progress.hear_server()
+
+
+def test_rank_0_stands_still_where_it_does_nothing_while_its_server_is_heard_for_four_seconds() -> None:
+    progress = Progress(clock := _Clock())
+    _hear(progress, clock, 1000)  # it loads
+    assert not progress.stands_still
+    for _ in range(3):
+        progress.turn()
+        _hear(progress, clock, 7)
+        assert not progress.stands_still
+    with progress.long_step(60):
+        _hear(progress, clock, 100)
+        assert not progress.stands_still
+    _hear(progress, clock, 7)
+    clock.now += 19  # it is the server that stands still, and may keep this process from going on
+    assert not progress.stands_still
+    _hear(progress, clock, 1)
+    assert progress.stands_still
+
+
+def test_a_server_that_says_nothing_more_is_noticed_after_twenty_seconds() -> None:
+    progress = Progress(clock := _Clock())
+    clock.now += 1000
+    assert progress.server_silent_seconds == 0
+    _hear(progress, clock, 1)
+    clock.now += 20
+    assert progress.server_silent_seconds == 0
+    clock.now += 1
+    assert progress.server_silent_seconds == 21
+    _hear(progress, clock, 1)
+    assert progress.server_silent_seconds == 0
+
+
 def test_who_waits_for_another_rank_says_so_and_who_stands_still() -> None:
     progress = Progress(clock := _Clock())
     assert progress.while_waiting(lambda: progress.state)() is State.WAITING

@@ -2,43 +2,100 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from omlx.server.engine.blas import engine_environment
+from omlx.server.engine.messages import Alive, EngineFailed, EngineMessage, Submit
+from omlx.server.engine.process import EngineCommand, EngineProcess
+from omlx.server.engine.wire import frame, read_frame
+from omlx.server.errors import EngineFailure
+from omlx.server.requests import SamplingParams
 
 from .models import write_llama
 from .test_group import ring
 
 _ROOT = Path(__file__).parents[3]
+decode = msgspec.msgpack.Decoder(EngineMessage).decode
 
 
-@pytest.mark.parametrize("stalling", [0, 1])
-def test_a_rank_whose_computation_stalls_is_named_though_it_lives(tmp_path: Path, stalling: int) -> None:
+def _command(where: str, model: Path) -> list[str]:
+    child = [sys.executable, "-m", "tests.engine.ranks.stalling_child", where]
+    return [*child, "--split=tensor", "--cache-ram-bytes=0", "--model", str(model)]
+
+
+@contextmanager
+def _follower(where: str, model: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Rank 1, which must end by itself."""
+    with subprocess.Popen(_command(where, model), cwd=_ROOT, env={**environment, "MLX_RANK": "1"}) as process:
+        try:
+            yield process
+            assert process.wait(20) == 1
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("stuck", "where"), [(0, "step"), (1, "step"), (0, "between")])
+def test_a_rank_that_lives_and_goes_no_further_is_named_and_no_rank_stays_behind(
+    tmp_path: Path, stuck: int, where: str
+) -> None:
+    model = write_llama(tmp_path / "model")
+    environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(tmp_path, 2)), "PYTHONPATH": str(_ROOT)}
+    leader = EngineCommand(_command(where if stuck == 0 else "nowhere", model), {**environment, "MLX_RANK": "0"})
+
+    async def why_it_ends() -> str:
+        engine = EngineProcess.start(leader)
+        try:
+            await engine.attach()
+            await engine.ready()
+            stream = engine.submit(Submit("a", [1, 2, 3], 400, sampling=SamplingParams(temperature=0)))
+            while (await stream.next()).finish_reason is None:
+                pass
+            return ""
+        except EngineFailure as error:
+            return str(error)
+        finally:
+            await engine.stop()
+
+    with _follower(where if stuck == 1 else "nowhere", model, environment):
+        reason = asyncio.run(why_it_ends())
+    assert reason.startswith(f"rank {stuck} "), reason
+    assert ("got no further for" in reason) is (where == "step")
+    assert f"rank {1 - stuck}" not in reason
+
+
+def test_a_server_that_stands_still_is_told_to_go_on_and_the_whole_group_ends(tmp_path: Path) -> None:
+    told: list[int] = []
+    previous = signal.signal(signal.SIGCONT, lambda number, _: told.append(number))
     model = write_llama(tmp_path / "model")
     environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(tmp_path, 2))}
-    command = [sys.executable, "-m", "tests.engine.ranks.stalling_child", str(model), str(stalling)]
-    ranks = [
-        subprocess.Popen(
-            command, cwd=_ROOT, env={**environment, "MLX_RANK": str(rank)}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    try:
-        printed = ranks[0].communicate(timeout=50)[0]
-        assert [rank.wait(20) for rank in ranks] == [1, 1]
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
-    assert printed.startswith(f"rank {stalling} "), printed
-    assert "got no further for" in printed
-    assert f"rank {1 - stalling}" not in printed
+    ours, theirs = socket.socketpair()
+    with ours, theirs, _follower("nowhere", model, environment):
+        command = [*_command("nowhere", model), "--fd", str(theirs.fileno())]
+        with subprocess.Popen(
+            command, cwd=_ROOT, env={**environment, "MLX_RANK": "0"}, pass_fds=[theirs.fileno()]
+        ) as leader:
+            ours.sendall(frame(Alive()))  # and nothing more
+            try:
+                assert leader.wait(60) == 1
+            finally:
+                leader.kill()
+                signal.signal(signal.SIGCONT, previous)
+        assert told == [signal.SIGCONT]
+        theirs.close()
+        messages = [decode(payload) for payload in iter(lambda: read_frame(ours), None)]
+    assert isinstance(messages[-1], EngineFailed)
+    assert messages[-1].message.startswith("rank 0's server has not answered for ")
 
 
 _RANK_0 = """
