@@ -18,7 +18,7 @@ from omlx.server.models.gguf import read_gguf
 from omlx.server.models.gguf_tokenizer import GgufTokenizer, convert_tokenizer
 from omlx.server.models.safetensors_file import SafetensorsWriter, TensorSpec
 
-HIDDEN, INTERMEDIATE, HEAD_DIM = 64, 128, 16
+HIDDEN, INTERMEDIATE = 64, 128
 VOCABULARY = 49152
 
 needs_embedded_model = pytest.mark.skipif(
@@ -31,6 +31,7 @@ class Shape:
     layers: int = 2
     heads: int = 4
     kv_heads: int = 2
+    head_dim: int = 16
 
 
 def build_tiny_model(
@@ -77,7 +78,7 @@ def _config(context_window: int, shape: Shape) -> dict[str, object]:
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.kv_heads,
-        "head_dim": HEAD_DIM,
+        "head_dim": shape.head_dim,
         "vocab_size": VOCABULARY,
         "max_position_embeddings": context_window,
         "rms_norm_eps": 1e-5,
@@ -98,10 +99,10 @@ def _shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
         shapes |= {
             f"{prefix}.input_layernorm.weight": (HIDDEN,),
             f"{prefix}.post_attention_layernorm.weight": (HIDDEN,),
-            f"{prefix}.self_attn.q_proj.weight": (shape.heads * HEAD_DIM, HIDDEN),
-            f"{prefix}.self_attn.k_proj.weight": (shape.kv_heads * HEAD_DIM, HIDDEN),
-            f"{prefix}.self_attn.v_proj.weight": (shape.kv_heads * HEAD_DIM, HIDDEN),
-            f"{prefix}.self_attn.o_proj.weight": (HIDDEN, shape.heads * HEAD_DIM),
+            f"{prefix}.self_attn.q_proj.weight": (shape.heads * shape.head_dim, HIDDEN),
+            f"{prefix}.self_attn.k_proj.weight": (shape.kv_heads * shape.head_dim, HIDDEN),
+            f"{prefix}.self_attn.v_proj.weight": (shape.kv_heads * shape.head_dim, HIDDEN),
+            f"{prefix}.self_attn.o_proj.weight": (HIDDEN, shape.heads * shape.head_dim),
             f"{prefix}.mlp.gate_proj.weight": (INTERMEDIATE, HIDDEN),
             f"{prefix}.mlp.up_proj.weight": (INTERMEDIATE, HIDDEN),
             f"{prefix}.mlp.down_proj.weight": (HIDDEN, INTERMEDIATE),

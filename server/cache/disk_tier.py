@@ -62,11 +62,13 @@ class PayloadCodec(Protocol[P]):
 @dataclass(frozen=True, slots=True)
 class DiskLimits:
     """Bytes. All models' files together never pass `max_bytes`, nor `free_share` of what the disk would have
-    free without them."""
+    free without them. Blocks on their way to the disk hold `max_memory_bytes`, and one may begin below that and
+    end above; those read ahead, no more than as much again."""
 
     max_bytes: int = 50 << 30
     max_bytes_per_day: int = 100 << 30
     free_share: float = 0.1
+    max_memory_bytes: int = 1 << 30
 
 
 class DiskTier(Generic[P]):
@@ -96,6 +98,8 @@ class DiskTier(Generic[P]):
         """Names and sizes on their way to the disk."""
         self._queue: queue.Queue[tuple[str, P] | None] = queue.Queue(_QUEUED_BLOCKS)
         """The first parts of files' names, and what is to stand in them."""
+        self._memory_bytes = 0
+        """Of blocks that are queued or being written. Under the queue's lock."""
         self._written: queue.SimpleQueue[tuple[BlockFile, OSError | None]] = queue.SimpleQueue()
         self._foreign_bytes = 0
         """Of files that other engines are writing; each has its whole size from the start."""
@@ -112,7 +116,7 @@ class DiskTier(Generic[P]):
                 self._make_room(0)
         except OSError as error:
             self._fail(f"{root} cannot be used: {error.strerror or error}")
-        self._ahead = ReadAhead(read_checked)
+        self._ahead = ReadAhead(read_checked, limits.max_memory_bytes)
         self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
         self._writer.start()
 
@@ -180,19 +184,20 @@ class DiskTier(Generic[P]):
         self._collect()
         if name.hex() in self._paths or name.hex() in self._queued:
             return True
-        if self._queue.full() or (self._trouble and self._clock() < self._retry_at):
+        if not self._is_open() or (self._trouble and self._clock() < self._retry_at):
             return False
         nbytes = self._codec.size(payload)
         if nbytes is None or not self._reserve(name.hex(), nbytes):
             return False
         use = DIVISIBLE if payload.divisible else RESUMABLE if payload.resumable else PASSABLE
         self._queued[name.hex()] = nbytes
+        self._hold(nbytes)
         self._queue.put((f"{name.hex()}.{short(parent)}.{num_tokens}{use}", payload))
         return True
 
     def has_room(self) -> bool:
         with self._queue.not_full:
-            return self._queue.not_full.wait_for(lambda: len(self._queue.queue) < _QUEUED_BLOCKS, _MOMENT_SECONDS)
+            return self._queue.not_full.wait_for(self._is_open, _MOMENT_SECONDS)
 
     def used(self, names: Sequence[BlockHash]) -> None:
         for name in names:
@@ -324,24 +329,38 @@ class DiskTier(Generic[P]):
                 logger.warning("prompt prefixes are kept on disk again")
                 self._trouble = ""
 
+    def _is_open(self) -> bool:
+        return len(self._queue.queue) < _QUEUED_BLOCKS and self._memory_bytes < self._limits.max_memory_bytes
+
+    def _hold(self, nbytes: int) -> None:
+        """So many bytes more, or fewer."""
+        with self._queue.not_full:
+            self._memory_bytes += nbytes
+            self._queue.not_full.notify()
+
     def _write_queued(self) -> None:
         while (item := self._queue.get()) is not None:
-            stem, payload = item
-            raw = self._codec.encode(payload)
-            path = self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}"
-            file = BlockFile.parse(path, len(raw))
-            part = self._part(file.name)
-            error = None
-            try:
-                with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
-                    _write_all(created.fileno(), raw)
-                    created.truncate()
-                part.rename(file.path)
-            except OSError as failure:
-                error = failure
-                with contextlib.suppress(OSError):
-                    part.unlink()
-            self._written.put((file, error))
+            self._hold(-self._write_file(*item))
+            del item  # or it would stay in memory until the next one comes
+
+    def _write_file(self, stem: str, payload: P) -> int:
+        """The file's size."""
+        raw = self._codec.encode(payload)
+        path = self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}"
+        file = BlockFile.parse(path, len(raw))
+        part = self._part(file.name)
+        error = None
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
+                _write_all(created.fileno(), raw)
+                created.truncate()
+            part.rename(file.path)
+        except OSError as failure:
+            error = failure
+            with contextlib.suppress(OSError):
+                part.unlink()
+        self._written.put((file, error))
+        return len(raw)
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:

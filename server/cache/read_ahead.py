@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-_MAX_BYTES = 1 << 30
-
 
 class ReadAhead:
     """Reads in a thread of its own what `begin` names, in that order. One thread calls.
@@ -15,7 +13,7 @@ class ReadAhead:
     for what is begun later, and what has no room is read when it is taken.
     """
 
-    def __init__(self, read: Callable[[str], bytes], max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(self, read: Callable[[str], bytes], max_bytes: int) -> None:
         self._read = read
         self._max_bytes = max_bytes
         self._reader = ThreadPoolExecutor(1, "cache-reader")

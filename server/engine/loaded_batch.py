@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ from .ngram_drafter import NgramDrafter
 from .ranks.group import MlxRanks
 from .recorder import Recorder
 from .speculation import Drafter
+
+_SHARE_UNDER_WAY = 0.125
+"""Of what prefixes may hold in memory, for those on their way to the disk, and as much for those read ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,11 @@ def load_batch(
     device = str(mx.default_device())
     parts = [] if ranks is None else [f"{ranks.size} ranks", split]  # the same on all, so that a block's name is too
     identity = model_fingerprint(path, version("mlx"), version("mlx-lm"), device, *parts, whole=whole_name(path))
+    max_prefix_bytes = budget.prefix_cache if prefix_bytes is None else prefix_bytes
     lower: DiskTier[BlockPayload] | None = None
     if disk_cache is not None:
-        lower = DiskTier(disk_cache.folder, identity, codec, disk_cache.limits)
+        in_memory = min(disk_cache.limits.max_memory_bytes, int(max_prefix_bytes * _SHARE_UNDER_WAY))
+        lower = DiskTier(disk_cache.folder, identity, codec, replace(disk_cache.limits, max_memory_bytes=in_memory))
     info = BatchInfo(
         device=device,
         weight_bytes=loaded.weight_bytes,
@@ -92,7 +97,7 @@ def load_batch(
         footprint=_footprint(path, loaded, ranks, draft_model),
         memory_bytes=memory.usable,
     )
-    prefix_cache = PrefixCache(identity, budget.prefix_cache if prefix_bytes is None else prefix_bytes, lower)
+    prefix_cache = PrefixCache(identity, max_prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
     return MlxBatch(
         run,

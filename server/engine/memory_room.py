@@ -47,7 +47,7 @@ class MemoryRoom:
     def _left(self, lengths: dict[Sequence, int]) -> int:
         if self._footprint is None:
             return 1 << 62
-        held = sum(map(self._footprint.kv_bytes, lengths.values()))
+        held = sum(map(self._footprint.held_bytes, lengths.values()))
         # Prompts are computed one at a time.
         work = max((self._footprint.transient_bytes(sequence.num_prompt_tokens) for sequence in lengths), default=0)
         return self.limit_bytes - self._footprint.weight_bytes - held - work

@@ -18,6 +18,8 @@ _MAX_BUFFER = 2048 * _MIB
 _SHARED_WITH_THE_SYSTEM = 0.75
 """Of memory that models share with the system and everything else that runs; a GPU's own is theirs but for a tenth."""
 _OWN = 0.9
+_RESERVED_SPACE = 1 << 30
+"""Of address space: what libraries, the threads' stacks and the allocator take, most of which is never memory."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _GPU_SECONDS = 10
@@ -92,7 +94,7 @@ def plan(total: int, weights: int) -> MemoryBudget:
 def _limits() -> list[int]:
     """Of cgroups and of address space."""
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    limits = [] if space == resource.RLIM_INFINITY else [space]
+    limits = [] if space == resource.RLIM_INFINITY else [max(0, space - _RESERVED_SPACE)]
     with contextlib.suppress(OSError):
         limits += cgroup_limits(_CGROUPS, _MEMBERSHIP.read_text())
     return limits

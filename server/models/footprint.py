@@ -17,7 +17,7 @@ from .layer_memory import layer_memories
 from .safetensors_file import SafetensorsHeader
 
 _CHUNK_TOKENS = 256
-"""The smallest piece that prompts are computed in while nothing else runs."""
+"""The smallest piece that prompts are computed in while nothing else runs; mlx-lm's caches grow by as much."""
 _FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _STATE_BYTES = 4
 """Recurrent states are kept in float32 by most models."""
@@ -28,7 +28,8 @@ _GB = 10**9
 class Footprint:
     """A model's memory. A sequence takes `token_bytes` for every token, `state_bytes` whatever its length, and for
     each (window, bytes) of `windows` so many bytes for every token of the last `window`. The work on a piece of a
-    prompt takes `chunk_bytes`, and `score_bytes` for every token that the piece looks back on."""
+    prompt takes `chunk_bytes`, and `score_bytes` for every token that the piece looks back on, with the copy of one
+    layer's part that is made where it grows."""
 
     weight_bytes: int
     token_bytes: int
@@ -36,11 +37,17 @@ class Footprint:
     windows: tuple[tuple[int, int], ...] = ()
     chunk_bytes: int = 0
     score_bytes: int = 0
+    growth_tokens: int = 1
+    """What holds keys and values grows by so many tokens at once."""
 
     def kv_bytes(self, num_tokens: int) -> int:
         """What the keys, values and states of one sequence of so many tokens take."""
         windowed = sum(min(num_tokens, window) * token_bytes for window, token_bytes in self.windows)
         return num_tokens * self.token_bytes + windowed + self.state_bytes
+
+    def held_bytes(self, num_tokens: int) -> int:
+        """What is set aside for `kv_bytes`."""
+        return self.kv_bytes(-(-num_tokens // self.growth_tokens) * self.growth_tokens)
 
     def transient_bytes(self, num_tokens: int) -> int:
         """What is needed for a moment while the last piece of a prompt of so many tokens is computed."""
@@ -74,7 +81,9 @@ class Footprint:
         """That of one machine of several, which has these weights and so much of each sequence's memory."""
         windows = tuple((window, int(num_bytes * held)) for window, num_bytes in self.windows)
         token_bytes, state_bytes = int(self.token_bytes * held), int(self.state_bytes * held)
-        return Footprint(weight_bytes, token_bytes, state_bytes, windows, self.chunk_bytes, self.score_bytes)
+        return replace(
+            self, weight_bytes=weight_bytes, token_bytes=token_bytes, state_bytes=state_bytes, windows=windows
+        )
 
     def beside(self, drafting: Footprint) -> Footprint:
         """That of both, where the other model reads the same sequences."""
@@ -111,7 +120,8 @@ def footprint_of(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -
         state_bytes=sum(layer.state for layer in layers) * _STATE_BYTES,
         windows=tuple(sorted(windows.items())),
         chunk_bytes=_CHUNK_TOKENS * chunk * value_bytes,
-        score_bytes=_CHUNK_TOKENS * score * value_bytes,
+        score_bytes=int((_CHUNK_TOKENS * score + max((layer.token for layer in layers), default=0)) * value_bytes),
+        growth_tokens=_CHUNK_TOKENS,
     )
 
 

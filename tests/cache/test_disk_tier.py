@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,6 +67,39 @@ def name(number: int) -> BlockHash:
 def keep(folder: Path, number: int, text: bytes = b"values", **options) -> None:
     with disk(folder, **options) as tier:
         assert write(tier, name(number), ROOT, 256, Text(text))
+
+
+class Waiting(TextCodec):
+    """Encodes when it is told to."""
+
+    def __init__(self) -> None:
+        self.may_encode = threading.Event()
+
+    def encode(self, payload: Text) -> bytes:
+        assert self.may_encode.wait(60)
+        return super().encode(payload)
+
+
+def test_what_waits_for_the_disk_is_bounded_in_bytes_too(tmp_path: Path):
+    codec = Waiting()
+    tier = DiskTier(tmp_path, "model", codec, DiskLimits(free_share=1.0, max_memory_bytes=10))
+    assert tier.write(name(1), ROOT, 256, Text(b"6bytes"))
+    assert tier.write(name(2), ROOT, 256, Text(b"6bytes"))
+    assert not tier.has_room()
+    assert not tier.write(name(3), ROOT, 256, Text(b"6bytes"))
+    codec.may_encode.set()
+    assert write(tier, name(3), ROOT, 256, Text(b"6bytes"))
+    tier.close()
+    assert all(map(tier.holds, map(name, (1, 2, 3))))
+
+
+def test_a_block_that_is_written_is_held_no_longer(tmp_path: Path):
+    with disk(tmp_path) as tier:
+        text = Text(b"values")
+        gone = weakref.ref(text)
+        assert write(tier, name(1), ROOT, 256, text)
+        del text
+        wait_until(lambda: gone() is None)
 
 
 def size_now(file: Path) -> int:

@@ -51,13 +51,13 @@ def test_the_limits_of_cgroups_are_found_from_the_own_one_up(
     assert cgroup_limits(tmp_path, membership) == expected
 
 
-def test_a_limit_of_address_space_counts():
+def test_of_a_limit_of_address_space_counts_what_can_become_memory():
     script = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30));"
         "from omlx.server.models.device_memory import device_memory; print(device_memory(False).total)"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(told.stdout) <= 1 << 30
+    assert int(told.stdout) == 2 << 30
 
 
 def test_the_prefix_cache_gets_a_share_of_what_the_weights_leave():

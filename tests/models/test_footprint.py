@@ -138,3 +138,8 @@ def test_a_config_of_nonsense_has_a_footprint(nonsense: Any):
     for key in known:
         config = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, key: nonsense}
         assert footprint(config).kv_bytes(10) >= 0
+
+
+def test_what_is_set_aside_for_a_sequence_grows_by_pieces():
+    footprint = Footprint(weight_bytes=0, token_bytes=10, state_bytes=5, growth_tokens=256)
+    assert [footprint.held_bytes(count) for count in (1, 256, 257)] == [2565, 2565, 5125]

@@ -72,15 +72,17 @@ def large_requests(share: float) -> Iterator[Row]:
 
 
 def crowded_prompts(share: float) -> Iterator[Row]:
-    counts = crowd.crowd(max(4, int(30 * share)), 5 << 29)
+    found = crowd.crowd(max(4, int(30 * share)), 3 << 30)
+    counts = found.counts
     fine = counts["answered"] + counts["too long"] + counts["busy"]
     yield Row(
         "prompts that fit one by one and not together, twelve at once",
         counts.total() - counts["deaths"],
         counts["deaths"],
         counts.total() - counts["deaths"] - fine,
-        f"128 KiB of keys and values a token, 2.5 GiB of address space a process; {counts['answered']} answered, "
-        f"{counts['too long']} too long, {counts['busy']} busy",
+        f"256 KiB of keys and values a token, 3 GiB of address space a process; {counts['answered']} answered, "
+        f"{counts['too long']} too long, {counts['busy']} busy; at most {found.most_waiting} waiting beside one that "
+        f"ran, {found.num_evicted} blocks evicted",
     )
 
 

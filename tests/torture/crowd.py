@@ -1,6 +1,6 @@
 """Prompts that fit one by one and not together, on a real model, under a limit of memory for each process.
 
-    python -m tests.torture.crowd --requests 30 --gib 2.5
+    python -m tests.torture.crowd --requests 30 --gib 3
 
 The engine must take turns, or refuse in words that agents act on, and never end.
 """
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -21,27 +24,49 @@ from ..tiny_model import Shape, build_tiny_model
 from .load import engines_of, load_server
 from .oversize import outcome_of
 
-SHAPE = Shape(layers=32, heads=32, kv_heads=32)
-"""128 KiB of keys and values a token, and little to compute."""
+SHAPE = Shape(layers=8, heads=8, kv_heads=8, head_dim=512)
+"""256 KiB of keys and values a token: what attention costs grows with the tokens, not with what they weigh."""
+_EVICTED = re.compile(r"^omlx:prefix_cache_evictions_total\{.*\} (\S+)$", re.MULTILINE)
 
 
-async def _attack(port: int, requests: int, model: str, parallel: int, seed: int) -> Counter[str]:
-    chance, counts, numbers = random.Random(seed), Counter[str](), iter(range(requests))
+@dataclass
+class Crowd:
+    counts: Counter[str] = field(default_factory=Counter)
+    """What came of the requests, by outcome, with the deaths among the server's processes."""
+    most_waiting: int = 0
+    """Of requests, while another ran."""
+    num_evicted: int = 0
+    """Blocks of prefixes that had to go."""
+
+
+async def _attack(port: int, requests: int, model: str, parallel: int, seed: int) -> Crowd:
+    chance, found, numbers = random.Random(seed), Crowd(), iter(range(requests))
 
     async def work(client: httpx.AsyncClient) -> None:
         for _ in numbers:
-            num_words = chance.choice([150, 300, 600])
+            num_words = chance.choice([300, 600, 1000])
             prompt = " ".join(str(chance.randrange(10)) for _ in range(num_words))
             body = {"model": model, "prompt": prompt, "max_tokens": 4, "stream": chance.random() < 0.5}
-            counts[await outcome_of(client.post("/v1/completions", json=body))] += 1
+            found.counts[await outcome_of(client.post("/v1/completions", json=body))] += 1
+
+    async def watch(client: httpx.AsyncClient) -> None:
+        while True:
+            health = (await client.get("/health")).json()
+            if health["num_running"]:
+                found.most_waiting = max(found.most_waiting, health["num_waiting"])
+            await asyncio.sleep(0.5)
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
+        watching = asyncio.create_task(watch(client))
         await asyncio.gather(*(work(client) for _ in range(parallel)))
-    return counts
+        watching.cancel()
+        with contextlib.suppress(httpx.TransportError):  # a server that has died is told by `crowd`
+            evicted = _EVICTED.findall((await client.get("/metrics")).text)
+            found.num_evicted = int(float(evicted[0])) if evicted else 0
+    return found
 
 
-def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) -> Counter[str]:
-    """What came of the requests, by outcome, with the deaths among the server's processes."""
+def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) -> Crowd:
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         model = build_tiny_model(home / "models" / "wide", shape=SHAPE)
@@ -49,20 +74,21 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
             first = {"model": model.name, "prompt": "1", "max_tokens": 1}
             httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=first, timeout=120).raise_for_status()
             engines = engines_of(server.pid)
-            counts = asyncio.run(_attack(port, requests, model.name, parallel, seed))
-            counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
-        if counts["deaths"]:
+            found = asyncio.run(_attack(port, requests, model.name, parallel, seed))
+            found.counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
+        if found.counts["deaths"]:
             print((home / "log").read_text()[-3000:], file=sys.stderr)
-        return counts
+        return found
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--requests", type=int, default=30)
-    arguments.add_argument("--gib", type=float, default=2.5, help="of address space, for each process")
+    arguments.add_argument("--gib", type=float, default=3.0, help="of address space, for each process")
     wanted = arguments.parse_args()
-    counts = crowd(wanted.requests, int(wanted.gib * (1 << 30)))
-    print(dict(counts))
+    found = crowd(wanted.requests, int(wanted.gib * (1 << 30)))
+    counts = found.counts
+    print(f"{dict(counts)}, at most {found.most_waiting} waiting, {found.num_evicted} blocks evicted")
     return 1 if counts.total() - sum(counts[fine] for fine in ("answered", "too long", "busy")) else 0
 
 
