@@ -18,14 +18,16 @@ from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..engine.several import GenerationGroup
 from ..errors import EngineFailure, InvalidRequest, OmlxError, RequestError, ShuttingDown
-from ..events import Delta, Event, Finished, PrefillProgress
+from ..events import Delta, Finished, PrefillProgress
 from ..requests import GenerationRequest
 from .agents import agent_of
-from .failures import key_name_of, request_id_of
+from .failures import SERVER_SEND, key_name_of, request_id_of
 from .keys import caller_of
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 1.0
+"""A stream begins at the latest so long after its request was handed to the engine, which may be busy for longer."""
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; it reaches nobody but the log
 _SSE_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -67,7 +69,7 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     asked = replace(call.request, caller=caller, cache_salt=key_name_of(request), num_bytes=len(body))
     try:
         if call.stream:
-            generation = await unless_client_leaves(request.receive, generator.start(asked, agent))
+            generation = await unless_client_leaves(request.receive, generator.start(asked, agent, PATIENCE_SECONDS))
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
         body = await unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
         return Response(body, media_type="application/json")
@@ -99,12 +101,12 @@ class EventStream(Response[None]):
         return self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
         with contextlib.closing(self._generation), contextlib.suppress(ClientLeft):
-            await unless_client_leaves(receive, self._send(send))
+            await unless_client_leaves(receive, self._send(send, scope["state"][SERVER_SEND]))
 
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
+    async def _send(self, send_head: Send, send: Send) -> None:
+        """The application's `send_head` adds to the head; each token through all its layers would cost."""
+        await send_head({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
         async with asyncio.TaskGroup() as tasks:
             beating = tasks.create_task(self._beat(send))
             try:
@@ -115,17 +117,21 @@ class EventStream(Response[None]):
 
     async def _send_events(self, send: Send) -> None:
         """The stream's records; an error of the engine becomes the protocol's error event."""
+        encoder = self._encoder
         try:
-            await self._send_records(send, self._encoder.start(self._generation.usage))
+            await self._send_records(send, encoder.start(self._generation.usage))
             while not self._generation.is_finished:
                 events = await self._generation.next()
-                await self._send_records(send, b"".join([self._encode(event) for event in events]))
+                records = b""
+                for event in events:
+                    records += encoder.finish(event) if isinstance(event, Finished) else encoder.feed(event)
+                await self._send_records(send, records)
         except OmlxError as error:
-            await self._send_records(send, self._encoder.error(error))
+            await self._send_records(send, encoder.error(error))
         except Exception:
             logger.exception("request %s: a stream failed", self._request_id)
             failure = EngineFailure("internal error; the server's log has the details")
-            await self._send_records(send, self._encoder.error(failure))
+            await self._send_records(send, encoder.error(failure))
 
     async def _send_records(self, send: Send, records: bytes) -> None:
         if records:
@@ -138,9 +144,6 @@ class EventStream(Response[None]):
             await asyncio.sleep(self._last_sent + self._heartbeat_seconds - monotonic())
             if monotonic() >= self._last_sent + self._heartbeat_seconds:
                 await self._send_records(send, self._encoder.heartbeat())
-
-    def _encode(self, event: Event) -> bytes:
-        return self._encoder.finish(event) if isinstance(event, Finished) else self._encoder.feed(event)
 
 
 async def _whole_answer(call: Call, asked: GenerationRequest, generator: Generator, agent: str) -> bytes:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
-from .failures import KEY_NAME, send_error
+from .failures import KEY_NAME, SERVER_SEND, send_error
 from .keys import ServerKeys, given_key
 
 ADMIN_PATH = "/admin"
@@ -39,7 +39,8 @@ class Guard:
             if refusal is not None:
                 await send_error(refusal, scope, send)
                 return
-            scope.setdefault("state", {})[KEY_NAME] = self._keys.name_of(given_key(headers)) or ""
+            key_name = self._keys.name_of(given_key(headers)) or ""
+            scope.setdefault("state", {}).update({KEY_NAME: key_name, SERVER_SEND: send})
         await self.app(scope, receive, send)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:

@@ -38,7 +38,7 @@ class Encoder(Protocol):
     """
 
     def start(self, usage: Usage) -> bytes:
-        """The first records, sent once the engine has admitted the request; `usage` counts the prompt."""
+        """The first records. `usage` counts the prompt, and its cached tokens where the engine has told them."""
         ...
 
     def feed(self, event: Delta | PrefillProgress) -> bytes: ...

@@ -6,6 +6,7 @@ This is the one pipeline that every dialect shares, streaming or not. It runs in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -43,7 +44,7 @@ _LONG_BYTES = 1 << 20
 
 
 class Generation:
-    """An admitted request. `next` gives its events step by step, the last one a `Finished`.
+    """A request handed to the engine. `next` gives its events step by step, the last one a `Finished`.
 
     Whoever holds it calls `close`, early or late: that stops the engine's work within one step.
     """
@@ -66,9 +67,9 @@ class Generation:
         self._on_answer = on_answer
         self._deltas: list[Delta] = []
         self._num_computed_tokens = 0
-        self._calls_tools = False
         self._num_output_tokens = 0
         self._admitted_usage = Usage(len(prompt.token_ids))
+        self._is_admitted = False
         self.is_finished = False
         self._pending: SequenceUpdate | None = None
         record.submitted()
@@ -83,12 +84,14 @@ class Generation:
             num_reasoning_tokens=self._decoder.num_reasoning_tokens,
         )
 
-    async def admitted(self) -> None:
-        """Wait until the engine has taken the request in; raises why it could not."""
-        update = await self._next_update()
-        self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
-        self._record.admitted(self._admitted_usage)
-        self._pending = update
+    async def admitted(self, patience: float | None = None) -> None:
+        """Wait until the engine has taken the request in, at most `patience` seconds; raises why it could not.
+
+        After that `next` says so: the engine hears of a request between two pieces of its work only.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                self._pending = await self._next_update()
 
     async def next(self) -> list[Event]:
         """The events of the next step; an empty list is a step with nothing to show yet.
@@ -119,30 +122,32 @@ class Generation:
 
     async def _next_update(self) -> SequenceUpdate:
         try:
-            return await self._stream.next()
+            update = await self._stream.next()
         except OmlxError as error:
             if isinstance(error, InvalidRequest) and not error.param:  # the engine knows a grammar, not whose
                 error.param = self._grammar_param or None
             self.is_finished = True
             self._record.failed(error, self.usage)
             raise
+        if not self._is_admitted:
+            self._is_admitted = True
+            self._admitted_usage = replace(self._admitted_usage, num_cached_tokens=update.num_cached_tokens)
+            self._record.admitted(self._admitted_usage)
+        return update
 
     def _decode(self, update: SequenceUpdate) -> list[Event]:
         if update.token_ids:
             self._record.generated(len(update.token_ids))
         events: list[Event] = self._scores(update) if update.logprobs or update.prompt_logprobs else []
         deltas = self._decoder.feed(update.token_ids)
-        stop_sequence = self._decoder.stop_sequence
-        is_last = update.finish_reason is not None or self._decoder.is_over
-        if is_last:
-            deltas += self._decoder.finish()
         self._num_output_tokens += len(update.token_ids)
-        self._calls_tools = self._calls_tools or any(isinstance(delta, ToolCallDelta) for delta in deltas)
-        events += deltas
+        if update.finish_reason is None and not self._decoder.is_over:
+            self._deltas += deltas
+            return events + deltas
+        stop_sequence = self._decoder.stop_sequence
+        deltas += self._decoder.finish()
         self._deltas += deltas
-        if is_last:
-            events.append(self._finish(update.finish_reason or FinishReason.STOP, stop_sequence))
-        return events
+        return [*events, *deltas, self._finish(update.finish_reason or FinishReason.STOP, stop_sequence)]
 
     def _scores(self, update: SequenceUpdate) -> list[Event]:
         read, events = self._text.scores, list[Event]()
@@ -153,7 +158,7 @@ class Generation:
     def _finish(self, reason: FinishReason, stop_sequence: str) -> Finished:
         if stop_sequence:
             reason = FinishReason.STOP_SEQUENCE
-        elif self._calls_tools and reason is FinishReason.STOP:
+        elif reason is FinishReason.STOP and any(isinstance(delta, ToolCallDelta) for delta in self._deltas):
             reason = FinishReason.TOOL_CALLS
         self.is_finished = True
         self._record.ended(self.usage, reason.value)
@@ -183,15 +188,18 @@ class Generator:
         """The agent that was last announced with this key, "" where none was."""
         return self._openings.agent_of(caller)
 
-    async def start(self, request: GenerationRequest, agent: str = "") -> Generation | GenerationGroup:
-        """Render, check the window, load the model, and wait for admission. `agent` is who asks, for the record.
+    async def start(
+        self, request: GenerationRequest, agent: str = "", patience: float | None = None
+    ) -> Generation | GenerationGroup:
+        """Render, check the window, load the model, and wait for admission, at most `patience` seconds. `agent` is
+        who asks, for the record.
 
         Raises `RequestError` for what the client can mend and `ServiceError` for the rest; nothing has been
         promised to the client by then.
         """
         if request.num_answers == 1 and not request.more_prompts:
-            return await self._start(request, agent)
-        starts = [asyncio.ensure_future(self._start(single, agent)) for single in _singles(request)]
+            return await self._start(request, agent, patience)
+        starts = [asyncio.ensure_future(self._start(single, agent, patience)) for single in _singles(request)]
         try:
             generations = await asyncio.gather(*starts)
         except BaseException:
@@ -203,17 +211,17 @@ class Generator:
             raise
         return GenerationGroup(generations, request.num_answers)
 
-    async def _start(self, request: GenerationRequest, agent: str) -> Generation:
+    async def _start(self, request: GenerationRequest, agent: str, patience: float | None) -> Generation:
         model_id = self._writer(request)
         record = self._ledger.open(request.request_id, agent, model_id)
         try:
-            return await self._admit(request, record)
+            return await self._admit(request, record, patience)
         except BaseException as error:
             if not record.is_ended:
                 record.failed(error)
             raise
 
-    async def _admit(self, request: GenerationRequest, record: RequestRecord) -> Generation:
+    async def _admit(self, request: GenerationRequest, record: RequestRecord, patience: float | None) -> Generation:
         text, prompt, place = await self._render(request)
         record.rendered(len(prompt.token_ids))
         self._openings.asked(request, self._pool.entry(request.model).id, prompt)
@@ -230,7 +238,7 @@ class Generator:
             lease.release()
             raise
         try:
-            await generation.admitted()
+            await generation.admitted(patience)
         except BaseException:
             generation.close()
             raise

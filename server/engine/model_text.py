@@ -189,10 +189,10 @@ class AnswerDecoder:
         deltas: list[Delta] = []
         for token_id in token_ids:
             self._num_untold_tokens += 1
-            told = self._parser.feed(self._detokenizer.feed((token_id,)))
+            told = self._parser.feed(self._detokenizer.step(token_id))
             if told:
                 self._count(told[0])
-                _extend(deltas, told)
+                deltas = _joined(deltas, told) if deltas else told
         return deltas
 
     def finish(self) -> list[Delta]:
@@ -218,11 +218,11 @@ def _renderer(entry: ModelEntry, source: str, special_tokens: Mapping[str, str],
     return Renderer(ChatTemplate(source, special_tokens), tokenizer)
 
 
-def _extend(deltas: list[Delta], told: list[Delta]) -> None:
-    """Append, as one delta where text goes on: many tokens at once are one piece to the client."""
-    match deltas[-1] if deltas else None, told[0]:
+def _joined(deltas: list[Delta], told: list[Delta]) -> list[Delta]:
+    """Both, as one delta where text goes on: many tokens at once are one piece to the client."""
+    match deltas[-1], told[0]:
         case TextDelta(before), TextDelta(text):
-            deltas[-1], told = TextDelta(before + text), told[1:]
+            return [*deltas[:-1], TextDelta(before + text), *told[1:]]
         case ReasoningDelta(before), ReasoningDelta(text):
-            deltas[-1], told = ReasoningDelta(before + text), told[1:]
-    deltas += told
+            return [*deltas[:-1], ReasoningDelta(before + text), *told[1:]]
+    return deltas + told

@@ -38,7 +38,7 @@ from .messages import (
     Submit,
 )
 from .ranks.control import BEAT_SECONDS, SILENCE_SECONDS
-from .wire import frame, read_frame_async
+from .wire import FrameProtocol, frame
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class EngineProcess:
         self._log = log
         self._connection = connection
         self._ready: asyncio.Future[EngineReady] | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._transport: asyncio.Transport | None = None
         self._reading: asyncio.Task[None] | None = None
         self._streams: dict[str, EngineStream] = {}
         self._failure = ""
@@ -203,9 +203,12 @@ class EngineProcess:
 
     async def attach(self) -> None:
         """Begin to read what the engine says."""
-        self._ready = asyncio.get_running_loop().create_future()
-        reader, self._writer = await asyncio.open_connection(sock=self._connection)
-        self._reading = asyncio.create_task(self._read(reader))
+        loop = asyncio.get_running_loop()
+        self._ready = loop.create_future()
+        self._transport, frames = await loop.create_connection(
+            lambda: FrameProtocol(self._receive), sock=self._connection
+        )
+        self._reading = asyncio.create_task(self._read(frames))
 
     async def ready(self) -> EngineReady:
         """Wait until the weights are loaded. Raises `EngineUnavailable` with the engine's reason."""
@@ -250,21 +253,27 @@ class EngineProcess:
             self._send(Cancel(request_id))
 
     def _send(self, command: Command) -> None:
-        if self._writer is not None and self.is_alive:
-            self._writer.write(frame(command))
+        if self._transport is not None and self.is_alive:
+            self._transport.write(frame(command))
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, frames: FrameProtocol) -> None:
         try:
-            while (payload := await read_frame_async(reader)) is not None:
-                self._receive(_decoder.decode(payload))
-                if self._failure:
-                    break  # it has said its last word; its end may take long
-        except msgspec.MsgspecError as error:
-            self._failure = f"what it said cannot be read: {error}"
+            await frames.closed
         finally:
             await self._closed()
 
-    def _receive(self, message: EngineMessage) -> None:
+    def _receive(self, payload: bytearray) -> None:
+        assert self._transport is not None
+        if self._transport.is_closing():
+            return
+        try:
+            self._take(_decoder.decode(payload))
+        except msgspec.MsgspecError as error:
+            self._failure = f"what it said cannot be read: {error}"
+        if self._failure:
+            self._transport.abort()  # it has said its last word; its end may take long
+
+    def _take(self, message: EngineMessage) -> None:
         if isinstance(message, StepOutput):
             self.stats = message.stats
             self._stepped_at = monotonic()
@@ -306,12 +315,10 @@ class EngineProcess:
 
     async def _closed(self) -> None:
         """The socket has closed: whoever waits learns why."""
-        assert self._writer is not None
         assert self._ready is not None
         self._ended_at = monotonic()
         if self._listening is not None:
             self._listening.cancel()
-        self._writer.close()
         status = await asyncio.to_thread(self._end_process)
         reason = self._failure or _words(status)
         if self._streams or not self._ready.done():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,10 +53,27 @@ def _read_exactly(connection: socket.socket, count: int) -> bytes | None:
     return bytes(received)
 
 
-async def read_frame_async(reader: asyncio.StreamReader) -> bytes | None:
-    """The payload of the next frame; `None` when the other side has closed."""
-    try:
-        header = await reader.readexactly(_LENGTH_BYTES)
-        return await reader.readexactly(int.from_bytes(header, "little"))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+class FrameProtocol(asyncio.Protocol):
+    """Gives each payload to `receive` as it comes: no task has to be woken for it. `closed` is done when the
+    connection is."""
+
+    def __init__(self, receive: Callable[[bytearray], None]) -> None:
+        self._receive = receive
+        self._buffer = bytearray()
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = 0
+        while (payload := end + _LENGTH_BYTES) <= len(self._buffer):
+            next_end = payload + int.from_bytes(self._buffer[end:payload], "little")
+            if next_end > len(self._buffer):
+                break
+            self._receive(self._buffer[payload:next_end])
+            end = next_end
+        del self._buffer[:end]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if not self.closed.done():
+            self.closed.set_result(None)

@@ -72,11 +72,13 @@ class Prose:
         if not body:
             self._space += text
             return
-        self._has_text = self._has_text or delta is TextDelta
+        space_behind = text[len(body) :]
+        if delta is TextDelta:
+            self._has_text = True
         if self._drops_space:
             body, self._space, self._drops_space = body.lstrip(), "", False
         self._emit(delta(self._space + body))
-        self._space = text[len(text.rstrip()) :]
+        self._space = space_behind
 
     def end_stretch(self, keep_space: bool = False) -> None:
         """What follows is of another kind."""

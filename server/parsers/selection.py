@@ -193,6 +193,8 @@ class AnswerParser:
     def _up_to_stop(self, deltas: list[Delta]) -> list[Delta]:
         """What comes before a stop string. It is looked for in text alone: cut thinking is no answer, a cut call no
         JSON."""
+        if not self._stops:
+            return deltas
         kept: list[Delta] = []
         for delta in deltas:
             if not isinstance(delta, TextDelta):

@@ -19,6 +19,10 @@ class StopStrings:
         self._held = ""
         self.found = ""
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._stops)
+
     def feed(self, text: str) -> str:
         if self.found or not self._stops:
             return "" if self.found else text

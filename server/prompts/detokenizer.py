@@ -30,7 +30,7 @@ class Detokenizer:
         self._stream = DecodeStream(self._recent, False)
 
     def feed(self, token_ids: Iterable[int]) -> str:
-        return "".join([self._step(token_id) for token_id in token_ids if token_id not in self._hidden])
+        return "".join([self.step(token_id) for token_id in token_ids])
 
     def finish(self) -> str:
         """What was held back and is whole characters after all."""
@@ -41,7 +41,10 @@ class Detokenizer:
         self._pending.clear()
         return after[len(before) :].rstrip(_REPLACEMENT)
 
-    def _step(self, token_id: int) -> str:
+    def step(self, token_id: int) -> str:
+        """What one token adds."""
+        if token_id in self._hidden:
+            return ""
         self._pending.append(token_id)
         try:
             text = self._stream.step(self._backend, token_id)
@@ -49,7 +52,9 @@ class Detokenizer:
             text = self._restart()
         if text is None:
             return ""
-        self._recent = (self._recent + self._pending)[-_CONTEXT_TOKENS:]
+        self._recent += self._pending
+        if len(self._recent) > 8 * _CONTEXT_TOKENS:  # now and then: a new list for every token costs
+            del self._recent[:-_CONTEXT_TOKENS]
         self._pending.clear()
         return text
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -67,10 +68,13 @@ class InstantEngine:
         pass
 
 
-async def send_bare(send: Send) -> None:
+async def send_bare(receive: Receive, send: Send) -> None:
     """As many pieces at the same pace, and nothing else: what HTTP alone costs on this machine."""
+    message = await receive()
+    assert message["type"] == "http.request"
+    count = min(json.loads(message["body"])["max_tokens"], TOKENS_AN_ANSWER)
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    for _ in range(TOKENS_AN_ANSWER):
+    for _ in range(count):
         await asyncio.sleep(STEP_SECONDS)
         await send({"type": "http.response.body", "body": _PIECE, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -93,7 +97,7 @@ def main() -> None:
 
         async def with_cpu(scope: Scope, receive: Receive, send: Send) -> None:
             if scope.get("path") == "/bare":
-                await send_bare(send)
+                await send_bare(receive, send)
                 return
             if scope.get("path") != "/cpu":
                 await app(scope, receive, send)
