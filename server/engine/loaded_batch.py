@@ -116,7 +116,7 @@ def load_batch(
 def _footprint(path: Path, loaded: LoadedModel, ranks: MlxRanks | None, draft_model: Path | None) -> Footprint:
     """What sequences take here: of the whole model and the one that drafts for it, or of this rank's part."""
     config = read_config(path)
-    whole = footprint_of(config, weight_headers(path))
+    whole = replace(footprint_of(config, weight_headers(path)), weight_bytes=loaded.weight_bytes)
     if draft_model is not None:
         return whole.beside(footprint_of(read_config(draft_model), weight_headers(draft_model)))
     if ranks is None:

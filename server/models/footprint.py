@@ -13,12 +13,14 @@ from fractions import Fraction
 
 from ..requests import Json
 from .folder import text_config
-from .layer_memory import layer_memories
+from .layer_memory import compress_ratios, layer_memories
 from .safetensors_file import SafetensorsHeader
 
 _CHUNK_TOKENS = 256
 """The smallest piece that prompts are computed in while nothing else runs; mlx-lm's caches grow by as much."""
 _FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_PACKED_BLOCK = [32, 32]
+"""FP8 in blocks of which MLX computes with it as it is."""
 _STATE_BYTES = 4
 """Recurrent states are kept in float32 by most models."""
 _GB = 10**9
@@ -105,7 +107,6 @@ class Footprint:
 
 def footprint_of(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -> Footprint:
     """The footprint of the model whose config and whose weight files' headers these are. `ModelEntry` has it."""
-    weight_bytes = sum(header.size_bytes for header in headers)
     value_bytes = _value_bytes(headers)
     text = text_config(config)
     layers = layer_memories({**config, **text})
@@ -115,7 +116,7 @@ def footprint_of(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -
             windows[layer.window] += int(layer.token * value_bytes)
     chunk, score = _work(text)
     return Footprint(
-        weight_bytes=weight_bytes,
+        weight_bytes=_weight_bytes(config, headers),
         token_bytes=int(sum(layer.token for layer in layers if not layer.window) * value_bytes),
         state_bytes=sum(layer.state for layer in layers) * _STATE_BYTES,
         windows=tuple(sorted(windows.items())),
@@ -125,11 +126,23 @@ def footprint_of(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -
     )
 
 
+def _weight_bytes(config: Mapping[str, Json], headers: list[SafetensorsHeader]) -> int:
+    """What the weights take once loaded: numbers in FP8 become twice as wide, unless MLX computes with them."""
+    given = config.get("quantization_config")
+    packing = given if isinstance(given, dict) and "quantization" not in config else {}
+    unpacks = packing.get("quant_method") == "fp8" and packing.get("weight_block_size") != _PACKED_BLOCK
+    keeps_experts = bool(compress_ratios(config))
+    size = sum(header.size_bytes for header in headers)
+    for tensor in (tensor for header in headers for tensor in header.tensors if unpacks and tensor.dtype == "F8_E4M3"):
+        size += 0 if keeps_experts and ".experts." in tensor.name else tensor.nbytes
+    return size
+
+
 def _value_bytes(headers: list[SafetensorsHeader]) -> int:
-    """The width of the model's numbers while it computes: that of its norms and scales, which are never packed."""
-    found: Counter[str] = Counter()
-    for header in headers:
-        found.update(tensor.dtype for tensor in header.tensors if tensor.dtype in _FLOAT_BYTES)
+    """The width of the model's numbers while it computes: that of its norms, which are never packed, or of most."""
+    floats = [tensor for header in headers for tensor in header.tensors if tensor.dtype in _FLOAT_BYTES]
+    norms = [tensor for tensor in floats if "norm" in tensor.name]
+    found = Counter(tensor.dtype for tensor in norms or floats)
     return _FLOAT_BYTES[found.most_common(1)[0][0]] if found else 2
 
 

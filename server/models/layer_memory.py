@@ -30,7 +30,7 @@ def layer_memories(config: Mapping[str, Json]) -> list[LayerMemory]:
     """Every layer of the language model whose (text) config this is. What is not known counts as full attention,
     which takes the most."""
     count = min(_MOST_LAYERS, _number(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"))
-    ratios = _compress_ratios(config)
+    ratios = compress_ratios(config)
     if ratios:
         return [_compressed(config, ratio) for ratio in ratios[:count]]
     kept = count - _number(config, "num_kv_shared_layers")
@@ -39,7 +39,7 @@ def layer_memories(config: Mapping[str, Json]) -> list[LayerMemory]:
     return [_memory(config, kind, index) for index, kind in enumerate(kinds) for _ in range(repeats)]
 
 
-def _compress_ratios(config: Mapping[str, Json]) -> list[int]:
+def compress_ratios(config: Mapping[str, Json]) -> list[int]:
     """DeepSeek V4's, in either spelling; empty for other models."""
     ratios, named = config.get("compress_ratios"), config.get("layer_types")
     if isinstance(ratios, list):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -14,11 +15,22 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import deepseek_v2, deepseek_v3, gemma3_text, qwen3_next
 from mlx_lm.models.cache import make_prompt_cache
 
+from omlx.server.models.catalog import weight_headers
+from omlx.server.models.folder import read_config
 from omlx.server.models.footprint import Footprint, footprint_of
+from omlx.server.models.loading import load_model
 from omlx.server.models.safetensors_file import SafetensorsHeader, TensorSpec
 
 from ..cache.models import MODELS
-from .architectures.random_deepseek_v4 import CONFIGS
+from .architectures.published_deepseek_v4 import (
+    CONFIG,
+    encode_fp4,
+    encode_fp8,
+    published,
+    published_config,
+    write_checkpoint,
+)
+from .architectures.random_deepseek_v4 import CONFIGS, random_weights
 
 TOKENS = 512
 """Caches grow by 256 tokens: they hold no room for more then."""
@@ -113,6 +125,21 @@ def test_the_memory_of_a_sequence_is_told_from_the_config(name: str):
     model, config = model_and_config(name)
     kept = held(model, TOKENS)
     assert 0.9 * kept <= footprint(config).kv_bytes(TOKENS) <= 1.5 * kept
+
+
+@pytest.mark.parametrize("encode_expert", [encode_fp4, encode_fp8], ids=["fp4 experts", "fp8 experts"])
+def test_weights_in_fp8_are_counted_as_they_are_held(tmp_path: Path, encode_expert: Any):
+    write_checkpoint(tmp_path, published_config(CONFIG), published(random_weights(CONFIG), encode_expert)[0])
+    headers, held_bytes = weight_headers(tmp_path), load_model(tmp_path).weight_bytes
+    assert sum(header.size_bytes for header in headers) < 0.9 * held_bytes
+    assert 0.97 < footprint_of(read_config(tmp_path), headers).weight_bytes / held_bytes < 1.03
+
+
+def test_numbers_are_as_wide_as_the_norms_that_every_token_passes():
+    tensors = [TensorSpec(f"layers.{layer}.attn_norm.weight", "BF16", (8,)) for layer in range(2)]
+    tensors += [TensorSpec(f"layers.{layer}.attn_hc.{kind}", "F32", (8,)) for layer in range(2) for kind in "abc"]
+    config = {"num_hidden_layers": 2, "num_attention_heads": 1, "hidden_size": 8}
+    assert footprint_of(config, [SafetensorsHeader(tuple(tensors), {})]).token_bytes == 2 * 16 * 2
 
 
 def test_a_window_is_shortened_to_what_fits_and_no_further():

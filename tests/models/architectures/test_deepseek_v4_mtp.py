@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from omlx.server.engine.loaded_batch import load_batch
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.mlx_batch import MlxBatch
 from omlx.server.engine.mtp_drafter import MtpDrafter
@@ -59,6 +60,16 @@ def test_the_published_checkpoint_s_layer_is_loaded_with_its_numbers(tmp_path: P
     assert loaded.mtp is loaded.model
     found: Any = _drafts(loaded.model, tokens)  # pyright: ignore[reportArgumentType]
     assert distance(np.array(found), np.array(_drafts(build(CONFIG, numbers), tokens))) < TOLERANCE
+
+
+def test_sequences_get_what_the_weights_leave_as_they_are_held(tmp_path: Path) -> None:
+    tensors, _ = published(random_weights(CONFIG) | mtp_weights(CONFIG))
+    write_checkpoint(tmp_path, published_config(CONFIG), tensors)
+    batch = load_batch(tmp_path)
+    assert batch.info.footprint is not None
+    assert batch.info.footprint.weight_bytes == batch.info.weight_bytes
+    assert [stats.drafter for stats in batch.drafts] == ["ngram", "mtp"]
+    batch.close()
 
 
 def test_a_drafter_that_lies_under_mtp_s_names_is_left_out(tmp_path: Path) -> None:
