@@ -41,18 +41,42 @@ SCHEMAS
 You MUST strictly follow the above defined tool name and parameter schemas to invoke tool calls.
 """
 
+_ABSOLUTE = """\
+Reasoning Effort: Absolute maximum with no shortcuts permitted.
+You MUST be very thorough in your thinking and comprehensively decompose the problem to resolve the root cause, \
+rigorously stress-testing your logic against all potential paths, edge cases, and adversarial scenarios.
+Explicitly write out your entire deliberation process, documenting every intermediate step, considered alternative, \
+and rejected hypothesis to ensure absolutely no assumption is left unchecked.
+
+"""
+_BEYOND = """\
+Reasoning Effort: Beyond maximum — exhaustive, relentless, and uncompromising.
+You MUST reason with the utmost depth and rigor, leaving absolutely nothing to chance: exhaustively decompose the \
+problem into its most fundamental components, trace every causal chain to its root, and resolve the underlying cause \
+rather than any surface symptom.
+Do not stop reasoning until you have independently verified the solution from multiple angles and are certain that no \
+assumption remains unchecked and no error remains undiscovered.
+
+"""
+EFFORTS = {
+    "original": {"low": "", "high": "", "max": _ABSOLUTE},
+    "0731": {"low": "", "high": _ABSOLUTE, "max": _BEYOND},
+}
+"""What is said at the beginning to a model that thinks, by its release."""
+
 Turn = dict[str, Any]
 
 
-def by_the_rules(messages: list[Turn], tools: list[Turn], thinks: bool, drops: bool) -> str:
-    """`tools` are the request's: the first system message has them, an empty one where there is none."""
+def by_the_rules(messages: list[Turn], tools: list[Turn], thinks: bool, drops: bool, effort: str = "") -> str:
+    """`tools` are the request's: the first system message has them, an empty one where there is none. `effort` is what
+    is said of it."""
     turns = _in_order_of_calls(_joined(_with_tools(messages, tools)))
     drops = drops and not any(turn.get("tools") for turn in turns)
     if thinks and drops:
         last = _last_asked(turns)
         turns = [turn for at, turn in enumerate(turns) if turn["role"] != "developer" or at >= last]
     last = _last_asked(turns)
-    text = BOS
+    text = BOS + (effort if thinks else "")
     for at, turn in enumerate(turns):
         before = turns[at - 1] if at else {}
         if turn["role"] == "assistant":

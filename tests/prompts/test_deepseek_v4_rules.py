@@ -15,9 +15,10 @@ from omlx.server.prompts.chat_template import ChatTemplate
 from omlx.server.requests import ToolDefinition
 
 from ..parsers.running import cut, parse
-from .deepseek_v4_rules import Turn, answer_text, by_the_rules, given_arguments
+from .deepseek_v4_rules import EFFORTS, Turn, answer_text, by_the_rules, given_arguments
 
-TEMPLATE = ChatTemplate(files("omlx.templates").joinpath("architectures", "deepseek_v4.jinja").read_text("utf-8"))
+_SOURCE = files("omlx.templates").joinpath("architectures", "deepseek_v4.jinja").read_text("utf-8")
+TEMPLATES = {"original": ChatTemplate(_SOURCE), "0731": ChatTemplate("{%- set is_0731 = true -%}" + _SOURCE)}
 TASKS = ["action", "query", "authority", "domain", "title", "read_url"]
 LOOK = {"name": "look", "description": "哪里", "parameters": {"properties": {"place": {}}}}
 PING = {"name": "ping", "description": "", "parameters": {}}
@@ -78,12 +79,14 @@ def conversations(draw: st.DrawFn) -> list[Turn]:
 
 
 @settings(max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-@given(conversations(), TOOLS, st.booleans(), st.booleans())
+@given(conversations(), TOOLS, st.booleans(), st.booleans(), st.sampled_from(["original", "0731"]), st.data())
 def test_any_conversation_is_what_the_rules_make_of_it(
-    messages: list[Turn], tools: list[Turn], thinks: bool, drops: bool
+    messages: list[Turn], tools: list[Turn], thinks: bool, drops: bool, release: str, data: st.DataObject
 ) -> None:
-    options = {"thinking": thinks, "drop_thinking": drops}
-    assert TEMPLATE.render(messages, tools, options=options) == by_the_rules(messages, tools, thinks, drops)
+    effort, said = data.draw(st.sampled_from(sorted(EFFORTS[release].items())))
+    options = {"thinking": thinks, "drop_thinking": drops, "reasoning_effort": effort}
+    expected = by_the_rules(messages, tools, thinks, drops, said)
+    assert TEMPLATES[release].render(messages, tools, options=options) == expected
 
 
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
