@@ -13,6 +13,7 @@ from ..errors import ModelNotFound
 from ..model_places import complete_model
 from ..models.catalog import model_folders
 from ..models.hub import Hub, PullRequest, pull
+from ..models.mtp import mtp_report
 from ..settings.now import settings_now
 from ..terminal import Bar, json_option, print_json, size_text
 
@@ -68,6 +69,8 @@ def command(model: str, bits: str, keep_mtp: bool, out: Path | None, as_json: bo
     click.echo(f"Converted {source} to {size_text(converted.size_bytes)} in {converted.path}")
     if converted.left_mtp:
         click.echo("Its MTP layer was left out; --keep-mtp keeps it")
+    elif keep_mtp and not converted.has_mtp:
+        click.echo(f"No MTP layer was kept: {mtp_report(source).reason}")
 
 
 def _source(model: str, folders: Sequence[Path]) -> tuple[Path, str]:

@@ -129,6 +129,15 @@ def test_what_is_no_model_and_no_repository_is_told_with_the_models_there_are(ru
         run("convert", "nope")
 
 
+def test_why_no_mtp_layer_could_be_kept_is_told(tmp_path: Path, run: Run) -> None:
+    _checkpoint(tmp_path / "0731", CONFIG)
+    header = json.dumps({"mtp.2.markov_head.w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    drafter = len(header).to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "0731" / "model-00003-of-00003.safetensors").write_bytes(drafter)
+    told = run("convert", str(tmp_path / "0731"), "--keep-mtp").stdout
+    assert "No MTP layer was kept: its mtp.* tensors are a DSpark drafter" in told
+
+
 def test_where_there_is_only_a_cpu_it_says_what_packed_weights_cost(
     hub: FakeHub, run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
