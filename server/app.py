@@ -19,7 +19,7 @@ from .api.admin.router import routes as admin_routes
 from .api.admin.router import secure
 from .api.body_budget import BodyBudget
 from .api.context import Context
-from .api.failures import identify, on_bug, on_http_exception, on_omlx_error
+from .api.failures import identify, on_bug, on_http_exception, on_model_error, on_omlx_error
 from .api.guard import Guard
 from .api.keys import KEY_FILE, ServerKeys
 from .engine.generation import Generator
@@ -27,7 +27,7 @@ from .engine.ledger import RequestLedger
 from .engine.model_text import ModelText
 from .engine.openings import Openings
 from .engine.process import EngineProcess
-from .errors import OmlxError
+from .errors import ModelError, OmlxError
 from .log_ring import LogRing
 from .metrics import Metrics
 from .models.catalog import model_folders
@@ -93,7 +93,12 @@ def create_app(
     app = Litestar(
         route_handlers=[*(handler for room in _ROOMS for handler in room.routes(context)), *admin_routes(admin)],
         lifespan=[lifespan],
-        exception_handlers={OmlxError: on_omlx_error, HTTPException: on_http_exception, Exception: on_bug},
+        exception_handlers={
+            ModelError: on_model_error,
+            OmlxError: on_omlx_error,
+            HTTPException: on_http_exception,
+            Exception: on_bug,
+        },
         request_max_body_size=settings.max_body_bytes,
         before_send=[secure, identify],
         openapi_config=None,

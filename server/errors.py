@@ -34,6 +34,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_MAX_CHARACTERS = 4000
+_MAX_NAME = 100
+
 
 class OmlxError(Exception):
     """Base of all errors raised on purpose; `str(error)` is fit for a user's eyes."""
@@ -42,9 +45,15 @@ class OmlxError(Exception):
 
 
 class RequestError(OmlxError):
+    """Its message is cut where it is long: it may repeat whatever the client sent."""
+
     status = 400
     code = "invalid_request"
     param: str | None = None
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return message if len(message) <= _MAX_CHARACTERS else f"{message[:_MAX_CHARACTERS]}…"
 
 
 class InvalidRequest(RequestError):
@@ -110,7 +119,8 @@ class ModelNotFound(NotFound):
             if available
             else "none; `omlx pull REPO` downloads one, `omlx import FILE.gguf` takes one over"
         )
-        super().__init__(f"model {model!r} not found. Available models: {listed}")
+        name = repr(model if len(model) <= _MAX_NAME else f"{model[:_MAX_NAME]}…")
+        super().__init__(f"model {name} not found. Available models: {listed}")
 
 
 class BodyTooLarge(RequestError):

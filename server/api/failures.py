@@ -18,6 +18,7 @@ from ..errors import (
     BodyTooLarge,
     EngineFailure,
     InvalidRequest,
+    ModelError,
     NotFound,
     OmlxError,
     Overloaded,
@@ -92,6 +93,11 @@ async def send_error(error: OmlxError, scope: Scope, send: Send) -> None:
 
 def on_omlx_error(request: Request, error: OmlxError) -> Response[bytes]:
     return error_response(error, request)
+
+
+def on_model_error(request: Request, error: ModelError) -> Response[bytes]:
+    """The model's folder cannot be used. No 503: clients would ask again, and waiting does not mend it."""
+    return on_omlx_error(request, InvalidRequest(f"{error}; mend the folder, or fetch the model again", "model"))
 
 
 def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]:
