@@ -20,14 +20,16 @@ class BatchInfo:
     """Facts about a loaded model.
 
     `checkpointed` models can be resumed only where a snapshot of their state was taken: prefill has to stop
-    at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says. Sequences take what `footprint`
-    says, None where that is not known, of the `memory_bytes` that the model may take in all.
+    at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says. No piece of a prompt longer
+    than `max_chunk` pays on the device. Sequences take what `footprint` says, None where that is not known, of the
+    `memory_bytes` that the model may take in all.
     """
 
     device: str
     weight_bytes: int
     checkpointed: bool = False
     checkpoint_tokens: int = 1024
+    max_chunk: int = 2048
     footprint: Footprint | None = None
     memory_bytes: int = 0
 

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -90,8 +91,9 @@ def run(
 
     def load() -> Engine:
         batch = make_batch()
-        room = MemoryRoom(batch.info.footprint, batch.info.memory_bytes)
-        return Engine(Scheduler(limits or SchedulerLimits(), room), batch, time.perf_counter)
+        info, asked = batch.info, limits or SchedulerLimits()
+        bounded = replace(asked, max_chunk=min(asked.max_chunk, info.max_chunk))
+        return Engine(Scheduler(bounded, MemoryRoom(info.footprint, info.memory_bytes)), batch, time.perf_counter)
 
     return serve(connection, load, heartbeat_seconds, hear_server)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from omlx.server.engine.batch import BatchEngine
+from omlx.server.engine.batch import BatchEngine, BatchInfo
 from omlx.server.engine.messages import (
     Batching,
     Cancel,
@@ -120,6 +120,20 @@ def test_who_is_admitted_hears_of_it_before_anything_is_computed():
         assert [update.request_id for update in news.updates] == ["a"]
         go_on.set()
         assert peer.receive_until_finished("a") == [5]
+
+
+def test_no_piece_of_a_prompt_is_longer_than_pays_on_the_device():
+    class Small(ScriptedBatch):
+        @property
+        def info(self) -> BatchInfo:
+            return BatchInfo(device="script", weight_bytes=0, max_chunk=256)
+
+    batch = Small([[5, 0]])
+    with worker(lambda: batch) as (peer, _):
+        peer.receive()
+        peer.send(Submit("a", [1] * 5000, 10, [0]))
+        peer.receive_until_finished("a")
+    assert max(count for _, count in batch.chunks) == 256
 
 
 def test_one_message_a_step_carries_all_rows():
