@@ -23,6 +23,9 @@ _UNDER_MTP = re.compile(r"(?:language_model\.)?(?:model\.)?mtp\.(.+)")
 _IN_LAYER = re.compile(r"(?:language_model\.)?(?:model\.)?layers\.(\d+)\.(.+)")
 _DRAFTER = re.compile(r"\d+\.(?:markov_head|confidence_head|main_proj)\.")
 """Only DSpark's three blocks have these; https://github.com/vllm-project/vllm/pull/41834."""
+_DRAFTER_KEYS = "dspark_"
+_A_DRAFTER = "a DSpark drafter (blocks with a Markov head), not an MTP layer"
+_INSTEAD = "n-gram drafts work, and an MTP layer comes with the checkpoints from before 0731"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,9 @@ def judge(config: Mapping[str, Json], names: list[str]) -> MtpReport:
     """The report of a model with this config and these tensors."""
     own = [match[1] for name in names if (match := _UNDER_MTP.fullmatch(name))]
     if any(_DRAFTER.match(name) for name in own):
-        return MtpReport(
-            False,
-            "its mtp.* tensors are a DSpark drafter (blocks with a Markov head), not an MTP layer, and are not loaded; "
-            "n-gram drafts work, and an MTP layer comes with the checkpoints from before 0731",
-        )
+        return MtpReport(False, f"its mtp.* tensors are {_A_DRAFTER}, and are not loaded; {_INSTEAD}")
+    if not own and _declared(config) and any(key.startswith(_DRAFTER_KEYS) for key in text_config(config)):
+        return MtpReport(False, f"what its config declares is {_A_DRAFTER}; {_INSTEAD}")
     missing = _missing(config, own)
     if missing is not None and not missing:
         return MtpReport(True)

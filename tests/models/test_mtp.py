@@ -79,6 +79,13 @@ def test_a_drafter_under_mtp_s_names_is_recognised(tmp_path: Path) -> None:
     assert "DSpark drafter" in report.reason
 
 
+def test_a_conversion_that_left_the_drafter_out_is_not_told_to_keep_an_mtp_layer(tmp_path: Path) -> None:
+    report = _report(tmp_path, {"num_nextn_predict_layers": 3, "dspark_block_size": 5}, [])
+    assert not report.mtp_compatible
+    assert "what its config declares is a DSpark drafter" in report.reason
+    assert "--keep-mtp" not in report.reason
+
+
 @pytest.mark.parametrize(
     ("names", "missing"),
     [(names, each) for names in LAYERS.values() for each in names if not re.search(r"\.scale$|[01234567]\.w[12]", each)]
