@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return when the condition holds; raises `TimeoutError` when it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():

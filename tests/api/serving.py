@@ -84,7 +84,7 @@ async def serving(
     running = asyncio.create_task(http.serve(sockets=[listener]))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=base_url, timeout=120) as client:
             budget = app.app
             assert isinstance(budget, BodyBudget)
             yield Serving(client, http, budget.app, pool, model_settings, tokenizer)

@@ -31,7 +31,7 @@ async def test_an_engine_that_says_nothing_for_long_makes_the_server_unready(
         stalled = await server.client.get("/ready")
     pulse = lively.json()["engines"][MODEL]
     assert lively.status_code == 200
-    assert 0 <= pulse["seconds_since_step"] <= pulse["seconds_since_decode"] < 10
+    assert 0 <= pulse["seconds_since_step"] <= pulse["seconds_since_decode"]
     assert pulse["waiting_seconds"] == 0
     assert (stalled.status_code, stalled.json()["stalled"]) == (503, [MODEL])
 

@@ -33,7 +33,7 @@ async def told(server: Serving, launch: dict) -> dict:
 
 
 async def ready(server: Serving, launch: dict, opened: bool = False) -> dict:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             now = await told(server, launch)
             if now["state"] == "ready" and (now["num_opening_tokens"] or not opened):
@@ -42,7 +42,7 @@ async def ready(server: Serving, launch: dict, opened: bool = False) -> dict:
 
 
 async def idle(server: Serving) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(engine.stats.num_running + engine.stats.num_waiting for engine in server.pool.engines.values()):
             await asyncio.sleep(0.005)
 

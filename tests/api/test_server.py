@@ -287,7 +287,7 @@ async def test_a_client_that_leaves_while_it_waits_stops_the_work(tmp_path: Path
 
 @pytest.mark.parametrize(("path", "body"), ENDPOINTS)
 async def test_a_slow_step_is_bridged_by_heartbeats(tmp_path: Path, path: str, body: dict):
-    async with serving(tmp_path, "ab", step_seconds=0.3, heartbeat_seconds=0.05) as server:
+    async with serving(tmp_path, "ab", step_seconds=0.8, heartbeat_seconds=0.05) as server:
         response = await server.client.post(path, json={**body, "stream": True})
     beats = [record for record in records(response.text) if record.get("type") == "ping" or record.get("choices") == []]
     assert len(beats) >= 2

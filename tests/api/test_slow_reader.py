@@ -38,7 +38,7 @@ async def test_clients_that_do_not_read_hold_up_nobody_and_lose_nothing(tmp_path
 
 def _everything(client: socket.socket) -> str:
     """What comes until the end, without the sizes of the chunks."""
-    client.settimeout(20)
+    client.settimeout(120)
     with client.makefile("rb") as reader:
         raw = reader.read()
     client.close()

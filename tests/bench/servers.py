@@ -141,10 +141,11 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
 
 def wait_until_saved(home: Path) -> None:
     """Until what omlx keeps on disk has stopped growing."""
-    size, deadline = -1, time.monotonic() + _SAVING_SECONDS
+    now, size, deadline = -2, -1, time.monotonic() + _SAVING_SECONDS
     while time.monotonic() < deadline:
         time.sleep(1)
-        now = sum(file.stat().st_size for file in (home / "cache").rglob("*") if file.is_file())
+        with contextlib.suppress(FileNotFoundError):  # one that has just got its last name
+            now = sum(file.stat().st_size for file in (home / "cache").rglob("*") if file.is_file())
         if now == size:
             break
         size = now

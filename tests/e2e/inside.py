@@ -22,7 +22,7 @@ from .resolver import Resolver, resolver
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _START_SECONDS = 120
-_STOP_SECONDS = 20
+_STOP_SECONDS = 60
 
 
 @dataclass(frozen=True)

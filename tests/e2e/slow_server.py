@@ -52,7 +52,9 @@ def main() -> None:
     path = Path(os.environ["HOME"]) / ".omlx" / "run" / "server.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"pid": os.getpid(), "host": "127.0.0.1", "port": port, "url": f"http://127.0.0.1:{port}"}
-    path.write_text(json.dumps({**state, "instance_id": "slow"}))
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({**state, "instance_id": "slow"}))
+    new.replace(path)
     server.serve_forever()
 
 

@@ -30,7 +30,7 @@ def test_a_launch_leaves_a_home_whose_settings_do_not_parse_as_it_is(case: Agent
     answers.write_text(json.dumps(case.answers()))
     serve = [sys.executable, "-m", "tests.e2e.talking_server", str(answers)]
 
-    outcome = bench.run(serve, case.launch(case.first, PROMPT), seconds=60)
+    outcome = bench.run(serve, case.launch(case.first, PROMPT))
 
     (run,) = outcome.runs
     assert "omlx: " not in run.errors, "omlx has nothing to refuse: it does not touch that file"

@@ -35,7 +35,7 @@ def served(home: Path, models: Path) -> Iterator[httpx.Client]:
             yield client
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def ask(client: httpx.Client, text: str) -> int:

@@ -70,7 +70,7 @@ async def test_one_that_is_stuck_says_in_the_log_where_it_stands(tmp_path: Path,
         engine = admin.server.pool.engines[MODEL]
         await engine.ready()
         engine.dump()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(" in serve" in line["message"] for line in await admin.get("logs", level="WARNING")):
                 pass
     assert "most recent call first" in caplog.text

@@ -197,7 +197,7 @@ def test_while_the_agent_runs_its_terminal_is_left_to_it_and_a_log_is_told_at_on
         assert b"omlx: Pi (process" in os.read(reading, 4096)
     with agent:
         agent.communicate()
-    assert watcher.wait(20) == 0
+    assert watcher.wait(60) == 0
     os.close(writing)
     assert strays(OmlxHome(tmp_path)) == ()
     said = b""

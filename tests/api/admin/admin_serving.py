@@ -66,7 +66,7 @@ async def admin_serving(folder: Path, *answers: str, **options: Any) -> AsyncIte
     async with serving(folder, *(answers or ("Hi.",)), **options) as server:
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
         base_url = str(server.client.base_url)
-        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=120) as http:
             yield Admin(server, http)
 
 

@@ -48,14 +48,22 @@ def release(hub: FakeHub) -> None:
 async def halfway(admin: Admin, home: Path) -> Any:
     """The download once half of it lies on the disk."""
     work = home / "models" / "org" / ".model.downloading"
-    async with asyncio.timeout(20):
-        while not any(part.stat().st_size > 150_000 for part in work.glob("*.part-*")):
+    async with asyncio.timeout(60):
+        while not any(size_now(part) > 150_000 for part in work.glob("*.part-*")):
             await admin.get("downloads")
     return (await admin.get("downloads"))[0]
 
 
+def size_now(file: Path) -> int:
+    """In bytes; 0 once it has got its last name."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 async def ended(admin: Admin) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (download := (await admin.get("downloads"))[0])["state"] == "running":
             pass
     return download
@@ -67,7 +75,7 @@ async def test_a_download_comes_and_its_model_is_there(hub: FakeHub, tmp_path: P
         download = await ended(admin)
         assert (download["state"], download["error"]) == ("done", "")
         assert download["done_bytes"] == download["total_bytes"] > 100_000
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while {model["id"] for model in await admin.get("models")} != {MODEL, "org/model"}:
                 pass
     assert (tmp_path / "models" / "org" / "model" / "model.safetensors").is_file()

@@ -106,7 +106,7 @@ def test_strangers_neither_hold_up_the_meeting_nor_end_it() -> None:
             meeting = threading.Thread(target=members.meet, args=(20,), daemon=True)
             meeting.start()
             membership = Membership(Meeting(address[0], address[1], members.token), 1, RankMemory, Progress(), print)
-            meeting.join(10)
+            meeting.join(60)
             assert not meeting.is_alive()
     membership.close()
     members.close()
