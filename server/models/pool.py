@@ -175,9 +175,10 @@ class ModelPool(Generic[E]):
         self._loaded[entry.id] = _Loaded(entry, self._start(entry))
 
     async def attach(self) -> None:
-        """Listen to the engines that `preload` spawned."""
-        for model_id in list(self._loaded):
-            await self._load(self.entry(model_id))
+        """Listen to the engines that `preload` spawned, unless the server was told to stop before it began."""
+        with contextlib.suppress(ShuttingDown):
+            for model_id in list(self._loaded):
+                await self._load(self.entry(model_id))
 
     async def lease(self, model_id: str) -> Lease[E]:
         """The model's engine, loaded; it stays loaded until the lease is released.

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from omlx.server.engine.ranks import DISAGREES_STATUS
+
 from ..api.admin.admin_serving import ADMIN_KEY, write_keys
 from ..models.fake_hub import running_hub
 from ..tiny_model import build_tiny_model, needs_embedded_model
@@ -33,15 +35,12 @@ def group(
     folder: Path, models: Path, *options: str, environment: Mapping[str, str] = os.environ, size: int = 2
 ) -> Iterator[tuple[httpx.Client, int]]:
     """A client of rank 0, and the id of mlx.launch's process, which has started them all."""
-    hosts, home = folder / "hosts.json", folder / "home"
-    hosts.write_text(json.dumps([_HOST] * size))
-    launcher = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
-    launch = [*launcher, "--hostfile", str(hosts), "--backend", "ring", "--starting-port", str(_free_ports(size)), "--"]
+    home = folder / "home"
     serve = [OMLX, "serve", "--distributed", "--model-dir", str(models), "--port", "0", *options]
     with ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("wb"))
         environment = {**environment, "OMLX_HOME": str(home)}
-        command = [*launch, *map(str, serve)]
+        command = [*_launch(folder, size), *map(str, serve)]
         process = stack.enter_context(
             subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
         )
@@ -57,6 +56,14 @@ def group(
             for pid in [] if process.poll() is not None else [*_descendants(process.pid), process.pid]:
                 os.kill(pid, signal.SIGKILL)
             process.wait()
+
+
+def _launch(folder: Path, size: int) -> list[str]:
+    """The beginning of a command line, by which mlx.launch starts the rest on so many ranks."""
+    hosts = folder / "hosts.json"
+    hosts.write_text(json.dumps([_HOST] * size))
+    launcher = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
+    return [*launcher, "--hostfile", str(hosts), "--backend", "ring", "--starting-port", str(_free_ports(size)), "--"]
 
 
 def _free_ports(count: int) -> int:
@@ -156,6 +163,31 @@ def test_every_protocol_s_stream_ends_with_its_own_error_that_names_the_rank(
         assert "rank 1" in error["message"]
         assert "has ended" in error["message"]
         wait_until(lambda: client.get("/ready").status_code == 200, 120)
+
+
+def test_ranks_with_other_settings_end_under_mlx_launch_and_both_values_are_told(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path / "models" / "tiny")
+    serve = (
+        f"exec {OMLX} serve --distributed --port 0 --model-dir {tmp_path / 'models'} --max-num-seqs $((3 + MLX_RANK))"
+    )
+    with subprocess.Popen(
+        [*_launch(tmp_path, 2), "bash", "-c", serve],
+        env={**os.environ, "OMLX_HOME": str(tmp_path / "home")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as launcher:
+        try:
+            launcher.wait(120)
+        finally:
+            for pid in [] if launcher.poll() is not None else [*_descendants(launcher.pid), launcher.pid]:
+                os.kill(pid, signal.SIGKILL)
+        assert launcher.stdout is not None
+        told = launcher.stdout.read()
+    assert "rank 1 has engine.max_num_seqs '4', rank 0 has '3'; make them the same" in told
+    assert f"Node with rank 1 exited with code {DISAGREES_STATUS}" in told
+    assert "Traceback" not in told
 
 
 def test_a_group_serves_a_model_that_its_ranks_download(tmp_path: Path) -> None:

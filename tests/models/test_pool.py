@@ -223,6 +223,15 @@ async def test_a_preloaded_model_is_not_started_again():
     assert len(started) == 1
 
 
+async def test_a_server_that_is_told_to_stop_before_it_began_stops_without_an_error():
+    pool, started = make_pool("a")
+    pool.preload("a")
+    pool.drain()
+    await pool.attach()
+    await pool.close()
+    assert not started[0].is_alive
+
+
 async def test_closing_ends_requests_and_refuses_new_ones():
     pool, started = make_pool("a")
     await pool.lease("a")

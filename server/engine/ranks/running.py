@@ -131,7 +131,7 @@ def _load(
 def _facts(options: RankOptions) -> dict[str, str]:
     return {
         **{package: version(package) for package in ("omlx", "mlx", "mlx-lm")},
-        "the model": model_fingerprint(options.model, whole=whole_name(options.model)),
+        "the model of hash": model_fingerprint(options.model, whole=whole_name(options.model)),
         "the split": options.split,
         "the device": "CUDA" if mx.cuda.is_available() else mx.default_device().type.name,
     }
