@@ -262,16 +262,15 @@ class EngineProcess:
         finally:
             await self._closed()
 
-    def _receive(self, payload: bytearray) -> None:
-        assert self._transport is not None
-        if self._transport.is_closing():
+    def _receive(self, payload: bytearray, transport: asyncio.Transport) -> None:
+        if transport.is_closing():
             return
         try:
             self._take(_decoder.decode(payload))
         except msgspec.MsgspecError as error:
             self._failure = f"what it said cannot be read: {error}"
         if self._failure:
-            self._transport.abort()  # it has said its last word; its end may take long
+            transport.abort()  # it has said its last word; its end may take long
 
     def _take(self, message: EngineMessage) -> None:
         if isinstance(message, StepOutput):

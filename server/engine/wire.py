@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -54,22 +54,27 @@ def _read_exactly(connection: socket.socket, count: int) -> bytes | None:
 
 
 class FrameProtocol(asyncio.Protocol):
-    """Gives each payload to `receive` as it comes: no task has to be woken for it. `closed` is done when the
-    connection is."""
+    """Gives each payload to `receive` as it comes, with the connection, so that no task has to be woken for it: the
+    first may come before whoever connects goes on. `closed` is done when the connection is."""
 
-    def __init__(self, receive: Callable[[bytearray], None]) -> None:
+    def __init__(self, receive: Callable[[bytearray, asyncio.Transport], None]) -> None:
         self._receive = receive
+        self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self.closed = asyncio.get_running_loop().create_future()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+
     def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
         self._buffer += data
         end = 0
         while (payload := end + _LENGTH_BYTES) <= len(self._buffer):
             next_end = payload + int.from_bytes(self._buffer[end:payload], "little")
             if next_end > len(self._buffer):
                 break
-            self._receive(self._buffer[payload:next_end])
+            self._receive(self._buffer[payload:next_end], self._transport)
             end = next_end
         del self._buffer[:end]
 
