@@ -6,15 +6,16 @@ It compacts when less than 16,384 tokens of the window are left, and keeps the n
 summary: in a window smaller than 40,960 it would compact on and on, or have nothing that it may give up.
 Pi gives up on an answer that is silent for `httpIdleTimeoutMs`, 5 minutes, a setting that an extension may only change
 where Pi reads it. Offline it asks for no new versions and lists of models, and fetches no tools and packages by itself.
+After an update it would show what is new and note that in settings.json, which it lays out anew: it does so when you
+start it yourself.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import MappingProxyType
 
-from ._layers import set_in_files
+from ._pi_layers import other_timeouts, overrides, own_folder
 from ._pi_model import model_entry
 from .spec import KEY_VARIABLE, PROVIDER, Edit, Integration, RunFile, Surroundings, Target, Wiring
 
@@ -25,7 +26,10 @@ _EXTENSION = """\
 import * as host from "@earendil-works/pi-coding-agent";
 
 export default (pi) => {{
-  if (host.SettingsManager) host.SettingsManager.prototype.getHttpIdleTimeoutMs = () => {milliseconds};
+  if (host.SettingsManager) {{
+    host.SettingsManager.prototype.getHttpIdleTimeoutMs = () => {milliseconds};
+    host.SettingsManager.prototype.getLastChangelogVersion = () => host.VERSION;
+  }}
   pi.registerProvider({name}, {provider});
 }};
 """
@@ -39,12 +43,12 @@ def wire(target: Target, surroundings: Surroundings) -> Wiring:
         arguments=("-e", str(extension.path), "--model", f"{PROVIDER}/{target.model.name}", *surroundings.arguments),
         environment=_QUIET,
         files=(extension,),
-        warnings=_other_timeouts(surroundings),
+        warnings=other_timeouts(surroundings),
     )
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
-    folder = _folder(surroundings)
+    folder = own_folder(surroundings)
     provider = {"providers": {PROVIDER: _provider(target, surroundings.key(_KEY))}}
     chosen = {
         "defaultProvider": PROVIDER,
@@ -56,25 +60,6 @@ def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
         Edit.of(folder / "models.json", "jsonc", provider, whole=("providers", PROVIDER)),
         Edit.of(folder / "settings.json", "json", chosen),
     )
-
-
-def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:
-    """A project's settings rank above the user's, and a provider's timeout above that of all requests."""
-    keys = ("defaultProvider", "defaultModel", "httpIdleTimeoutMs")
-    return (*set_in_files(surroundings, (_project(surroundings),), keys), *_other_timeouts(surroundings))
-
-
-def _other_timeouts(surroundings: Surroundings) -> tuple[str, ...]:
-    paths = (_folder(surroundings) / "settings.json", _project(surroundings))
-    return set_in_files(surroundings, paths, ("retry.provider.timeoutMs",))
-
-
-def _folder(surroundings: Surroundings) -> Path:
-    return surroundings.folder("PI_CODING_AGENT_DIR", ".pi/agent")
-
-
-def _project(surroundings: Surroundings) -> Path:
-    return surroundings.directory / ".pi" / "settings.json"
 
 
 def _provider(target: Target, key: str) -> dict[str, object]:

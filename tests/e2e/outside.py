@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 STILL_ASKED: Mapping[str, Mapping[str, str]] = {
     "opencode": {
-        "registry.npmjs.org": "fetches the types of its plugins into its own folder; it has no switch for that",
+        "registry.npmjs.org": "fetches the types of its plugins into its own folder, once; it has no switch for that",
     },
     "kilo": {
         "api.kilo.ai": "lists the models of its own gateway; only leaving that provider out would end it",
@@ -22,14 +22,20 @@ WIRED_FOR_GOOD: Mapping[str, Mapping[str, str]] = {
     "kilo": {"models.dev": "lists models; only a variable, `KILO_DISABLE_MODELS_FETCH=1`, ends it"},
 }
 """What is asked beside that, where variables cannot be set."""
+AT_A_TERMINAL: Mapping[str, Mapping[str, str]] = {
+    "codex": {"raw.githubusercontent.com": "fetches an announcement for its first screen; it has no switch for that"},
+    "openclaw": {"api.github.com": "fetches `fd`, which finds files for it, once, where there is none"},
+}
+"""What is asked beside that by the interface in a terminal."""
 
 
-def allowed(agent: str, *, for_good: bool = False) -> set[str]:
-    return {*STILL_ASKED.get(agent, {}), *(WIRED_FOR_GOOD.get(agent, {}) if for_good else ())}
+def allowed(agent: str, *, for_good: bool = False, at_a_terminal: bool = False) -> set[str]:
+    more = ((WIRED_FOR_GOOD, for_good), (AT_A_TERMINAL, at_a_terminal))
+    return {*STILL_ASKED.get(agent, {}), *(host for hosts, counts in more if counts for host in hosts.get(agent, {}))}
 
 
 def as_markdown() -> str:
-    lists = ((STILL_ASKED, "wired either way"), (WIRED_FOR_GOOD, "wired for good"))
+    lists = ((STILL_ASKED, "wired either way"), (WIRED_FOR_GOOD, "wired for good"), (AT_A_TERMINAL, "in a terminal"))
     rows = [
         f"| `{agent}` | {when} | `{host}` | {reason} |"
         for hosts, when in lists

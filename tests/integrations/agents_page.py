@@ -30,7 +30,8 @@ _OUTSIDE = f"""\
 ## Who is still asked outside
 
 Telemetry, update checks and lists of models are switched off where an agent has a switch. The tests run the agents
-against a name server that writes down who is asked for; without a terminal, nothing but this is left:
+against a name server that writes down who is asked for; nothing but this is left. In a terminal Codex, Pi and OpenClaw
+were watched, the last one by hand:
 
 {as_markdown()}
 """
