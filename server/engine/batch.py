@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,6 +106,15 @@ class BatchEngine(Protocol):
     def prefill(self, request_id: str, count: int) -> list[int]:
         """Compute the next `count` prompt tokens. The call that ends the prompt returns the first
         generated token, and the row takes part in `decode` from then on; others return nothing."""
+        ...
+
+    @property
+    def takes_prompts_together(self) -> bool:
+        """Whether `prefill_together` costs less than one prompt after the other."""
+        ...
+
+    def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
+        """`prefill` of several rows, whose prompts all end with so many tokens more."""
         ...
 
     def decode(self) -> dict[str, list[int]]:

@@ -94,7 +94,7 @@ class Engine:
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
         sequence, started = plan.prefill, self._clock()
         while sequence is not None:
-            self._prefill(sequence, decoding=bool(plan.decode))
+            self._compute(sequence, decoding=bool(plan.decode))
             now = self._clock()
             sequence = self._scheduler.another(now - started, now)
         return self.news()
@@ -131,32 +131,64 @@ class Engine:
         for request_id, token_ids in generated.items():
             self._advance(rows[request_id], token_ids)
 
-    def _prefill(self, sequence: Sequence, decoding: bool) -> None:
-        started = self._clock()
-        if sequence.status is SequenceStatus.WAITING:
-            try:
-                queue_seconds = started - sequence.arrived
-                self._batch.bound_prefixes(max(0, self._scheduler.room.left([*self._scheduler.running, sequence])))
-                self._scheduler.start(sequence, self._batch.open(sequence.request))
-            except RequestError as error:
-                self._scheduler.remove(sequence.request_id)
-                self._updates[sequence.request_id] = refusal(sequence.request_id, error)
-                return
-            sequence.queue_seconds = queue_seconds
-            sequence.prefix = self._batch.prefix(sequence.request_id)
-            started = self._clock()
-        info = self._batch.info
+    def _compute(self, sequence: Sequence, decoding: bool) -> None:
+        """Compute a piece of the sequence's prompt, or what is left of it together with other short ones."""
+        if sequence.status is SequenceStatus.WAITING and not self._open(sequence):
+            return
+        info, started = self._batch.info, self._clock()
         count = self._scheduler.chunk(sequence, decoding, info.checkpoint_tokens if info.checkpointed else 0)
+        if self._batch.takes_prompts_together and count == sequence.num_remaining_tokens:
+            counts = {sequence: count, **self._company(sequence, decoding)}
+            if len(counts) > 1:
+                self._compute_together(counts)
+                return
         token_ids = self._batch.prefill(sequence.request_id, count)
         self._scheduler.observe_prefill(count, self._clock() - started)
         sequence.num_computed_tokens += count
         if sequence.is_decoding:
-            for waiting in self._scheduler.waiting:
-                waiting.num_cached_tokens = self._batch.match(waiting.request)
+            self._match_waiting()
         else:
             for waiting, count in self._scheduler.waiting_for(sequence):
                 self._update(SequenceUpdate(waiting.request_id, 0, waiting.num_cached_tokens, num_awaited_tokens=count))
         self._advance(sequence, token_ids)
+
+    def _open(self, sequence: Sequence) -> bool:
+        """Give the sequence a row on its cached prefix; False where the batch refuses it."""
+        queue_seconds = self._clock() - sequence.arrived
+        self._batch.bound_prefixes(max(0, self._scheduler.room.left([*self._scheduler.running, sequence])))
+        try:
+            self._scheduler.start(sequence, self._batch.open(sequence.request))
+        except RequestError as error:
+            self._scheduler.remove(sequence.request_id)
+            self._updates[sequence.request_id] = refusal(sequence.request_id, error)
+            return False
+        sequence.queue_seconds = queue_seconds
+        sequence.prefix = self._batch.prefix(sequence.request_id)
+        return True
+
+    def _company(self, sequence: Sequence, decoding: bool) -> dict[Sequence, int]:
+        """Short prompts, opened, to compute beside this one, with what is left of each. One that has less in the cache
+        than it seemed is left to a turn of its own."""
+        counts: dict[Sequence, int] = {}
+        for other in self._scheduler.company(sequence, decoding, self._clock()):
+            expected = other.num_remaining_tokens
+            if self._open(other) and other.num_remaining_tokens <= expected:
+                counts[other] = other.num_remaining_tokens
+        return counts
+
+    def _compute_together(self, counts: dict[Sequence, int]) -> None:
+        """What is left of each prompt, in one pass. What that takes says nothing of one prompt's price."""
+        tokens = self._batch.prefill_together({sequence.request_id: count for sequence, count in counts.items()})
+        for sequence, count in counts.items():
+            sequence.num_computed_tokens += count
+        self._match_waiting()
+        for sequence in counts:
+            self._advance(sequence, tokens[sequence.request_id])
+
+    def _match_waiting(self) -> None:
+        """What has been computed may be what others wait for."""
+        for waiting in self._scheduler.waiting:
+            waiting.num_cached_tokens = self._batch.match(waiting.request)
 
     def _advance(self, sequence: Sequence, token_ids: list[int]) -> None:
         """Report the new tokens up to the request's end, and release its row there."""

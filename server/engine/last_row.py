@@ -20,16 +20,20 @@ logger = logging.getLogger(__name__)
 
 
 class _LastOnly(nn.Module):
-    """A part of a model that can be told to look at the last row only."""
+    """A part of a model that can be told to look at one token of each row only, the one at `places`."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self.part = part
-        self.last_row_only = False
+        self.places: list[int] | None = None
 
     def __call__(self, hidden: mx.array) -> mx.array:
         part: Any = self.part
-        return part(hidden[:, -1:] if self.last_row_only else hidden)
+        if self.places is None:
+            return part(hidden)
+        if len(self.places) == 1:
+            return part(hidden[:, -1:])
+        return part(hidden[mx.arange(len(self.places)), mx.array(self.places)][:, None])
 
 
 class LastRow:
@@ -48,26 +52,34 @@ class LastRow:
             # What the MLP gives for the last row is added to all rows, of which only the last goes on.
             self._takes(inner, layers[-1], "mlp")
 
+    @property
+    def in_one_pass(self) -> bool:
+        return bool(self._parts)
+
+    def each(self, pieces: Sequence[Sequence[int]], caches: Sequence[Any]) -> mx.array:
+        """Feed several rows, each its piece: the logits after the last token of each, [rows, vocabulary]. Only
+        `in_one_pass`; the caches know how long the rows are."""
+        width = max(map(len, pieces))
+        even = mx.array([[*piece, *[piece[-1]] * (width - len(piece))] for piece in pieces])
+        return self._last(even, caches, [len(piece) - 1 for piece in pieces])[:, -1]
+
     def logits(self, token_ids: Sequence[int], caches: list[LayerCache]) -> mx.array:
         """Feed the tokens: the logits after the last one, shape [1, vocabulary]."""
         if not self._parts:
             if len(token_ids) > 1:
-                self._run(token_ids[:-1], caches)
+                self._model(mx.array([token_ids[:-1]]), cache=caches)
                 evaluate(caches)
-            return self._run(token_ids[-1:], caches)[:, -1]
-        return self._last(token_ids, caches)[:, -1]
+            return self._model(mx.array([token_ids[-1:]]), cache=caches)[:, -1]
+        return self._last(mx.array([token_ids]), caches, [len(token_ids) - 1])[:, -1]
 
-    def _run(self, token_ids: Sequence[int], caches: list[LayerCache] | None) -> mx.array:
-        return self._model(mx.array([list(token_ids)]), cache=caches)
-
-    def _last(self, token_ids: Sequence[int], caches: list[LayerCache] | None) -> mx.array:
+    def _last(self, token_ids: mx.array, caches: Sequence[Any] | None, places: list[int]) -> mx.array:
         for part in self._parts:
-            part.last_row_only = True
+            part.places = places
         try:
-            return self._run(token_ids, caches)
+            return self._model(token_ids, cache=caches)
         finally:
             for part in self._parts:
-                part.last_row_only = False
+                part.places = None
 
     def _takes(self, inner: Any, owner: Any, name: str) -> bool:
         """Put a `_LastOnly` in place of the owner's part, where the logits stay the same."""
@@ -99,7 +111,8 @@ class LastRow:
             return False
 
     def _is_right(self) -> bool:
-        whole, last = self._run([1, 2, 3], None), self._last([1, 2, 3], None)
+        token_ids = mx.array([[1, 2, 3]])
+        whole, last = self._model(token_ids, cache=None), self._last(token_ids, None, [2])
         if last.shape != (1, 1, whole.shape[-1]):
             return False
         difference: Any = mx.max(mx.abs(whole[:, -1:] - last)) / mx.max(mx.abs(whole))

@@ -48,7 +48,7 @@ class MemoryRoom:
         if self._footprint is None:
             return 1 << 62
         held = sum(map(self._footprint.held_bytes, lengths.values()))
-        # Prompts are computed one at a time.
+        # One prompt at a time, or several short ones, which look back on less.
         work = max((self._footprint.transient_bytes(sequence.num_prompt_tokens) for sequence in lengths), default=0)
         return self.limit_bytes - self._footprint.weight_bytes - held - work
 

@@ -1,4 +1,4 @@
-"""The batch on MLX: mlx-lm's models, one prompt computed at a time, all rows decoded together."""
+"""The batch on MLX: mlx-lm's models, a prompt or several short ones computed at a time, all rows decoded together."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from .last_row import LastRow
 from .logprobs import token_logprobs
 from .messages import Batching, DraftStats, Submit, TokenLogprob
 from .ngram_drafter import NgramDrafter
+from .prompt_rows import PromptRows
 from .ranks.group import Alone, Ranks
 from .recorder import Recorder
-from .row import Row
+from .row import Row, check_tokens
 from .sampling import RowSampler, choose
 from .sequence import checkpoints
 from .speculation import Draft, Drafter, Speculation
@@ -71,6 +72,7 @@ class MlxBatch:
         self._info = info
         self._layout = layout
         self._last_row = LastRow(model)
+        self._prompt_rows: PromptRows | None = None
         self._codec = codec
         self._prefix_cache = prefix_cache
         self._vocabulary = vocabulary
@@ -103,17 +105,7 @@ class MlxBatch:
         )
 
     def open(self, request: Submit) -> int:
-        for position, token_id in enumerate(request.token_ids):
-            if not 0 <= token_id < self._vocabulary:
-                raise InvalidRequest(
-                    f"token {token_id} at position {position} is outside the vocabulary of {self._vocabulary}"
-                )
-        for token_id, _ in request.sampling.logit_bias or ():
-            if not 0 <= token_id < self._vocabulary:
-                raise InvalidRequest(
-                    f"logit_bias names token {token_id}, which is outside the vocabulary of {self._vocabulary}",
-                    "logit_bias",
-                )
+        check_tokens(request, self._vocabulary)
         grammar = self._grammar(request)
         match = self._match(request)
         caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
@@ -144,9 +136,35 @@ class MlxBatch:
             logits = self._score(row, stop)
         else:
             logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
-        token_ids = self._read(self._next(logits, [row.sampler]))
+        return self._begin(row, logits, self._read(self._next(logits, [row.sampler])))
+
+    @property
+    def takes_prompts_together(self) -> bool:
+        return (
+            self._layout.batching.name == "batched"
+            and self._last_row.in_one_pass
+            and not isinstance(self._model, Recorder)
+        )
+
+    def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
+        if any(self._rows[key].request.prompt_logprobs for key in counts):
+            return {key: self.prefill(key, count) for key, count in counts.items()}
+        rows = [self._rows[key] for key in counts]
+        assert all(row.num_computed + counts[row.key] == len(row.token_ids) for row in rows)
+        if self._prompt_rows is None:
+            self._prompt_rows = PromptRows(self._model, self._last_row)
+        pieces = [row.token_ids[row.num_computed :] for row in rows]
+        logits = self._prompt_rows.logits(pieces, [row.caches for row in rows])
+        chosen = self._read(self._next(logits, [row.sampler for row in rows]))
+        return {
+            row.key: self._begin(row, logits[index : index + 1], [token_id])
+            for index, (row, token_id) in enumerate(zip(rows, chosen, strict=True))
+        }
+
+    def _begin(self, row: Row, logits: mx.array, token_ids: list[int]) -> list[int]:
+        """The row's prompt is computed, and its first token chosen from the logits: it decodes from now on."""
         row.note(logits, token_ids)
-        row.num_computed = num_prompt
+        row.num_computed = len(row.request.token_ids)
         self._remember(row, lambda: row.caches)
         row.append(token_ids)
         self._speculation.join(row.key, row.token_ids, row.request.without_drafters)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 
 from ..cache.codec import LayerCache
+from ..errors import InvalidRequest
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, PrefixReport
 from .logprobs import token_logprobs
 from .messages import Submit, TokenLogprob
@@ -61,3 +62,15 @@ class Row:
             and sampler.penalties is None
             and self.request.logprobs is None
         )
+
+
+def check_tokens(request: Submit, vocabulary: int) -> None:
+    """Raises `InvalidRequest` for a token that a vocabulary of this size does not have."""
+    for position, token_id in enumerate(request.token_ids):
+        if not 0 <= token_id < vocabulary:
+            raise InvalidRequest(f"token {token_id} at position {position} is outside the vocabulary of {vocabulary}")
+    for token_id, _ in request.sampling.logit_bias or ():
+        if not 0 <= token_id < vocabulary:
+            raise InvalidRequest(
+                f"logit_bias names token {token_id}, which is outside the vocabulary of {vocabulary}", "logit_bias"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from ..cache.blocks import BLOCK_TOKENS
 from .memory_room import MemoryRoom
 from .messages import Submit
 from .sequence import Sequence, SequenceStatus, checkpoints
@@ -30,6 +31,7 @@ class SchedulerLimits:
     grid: int = 256
     min_chunk: int = 32
     max_chunk: int = 2048
+    max_together: int = 1024
     idle_seconds: float = 1.0
     decode_gap_seconds: float = 0.2
     decode_gap_steps: float = 4.0
@@ -110,6 +112,36 @@ class Scheduler:
         seconds = sequence.num_remaining_tokens * self._prefill_seconds_per_token
         return sequence if spent + seconds <= self._decode_gap else None
 
+    def company(self, first: Sequence, decoding: bool, now: float) -> list[Sequence]:
+        """The waiting prompts to compute in one pass with this one, where both are short: none of them is to be opened
+        before a longer one that has waited for its turn, and none could do with what another is about to compute."""
+        group: list[Sequence] = []
+        if not _is_short(first):
+            return group
+        budget = self._decode_gap if decoding else self._limits.idle_seconds
+        running, members = self.running, [first]
+        for sequence in sorted(self.waiting, key=lambda sequence: self._rank(sequence, now)):
+            if not sequence.is_fetched() or self._repeats(sequence, members):
+                continue
+            num_tokens = (len(members) + 1) * max(each.num_remaining_tokens for each in [*members, sequence])
+            if (
+                not _is_short(sequence)
+                or sequence.request.background != first.request.background
+                or len(running) + len(group) >= self._limits.max_num_seqs
+                or num_tokens > self._limits.max_together
+                or num_tokens * self._prefill_seconds_per_token > budget
+                or not self.room.fits(sequence, [*running, *group])
+            ):
+                break
+            group.append(sequence)
+            members.append(sequence)
+        return group
+
+    def _repeats(self, sequence: Sequence, members: list[Sequence]) -> bool:
+        """Whether one of the members computes much of what is left of this prompt: it will find that cached."""
+        most = max(self._limits.min_chunk, sequence.num_remaining_tokens // 2)
+        return any(sequence.num_shared_tokens(other) - sequence.num_cached_tokens > most for other in members)
+
     @property
     def _decode_gap(self) -> float:
         """How long prompts may keep decoding rows waiting."""
@@ -171,6 +203,13 @@ class Scheduler:
         """How many leading tokens both share, where these are many more than the cache has; else 0."""
         shared = sequence.num_shared_tokens(other)
         return shared if shared - sequence.num_cached_tokens >= self._limits.grid else 0
+
+
+def _is_short(sequence: Sequence) -> bool:
+    """Whether less than a block is left of the prompt, and no end of a block in it: whole blocks, which later prompts
+    rest on, are always computed alone, so that no company shows in them."""
+    start = sequence.num_prompt_tokens - sequence.num_remaining_tokens
+    return start // BLOCK_TOKENS == sequence.num_prompt_tokens // BLOCK_TOKENS
 
 
 def _mean(mean: float, value: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from omlx.server.engine.messages import Batching, DraftStats, Submit, TokenLogprob
@@ -13,7 +13,8 @@ class ScriptedBatch:
     """Answers the n-th opened request with `script[n]`, one token a step; later ones with the last answer.
 
     It keeps the prompts it has computed, so a later prompt finds its cached prefix as it would for real.
-    `opened` and `released` hold the request ids in order, `chunks` what each `prefill` computed.
+    `opened` and `released` hold the request ids in order, `chunks` what each `prefill` computed, and `together` which
+    prompts were computed in one pass, where it says that it can.
     """
 
     def __init__(self, script: Sequence[Sequence[int]]) -> None:
@@ -31,6 +32,8 @@ class ScriptedBatch:
         self.prefix_bounds: list[int] = []
         self.fetching: set[str] = set()
         self.num_rests = 0
+        self.computes_together = False
+        self.together: list[list[str]] = []
 
     @property
     def info(self) -> BatchInfo:
@@ -66,6 +69,14 @@ class ScriptedBatch:
         request = self._requests[request_id]
         self._history.append((request.cache_salt, request.token_ids[: self._positions[request_id]]))
         return self._next(request_id) if self._ready(request_id) else []
+
+    @property
+    def takes_prompts_together(self) -> bool:
+        return self.computes_together
+
+    def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
+        self.together.append(list(counts))
+        return {request_id: self.prefill(request_id, count) for request_id, count in counts.items()}
 
     def decode(self) -> dict[str, list[int]]:
         return {request_id: self._next(request_id) for request_id in self._requests if self._ready(request_id)}

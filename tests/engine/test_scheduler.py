@@ -154,3 +154,69 @@ def test_beside_decoding_rows_a_chunk_keeps_to_the_latency_target():
     assert scheduler.chunk(sequence, decoding=True) == 64
     scheduler.observe_decode(1.0)
     assert scheduler.chunk(sequence, decoding=True) == 512
+
+
+def company(scheduler: Scheduler, first: Sequence, decoding: bool = False) -> list[str]:
+    scheduler.start(first, first.num_cached_tokens)
+    return [sequence.request_id for sequence in scheduler.company(first, decoding, 0.0)]
+
+
+def test_short_prompts_are_computed_together():
+    scheduler = Scheduler(SchedulerLimits())
+    first = add(scheduler, "a", 100)
+    add(scheduler, "b", 120)
+    add(scheduler, "c", 2040, cached=2000)
+    assert company(scheduler, first) == ["c", "b"]
+
+
+def test_whole_blocks_are_computed_alone():
+    scheduler = Scheduler(SchedulerLimits())
+    first = add(scheduler, "a", 256)
+    add(scheduler, "b", 100)
+    assert company(scheduler, first) == []
+    first = add(scheduler, "c", 99)
+    add(scheduler, "d", 300, cached=200)
+    assert company(scheduler, first) == ["b"]
+
+
+def test_no_short_prompt_overtakes_a_long_one_for_company():
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_prefill(1000, 1.0)
+    first = add(scheduler, "a", 100, now=-9.0)
+    add(scheduler, "long", 4000, now=-8.0)
+    add(scheduler, "b", 100)
+    assert company(scheduler, first) == []
+
+
+def test_a_prompt_that_another_computes_the_beginning_of_is_left_for_later():
+    scheduler = Scheduler(SchedulerLimits())
+    first = add(scheduler, "a", 100)
+    for name in ("again", "other"):
+        added = scheduler.add(Submit(name, [*first.request.token_ids, 7], 10), 0, 0.0)
+        assert added is not None
+    add(scheduler, "b", 100)
+    assert company(scheduler, first) == ["b"]
+
+
+def test_company_is_bounded_in_tokens_rows_and_time():
+    def many(limits: SchedulerLimits, seconds: float = 0.0, decoding: bool = False) -> int:
+        scheduler = Scheduler(limits)
+        if seconds:
+            scheduler.observe_prefill(1000, 1000 * seconds)
+        first = add(scheduler, "first", 100)
+        for number in range(20):
+            add(scheduler, f"r{number}", 100)
+        return 1 + len(company(scheduler, first, decoding))
+
+    assert many(SchedulerLimits()) == 10
+    assert many(SchedulerLimits(max_num_seqs=4)) == 4
+    assert many(SchedulerLimits(), seconds=1 / 2000, decoding=True) == 4
+    assert many(SchedulerLimits(), seconds=1 / 500) == 5
+
+
+def test_rows_that_decode_wait_for_no_disk_for_company():
+    scheduler = Scheduler(SchedulerLimits())
+    first = add(scheduler, "a", 100)
+    add(scheduler, "b", 100).is_fetched = lambda: False
+    add(scheduler, "c", 100)
+    assert company(scheduler, first) == ["c"]
