@@ -241,23 +241,22 @@ class PrefixCache(Generic[P]):
         limit = len(token_ids) - 1
         path = self._full_path(token_ids[:limit], salt)
         parent = path[-1].name if path else root_hash(self._identity, salt)
-        found: list[tuple[BlockHash, tuple[int, ...]]] = []
+        below: list[tuple[BlockHash, tuple[int, ...]]] = []
+        best = below
         for start, stop in spans(len(token_ids), len(path) * BLOCK_TOKENS):
             lengths = [BLOCK_TOKENS] if stop - start == BLOCK_TOKENS else []
             lengths += [length for length in self._lower.tails(parent) if length <= stop - start]
             candidates = (tuple(token_ids[start : start + length]) for length in lengths)
             named = ((block_hash(parent, tokens), tokens) for tokens in candidates)
-            child = next((block for block in named if self._lower.holds(block[0])), None)
-            if child is None:
+            held = [block for block in named if self._lower.holds(block[0])]
+            ends = (block for block in held if self._serves(block[0], whole=start + len(block[1]) <= limit))
+            if (last := next(ends, None)) is not None:
+                best = [*below, last]
+            if not held or len(held[0][1]) < BLOCK_TOKENS:
                 break
-            found.append(child)
-            parent = child[0]
-            if len(child[1]) < BLOCK_TOKENS:
-                break
-        end = len(path) * BLOCK_TOKENS + sum(len(tokens) for _, tokens in found)
-        while found and not self._serves(found[-1][0], whole=end <= limit):
-            end -= len(found.pop()[1])
-        return found
+            below = [*below, held[0]]
+            parent = held[0][0]
+        return best
 
     def _serves(self, name: BlockHash, whole: bool) -> bool:
         """Whether a prompt can go on from the end of this block below, or, if not `whole`, from within it."""

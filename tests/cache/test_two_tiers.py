@@ -93,6 +93,31 @@ def test_a_new_memory_finds_what_the_old_one_saved(length: int, divisible: bool)
     assert found(again, list(range(length))) == expected
 
 
+@pytest.mark.parametrize("length", [3, 213, 256, 258, 300, 512, 700])
+def test_a_prompt_asked_again_word_for_word_goes_on_from_the_last_state_before_its_end(length: int):
+    shelf = Shelf()
+    old = PrefixCache("m", 1000, shelf)
+    for end in (length - 2, length):
+        remember(old, list(range(end)), divisible=False)
+    save_all(old)
+    assert found(PrefixCache("m", 1000, shelf), list(range(length))) == length - 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_as_much_is_found_below_as_was_found_in_memory(seed: int):
+    dice = random.Random(seed)
+    shelf = Shelf()
+    old = PrefixCache("m", 100_000, shelf)
+    stems = [[dice.randrange(3) for _ in range(800)] for _ in range(3)]
+    for _ in range(40):
+        stem = dice.choice(stems)[: dice.randrange(1, 800)]
+        remember(old, stem, divisible=False, resumable=dice.random() < 0.7)
+    save_all(old)
+    for stem in stems:
+        for length in (*range(1, 800, 37), 255, 256, 257, 511, 512, 513):
+            assert found(PrefixCache("m", 100_000, shelf), stem[:length]) == found(old, stem[:length]), length
+
+
 def test_what_the_tier_below_has_of_a_prompt_is_fetched_in_order_and_told_when_it_is_here():
     shelf = Shelf()
     old = PrefixCache("m", 1000, shelf)
