@@ -27,7 +27,10 @@ PROVIDER = "omlx"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as the server describes it; windows and caps in tokens, `context_window` None where it does not say."""
+    """A model as the server describes it; windows and caps in tokens, `context_window` None where it does not say.
+
+    The user may call it by its `alias` too.
+    """
 
     name: str
     context_window: int | None
@@ -36,6 +39,7 @@ class Model:
     vision: bool = False
     size_bytes: int | None = None
     loaded: bool = False
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

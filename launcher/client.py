@@ -65,6 +65,7 @@ class _Details(msgspec.Struct, frozen=True):
     reasoning: bool = False
     vision: bool = False
     max_output_tokens: int | None = None
+    alias: str | None = None
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -181,4 +182,5 @@ def _model(entry: _ModelObject) -> Model:
         vision=entry.omlx.vision,
         size_bytes=entry.omlx.size_bytes,
         loaded=entry.omlx.is_loaded,
+        alias=entry.omlx.alias,
     )

@@ -68,7 +68,7 @@ def _served(machine: Machine, url: str | None) -> list[str]:
     # The keychain might ask for a password.
     key = machine.environ.get(KEY_VARIABLE)
     with closing(ServerClient(machine.resolve(url).url, key, _SERVER_SECONDS)) as client:
-        return [model.name for model in client.models()]
+        return [name for model in client.models() for name in (model.name, model.alias) if name]
 
 
 def _in_folder(machine: Machine) -> Iterator[str]:

@@ -53,14 +53,13 @@ def choose(models: Sequence[Model], wanted: Wanted, last_used: str | None, pick:
 
 
 def named(models: Sequence[Model], name: str) -> Model:
-    """The model called `name`. Raises ModelError with the names there are."""
-    for model in models:
-        if model.name == name:
-            return model
-    names = [model.name for model in models]
-    close = difflib.get_close_matches(name, names, n=1)
+    """The model with this name or alias. Raises ModelError with the names there are."""
+    found = {**{model.name: model for model in models}, **{model.alias: model for model in models if model.alias}}
+    if name in found:
+        return found[name]
+    close = difflib.get_close_matches(name, found, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ModelError(f"the server has no model {name!r}.{hint} It has: {', '.join(names)}")
+    raise ModelError(f"the server has no model {name!r}.{hint} It has: {', '.join(map(_with_alias, models))}")
 
 
 def size_text(num_bytes: float) -> str:
@@ -84,7 +83,11 @@ def described(model: Model) -> str:
     """One line for a list: name, size, window."""
     size = "" if model.size_bytes is None else size_text(model.size_bytes)
     window = "window unknown" if model.context_window is None else f"{model.context_window:,} tokens"
-    return "  ".join(part for part in (model.name, size, window, "loaded" if model.loaded else "") if part)
+    return "  ".join(part for part in (_with_alias(model), size, window, "loaded" if model.loaded else "") if part)
+
+
+def _with_alias(model: Model) -> str:
+    return f"{model.name} ({model.alias})" if model.alias else model.name
 
 
 def _main(models: Sequence[Model], name: str | None, last_used: str | None, pick: Picker | None) -> Model:

@@ -21,9 +21,18 @@ def client(server: FakeServer) -> Iterator[ServerClient]:
 
 
 def test_models_are_read_with_what_omlx_says_about_them(server: FakeServer, client: ServerClient):
-    details = {"size_bytes": 9, "is_loaded": True, "reasoning": True, "vision": True, "max_output_tokens": 1000}
+    details = {
+        "size_bytes": 9,
+        "is_loaded": True,
+        "reasoning": True,
+        "vision": True,
+        "max_output_tokens": 1000,
+        "alias": "a",
+    }
     server.serve_models({"id": "m", "max_model_len": 8192, "omlx": details})
-    assert client.models() == (Model("m", 8192, 1000, reasoning=True, vision=True, size_bytes=9, loaded=True),)
+    assert client.models() == (
+        Model("m", 8192, 1000, reasoning=True, vision=True, size_bytes=9, loaded=True, alias="a"),
+    )
     assert server.requests[-1].headers["authorization"] == "Bearer the-key"
 
 

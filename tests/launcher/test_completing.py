@@ -44,7 +44,7 @@ def test_agents_are_completed_where_one_is_to_be_named(home: Path) -> None:
 
 def test_the_running_servers_models_are_completed(home: Path, server: FakeServer) -> None:
     assert home.is_dir()
-    server.serve_models({"id": "large"}, {"id": "little"})
+    server.serve_models({"id": "large"}, {"id": "little", "omlx": {"alias": "quick"}})
     assert completed("launch", "pi", "--url", server.url, "--model", "l") == ["large", "little"]
     for command in (("chat",), ("probe",), ("bench",), ("wire", "pi")):
         assert completed(*command, "--url", server.url, "--model", "la") == ["large"]

@@ -54,6 +54,14 @@ def test_an_unknown_name_gets_a_suggestion_and_the_list():
     assert "small, large" in str(refusal.value)
 
 
+def test_an_alias_is_a_name_too():
+    fast = replace(SMALL, alias="fast")
+    chosen = choose((fast, LARGE), Wanted("large", haiku="fast"), None, None)
+    assert (chosen.model, chosen.haiku) == (LARGE, fast)
+    with pytest.raises(ModelError, match=r"Did you mean 'fast'\? It has: small \(fast\), large"):
+        choose((fast, LARGE), Wanted("fas"), None, None)
+
+
 def test_a_name_that_is_near_to_none_gets_no_suggestion():
     with pytest.raises(ModelError) as refusal:
         choose((replace(LARGE, name="random"),), Wanted("nope"), None, None)
