@@ -2,7 +2,7 @@
 The admin key opens the admin pages and nothing else, and no other key opens these.
 
 `omlx key` writes that file; keys are 256 random bits, so a plain SHA-256 is hash enough. It is read again when it
-changes, so that a new or revoked key holds from the next request on.
+changes, so that a new or revoked key holds from the next request on. A launch's key ends with its process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ class _File(msgspec.Struct, frozen=True):
 class _Digest:
     value: bytes
     name: str
-    expires: float | None
+    expires: float | None = None
+    pid: int | None = None
+
+    def holds(self, now: float) -> bool:
+        """Not a launch's that is over, nor one's that was killed before it could end its key."""
+        return (self.expires is None or now < self.expires) and (self.pid is None or is_alive(self.pid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class ServerKeys:
         may_be_open: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._own = _Digest(_digest(api_key), "", None) if api_key else None
+        self._own = _Digest(_digest(api_key), "") if api_key else None
         self._file = file
         self._may_be_open = may_be_open
         self._now = now
@@ -111,11 +116,7 @@ class ServerKeys:
         digest, now = _digest(given), self._now()
         held = (*self._current().digests, *((self._own,) if self._own else ()))
         # All are compared: the time tells nobody which one was near.
-        found = [
-            one.name
-            for one in held
-            if hmac.compare_digest(digest, one.value) and (one.expires is None or now < one.expires)
-        ]
+        found = [one.name for one in held if hmac.compare_digest(digest, one.value) and one.holds(now)]
         return found[0] if found else None
 
     def described(self) -> tuple[DescribedKey, ...]:
@@ -180,7 +181,7 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
 
 
 def _held(entry: _Entry) -> _Digest:
-    return _Digest(bytes.fromhex(entry.sha256), entry.name, entry.expires and entry.expires.timestamp())
+    return _Digest(bytes.fromhex(entry.sha256), entry.name, entry.expires and entry.expires.timestamp(), entry.pid)
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

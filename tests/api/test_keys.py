@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-def write(file: Path, *entries: dict[str, str | None]) -> None:
+def write(file: Path, *entries: Mapping[str, str | int | None]) -> None:
     """As omlx does: another file takes the place."""
     new = file.with_suffix(".new")
     new.write_text(json.dumps({"keys": entries}))
@@ -67,6 +70,16 @@ def test_a_launchs_key_expires_and_does_not_close_an_open_server(file: Path):
     noon = 1_795_435_200.0
     assert ServerKeys(file=file, now=lambda: noon - 1).accepts("launch")
     assert not ServerKeys(file=file, now=lambda: noon).accepts("launch")
+
+
+def test_a_launchs_key_ends_with_its_process_although_the_file_stays(file: Path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        write(file, {**entry("k", "2100-01-01T00:00:00Z"), "pid": process.pid})
+        keys = ServerKeys("own", file)
+        assert keys.accepts("k")
+        process.kill()
+    assert not keys.accepts("k")
+    assert keys.accepts("own")
 
 
 @pytest.mark.parametrize(
