@@ -1,9 +1,10 @@
-"""Records the agents' sessions for tests/replay: `python -m tests.e2e.record [AGENT…]`.
+"""Records the agents' sessions for tests/replay: `python -m tests.e2e.record [SESSION…]`.
 
-Each session is two launches, the second of which goes on with the first one's conversation. Claude Code looks tools
-up on the way, and Codex compacts its history; in a session of its own it does so in the middle of a turn. What is kept:
-the bodies of the requests that belong to the conversation, without this machine's paths, without ids, and with other
-words in the place of the agents' own.
+Each session is at least two launches, each of which goes on with the conversation of the one before. Claude Code looks
+tools up on the way, and in a session of its own it tells of hooks, agents, plan mode and output styles in system
+messages; Codex compacts its history, in a session of its own in the middle of a turn. What is kept: the bodies of the
+requests that belong to the conversation, without this machine's paths, without ids, and with other words in the place
+of the agents' own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -28,28 +29,75 @@ from .talking_server import ASIDE, KEY
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PATH_AS_NAME = re.compile(r"-tmp-record-[\w-]+-work")
 _COMPACTS_AT = ("-c", "model_auto_compact_token_limit=23150")
-_COMPACTS_MID_TURN = ("-c", "model_auto_compact_token_limit=22900")
+_PAGES = Path(__file__).parents[2] / "docs"
+"""Stand for the text for agents that a project has: it makes a prompt as long as prompts are."""
+_REMINDER = {"hookEventName": "PostToolUse", "additionalContext": "the linter is content"}
+_HOOKS = {
+    "PostToolUse": [
+        {"hooks": [{"type": "command", "command": f"echo '{json.dumps({'hookSpecificOutput': _REMINDER})}'"}]}
+    ],
+    "UserPromptSubmit": [{"hooks": [{"type": "command", "command": "echo the branch is main"}]}],
+}
 _TOOL_SEARCH = '<tool_call>\n{"name": "ToolSearch", "arguments": {"query": "select:CronList"}}\n</tool_call>'
 
 
-def session(case: AgentCase) -> tuple[AgentCase, list[str]]:
-    """The case and the model's answers, with what is special to an agent."""
-    answers = case.answers()
-    if case.name == "claude":
-        return case, [answers[0], _TOOL_SEARCH, *answers[1:]]
-    if case.name == "codex" and not set(_COMPACTS_MID_TURN) <= set(case.first):
-        return replace(case, again=("exec", *_COMPACTS_AT, *case.again[1:])), answers
-    return case, answers
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`launches` are command lines with their prompts, `answers` the model's in order; `guide` is a text for agents in
+    the project."""
+
+    name: str
+    case: AgentCase
+    launches: Sequence[tuple[tuple[str, ...], str]]
+    answers: Sequence[str]
+    guide: str = ""
 
 
-def play(case: AgentCase, folder: Path) -> tuple[Bench, Outcome]:
+def sessions() -> Iterator[Session]:
+    guide, long_guide = _pages("http"), _pages("http", "cli", "agents")
+    mid_turn = f"model_auto_compact_token_limit={22_900 + len(guide)}"  # tokens, which are bytes here
+    for case in CASES:
+        again = case.again
+        answers = case.answers()
+        if case.name == "claude":
+            yield reminded(case)
+            answers.insert(1, _TOOL_SEARCH)
+        if case.name == "codex":
+            again = (again[0], *_COMPACTS_AT, *again[1:])
+            first = (case.first[0], "-c", mid_turn, *case.first[1:])
+            yield Session("codex_midturn", case, [(first, PROMPT), (case.again, PROMPT_AGAIN)], answers, guide)
+        launches = [(case.first, PROMPT), (again, PROMPT_AGAIN)]
+        yield Session(case.name, case, launches, answers, long_guide if case.name == "qwen" else "")
+
+
+def _pages(*names: str) -> str:
+    return "\n".join((_PAGES / f"{name}.md").read_text() for name in names)
+
+
+def reminded(case: AgentCase) -> Session:
+    """Claude Code, each launch with something else that it tells the model in a system message."""
+    hooks = ("--settings", json.dumps({"hooks": _HOOKS}))
+    agents = ("--agents", json.dumps({"reviewer": {"description": "Reviews code", "prompt": "You review."}}))
+    launches = [
+        ((*case.first, *hooks), PROMPT),
+        ((*case.again, *hooks, *agents), PROMPT_AGAIN),
+        ((*case.again, "--permission-mode", "plan"), "How would you go on?"),
+        ((*case.again, "--settings", json.dumps({"outputStyle": "Explanatory"})), "Go on."),
+        ((*case.again, "--disallowedTools", "WebFetch"), "What is left?"),
+    ]
+    return Session("claude_reminders", case, launches, [*case.answers(), "With a test.", "I go on.", "Nothing is."])
+
+
+def play(session: Session, folder: Path) -> tuple[Bench, Outcome]:
+    case = session.case
     bench = make_bench(folder, case.name, {"OMLX_API_KEY": KEY, **case.environment})
     case.lay_out(bench)
-    case, answers = session(case)
+    if session.guide:
+        (bench.work / "AGENTS.md").write_text(session.guide)
     script = folder / "answers.json"
-    script.write_text(json.dumps(answers))
+    script.write_text(json.dumps(session.answers))
     serve = [sys.executable, "-m", "tests.e2e.talking_server", str(script)]
-    launches = [case.launch(case.first, PROMPT), case.launch(case.again, PROMPT_AGAIN)]
+    launches = [case.launch(arguments, prompt) for arguments, prompt in session.launches]
     return bench, bench.run(serve, *launches, seconds=case.seconds)
 
 
@@ -72,59 +120,34 @@ def cleaned(text: str, bench: Bench) -> str:
     return _UUID.sub(lambda found: f"00000000-0000-4000-8000-{numbers.setdefault(found[0], len(numbers)):012}", text)
 
 
-def answered(bodies: list[dict[str, Any]], case: AgentCase) -> list[Turn]:
+def answered(bodies: list[dict[str, Any]], session: Session) -> list[Turn]:
     """Each request with the answer it got: in the script's order, of which only the last is left after a summary."""
     turns: list[Turn] = []
-    answers: Iterator[str] = iter(session(case)[1])
+    answers: Iterator[str] = iter(session.answers)
     for body in bodies:
-        turns.append(Turn(case.path, body, next(answers) if body["tools"] else ASIDE))
+        turns.append(Turn(session.case.path, body, next(answers) if body["tools"] else ASIDE))
         if not body["tools"]:
-            answers = repeat(session(case)[1][-1])
+            answers = repeat(session.answers[-1])
     return turns
 
 
-def system_messages(last: Turn) -> list[Turn]:
-    """Two more turns as Claude Code writes them when something changes while a session runs."""
-    told: list[dict[str, Any]] = []
-    turns: list[Turn] = []
-    answer = last.answer
-    for text in ("The date has changed. It is 2026-11-24 now.", "The user has turned plan mode off."):
-        told += [
-            {"role": "assistant", "content": [{"type": "text", "text": answer}]},
-            {"role": "user", "content": "Go on."},
-            {"role": "system", "content": text},
-        ]
-        answer = "I go on."
-        body = {**last.body, "messages": [*last.body["messages"], *told]}
-        turns.append(Turn(last.path, body, answer, note="written by hand, not recorded"))
-    return turns
-
-
-def compacting_mid_turn(case: AgentCase) -> AgentCase:
-    return replace(case, first=(case.first[0], *_COMPACTS_MID_TURN, *case.first[1:]))
-
-
-def record(case: AgentCase, name: str) -> None:
+def record(session: Session) -> None:
     with tempfile.TemporaryDirectory(prefix="record-") as folder:
-        bench, outcome = play(case, Path(folder))
+        bench, outcome = play(session, Path(folder))
         if any(run.exit_code for run in outcome.runs):
             sys.exit(str(outcome))
-        bodies = cleaned("\n".join(each.request for each in outcome.posts(case.path)), bench).splitlines()
-    turns = answered([body for body in map(json.loads, bodies) if "tools" in body], case)
-    if case.name == "claude":
-        turns += system_messages(turns[-1])
+        bodies = cleaned("\n".join(each.request for each in outcome.posts(session.case.path)), bench).splitlines()
+    turns = answered([body for body in map(json.loads, bodies) if "tools" in body], session)
     rewording = Rewording(common_words())
-    path = FOLDER / f"{name}.jsonl"
+    path = FOLDER / f"{session.name}.jsonl"
     write_recording(path, [rewording.turn(turn) for turn in turns])
-    print(f"{name}: {len(turns)} requests, {path.stat().st_size // 1024} KB", flush=True)
+    print(f"{session.name}: {len(turns)} requests, {path.stat().st_size // 1024} KB", flush=True)
 
 
 def main() -> None:
-    for case in CASES:
-        if not sys.argv[1:] or case.name in sys.argv[1:]:
-            record(case, case.name)
-        if case.name == "codex" and (not sys.argv[1:] or "codex_midturn" in sys.argv[1:]):
-            record(compacting_mid_turn(case), "codex_midturn")
+    for session in sessions():
+        if not sys.argv[1:] or session.name in sys.argv[1:]:
+            record(session)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ FOLDER = Path(__file__).parents[1] / "recordings"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One request as its agent sent it, and what the model wrote. `note` says where it was written by hand instead."""
+    """One request as its agent sent it, and what the model wrote."""
 
     path: str
     body: dict[str, Any]
     answer: str
-    note: str = ""
 
 
 def write_recording(path: Path, turns: list[Turn]) -> None:
@@ -42,7 +41,7 @@ def read_recording(path: Path) -> list[Turn]:
         kept = {name: body[name][:count] for name, count in change["kept"].items()}
         new = {name: kept.get(name, []) + value if name in kept else value for name, value in change["body"].items()}
         body = {name: value for name, value in {**body, **new}.items() if name not in change["gone"]}
-        turns.append(Turn(change["path"], body, change["answer"], change.get("note", "")))
+        turns.append(Turn(change["path"], body, change["answer"]))
     return turns
 
 
@@ -56,5 +55,4 @@ def _change(before: dict[str, Any], turn: Turn) -> dict[str, Any]:
             kept[name] = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         body[name] = value[kept.get(name, 0) :] if name in kept else value
     gone = sorted(before.keys() - turn.body.keys())
-    note = {"note": turn.note} if turn.note else {}
-    return {"path": turn.path, **note, "kept": kept, "gone": gone, "body": body, "answer": turn.answer}
+    return {"path": turn.path, "kept": kept, "gone": gone, "body": body, "answer": turn.answer}
