@@ -151,7 +151,7 @@ def published(weights: Weights, encode_expert: Encoder = encode_fp4) -> tuple[Te
             tensors[bare.removesuffix("weight") + "scale"] = ("F8_E8M0", scales)
             numbers[name] = (decode_fp4 if encode is encode_fp4 else decode_fp8)(codes, scales)
         else:
-            tensors[bare] = ("I32" if array.dtype == np.int32 else "F32", array)
+            tensors[bare] = ("I64", array.astype(np.int64)) if array.dtype == np.int32 else ("F32", array)
             numbers[name] = array
     return tensors, numbers
 
