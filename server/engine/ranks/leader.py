@@ -93,6 +93,13 @@ class LeaderBatch:
         with self._progress.step(*kind), self._together(Prefill(request_id, count)):
             return self._batch.prefill(request_id, count)
 
+    @property
+    def takes_prompts_together(self) -> bool:
+        return False
+
+    def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
+        return {request_id: self.prefill(request_id, count) for request_id, count in counts.items()}
+
     def decode(self) -> dict[str, list[int]]:
         with self._progress.long_step(self._progress.limit_seconds("decode", 0)):  # it takes less than a step
             drafts = self._batch.draft()
