@@ -44,17 +44,24 @@ class LastRow:
         self._parts: list[_LastOnly] = []
         inner: Any = getattr(model, "model", None)
         norm, layers = getattr(inner, "norm", None), getattr(inner, "layers", None)
+        self._has_all_layers = getattr(inner, "pipeline_size", 1) == 1
         if not isinstance(norm, nn.Module):
             return
         if not self._takes(inner, inner, "norm"):
             logger.info("the head of this model is not applied row by row; prompts end with a pass of their own")
-        elif isinstance(layers, list) and layers and isinstance(getattr(layers[-1], "mlp", None), nn.Module):
+        elif (
+            self._has_all_layers
+            and isinstance(layers, list)
+            and layers
+            and isinstance(getattr(layers[-1], "mlp", None), nn.Module)
+        ):
             # What the MLP gives for the last row is added to all rows, of which only the last goes on.
             self._takes(inner, layers[-1], "mlp")
 
     @property
     def in_one_pass(self) -> bool:
-        return bool(self._parts)
+        """Also for `each`, whose caches a rank of a pipeline could not hand on."""
+        return bool(self._parts) and self._has_all_layers
 
     def each(self, pieces: Sequence[Sequence[int]], caches: Sequence[Any]) -> mx.array:
         """Feed several rows, each its piece: the logits after the last token of each, [rows, vocabulary]. Only

@@ -118,7 +118,7 @@ class Scheduler:
         group: list[Sequence] = []
         if not _is_short(first):
             return group
-        budget = self._decode_gap if decoding else self._limits.idle_seconds
+        budget = self._budget(decoding)
         running, members = self.running, [first]
         for sequence in sorted(self.waiting, key=lambda sequence: self._rank(sequence, now)):
             if not sequence.is_fetched() or self._repeats(sequence, members):
@@ -147,6 +147,10 @@ class Scheduler:
         """How long prompts may keep decoding rows waiting."""
         return max(self._limits.decode_gap_seconds, self._limits.decode_gap_steps * self._decode_seconds)
 
+    def _budget(self, decoding: bool) -> float:
+        """What a piece of prompt may take, where it is not the smallest."""
+        return min(self._decode_gap if decoding else self._limits.idle_seconds, self._limits.max_chunk_seconds)
+
     def start(self, sequence: Sequence, num_cached_tokens: int) -> None:
         """The sequence was opened in the batch, on so many reused tokens."""
         sequence.status = SequenceStatus.RUNNING
@@ -159,7 +163,7 @@ class Scheduler:
         """
         limits = self._limits
         smallest = limits.min_chunk if decoding else limits.grid
-        budget = min(self._decode_gap if decoding else limits.idle_seconds, limits.max_chunk_seconds)
+        budget = self._budget(decoding)
         size = smallest
         if self._prefill_seconds_per_token > 0:
             while size * 2 <= limits.max_chunk and size * 2 * self._prefill_seconds_per_token <= budget:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ...errors import RequestError
 from .leader import DraftingBatch
-from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, Release, Sleep, decode
+from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, PrefillTogether, Release, Sleep, decode
 
 
 def follow(batch: DraftingBatch, hear: Callable[[], bytes], wait_for_wake: Callable[[float], bool]) -> None:
@@ -33,6 +33,8 @@ def _perform(batch: DraftingBatch, call: Call) -> None:
                 batch.open(request)
         case Prefill(request_id, count):
             batch.prefill(request_id, count)
+        case PrefillTogether(counts):
+            batch.prefill_together(counts)
         case Decode(drafts):
             batch.decode(drafts)
         case Release(request_id):

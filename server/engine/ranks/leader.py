@@ -11,7 +11,7 @@ from ...errors import EngineFailure
 from ..batch import BatchEngine, BatchInfo, Logprobs, MemoryUse, PrefixReport
 from ..messages import Batching, DraftStats, RankMemory, Submit
 from ..speculation import Draft
-from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, Release, Sleep, encode
+from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, PrefillTogether, Release, Sleep, encode
 from .progress import Progress
 
 _OPEN_SECONDS = 60.0
@@ -87,18 +87,23 @@ class LeaderBatch:
         return self._batch.prefix(request_id)
 
     def prefill(self, request_id: str, count: int) -> list[int]:
-        done = self._done[request_id]
-        self._done[request_id] += count
-        kind = ("prefill", count.bit_length(), (done // _CONTEXT_TOKENS).bit_length())
-        with self._progress.step(*kind), self._together(Prefill(request_id, count)):
+        with self._progress.step(*self._kind({request_id: count})), self._together(Prefill(request_id, count)):
             return self._batch.prefill(request_id, count)
 
     @property
     def takes_prompts_together(self) -> bool:
-        return False
+        return self._batch.takes_prompts_together
 
     def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
-        return {request_id: self.prefill(request_id, count) for request_id, count in counts.items()}
+        with self._progress.step(*self._kind(counts)), self._together(PrefillTogether(dict(counts))):
+            return self._batch.prefill_together(counts)
+
+    def _kind(self, counts: Mapping[str, int]) -> tuple[str | int, ...]:
+        """Of pieces of prompts: how long they are together, and how far into a prompt."""
+        done = max(self._done[request_id] for request_id in counts)
+        for request_id, count in counts.items():
+            self._done[request_id] += count
+        return ("prefill", sum(counts.values()).bit_length(), (done // _CONTEXT_TOKENS).bit_length())
 
     def decode(self) -> dict[str, list[int]]:
         with self._progress.long_step(self._progress.limit_seconds("decode", 0)):  # it takes less than a step

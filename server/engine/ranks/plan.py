@@ -39,7 +39,11 @@ class BoundPrefixes(msgspec.Struct, frozen=True, array_like=True, tag=6):
     num_bytes: int
 
 
-Call = Open | Prefill | Decode | Release | Sleep | Close | BoundPrefixes
+class PrefillTogether(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    counts: dict[str, int]
+
+
+Call = Open | Prefill | PrefillTogether | Decode | Release | Sleep | Close | BoundPrefixes
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Call])
