@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 5.0
 BODY_SECONDS = 30.0
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 10.0
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
 
@@ -20,7 +20,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     as long as uvicorn lets it.
 
     A client that wants the connection closed gets its answer while it still sends: uvicorn would close at once, and
-    bytes that nobody has read reset the connection, the answer with it. It may pause for two seconds then.
+    bytes that nobody has read reset the connection, the answer with it. It may pause for ten seconds then.
     """
 
     _head_bytes = 0

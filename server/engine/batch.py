@@ -105,7 +105,9 @@ class BatchEngine(Protocol):
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         """Compute the next `count` prompt tokens. The call that ends the prompt returns the first
-        generated token, and the row takes part in `decode` from then on; others return nothing."""
+        generated token, and the row takes part in `decode` from then on; others return nothing.
+
+        Where the request is cancelled meanwhile, it may return nothing, and the row can only be released."""
         ...
 
     @property

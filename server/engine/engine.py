@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from msgspec import structs
 
@@ -17,13 +17,21 @@ from .sequence import Sequence, SequenceStatus
 class Engine:
     """Runs requests to their end, one `step` at a time. Not thread-safe.
 
-    `clock` gives seconds from any fixed point.
+    `clock` gives seconds from any fixed point. `cancelled` names requests for which `cancel` will come; another thread
+    may write it.
     """
 
-    def __init__(self, scheduler: Scheduler, batch: BatchEngine, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        batch: BatchEngine,
+        clock: Callable[[], float],
+        cancelled: Container[str] = (),
+    ) -> None:
         self._scheduler = scheduler
         self._batch = batch
         self._clock = clock
+        self._cancelled = cancelled
         self._updates: dict[str, SequenceUpdate] = {}
         self._is_checked = True
 
@@ -143,6 +151,9 @@ class Engine:
                 self._compute_together(counts)
                 return
         token_ids = self._batch.prefill(sequence.request_id, count)
+        if sequence.request_id in self._cancelled:
+            self.cancel(sequence.request_id)
+            return
         self._scheduler.observe_prefill(count, self._clock() - started)
         sequence.num_computed_tokens += count
         if sequence.is_decoding:
@@ -183,7 +194,10 @@ class Engine:
             sequence.num_computed_tokens += count
         self._match_waiting()
         for sequence in counts:
-            self._advance(sequence, tokens[sequence.request_id])
+            if sequence.request_id in self._cancelled:
+                self.cancel(sequence.request_id)
+            else:
+                self._advance(sequence, tokens[sequence.request_id])
 
     def _match_waiting(self) -> None:
         """What has been computed may be what others wait for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -57,12 +58,13 @@ def load_batch(
     ranks: MlxRanks | None = None,
     split: Split = Split.AUTO,
     draft_model: Path | None = None,
+    cancelled: Container[str] = (),
 ) -> MlxBatch:
     """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
 
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
     only this rank's part of the model is loaded, divided as `split` says. `draft_model` is the folder of a smaller one
-    that drafts.
+    that drafts. A prompt of one of the `cancelled` requests is computed no further; several ranks end it together.
     Raises `ModelError`.
     """
     has_gpu = mx.default_device().type == mx.gpu
@@ -114,6 +116,7 @@ def load_batch(
         runs_ahead=has_gpu,
         drafters=drafters,
         ranks=ranks,
+        cancelled=cancelled,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
@@ -22,6 +22,7 @@ from .logprobs import token_logprobs
 from .messages import Batching, DraftStats, Submit, TokenLogprob
 from .ngram_drafter import NgramDrafter
 from .prompt_rows import PromptRows
+from .prompt_work import PromptWork
 from .ranks.group import Alone, Ranks
 from .recorder import Recorder
 from .row import Row, check_tokens
@@ -67,6 +68,7 @@ class MlxBatch:
         runs_ahead: bool = False,
         drafters: Sequence[Drafter] | None = None,
         ranks: Ranks | None = None,
+        cancelled: Container[str] = (),
     ) -> None:
         self._model = model
         self._info = info
@@ -85,6 +87,7 @@ class MlxBatch:
         """In the layout's order."""
         self._may_run_ahead = runs_ahead
         self._flight: _Flight | None = None
+        self._work = PromptWork(cancelled, clock)
 
     @property
     def info(self) -> BatchInfo:
@@ -129,22 +132,21 @@ class MlxBatch:
         assert row.num_computed < stop <= num_prompt
         if stop < num_prompt:
             self._compute(row, stop)
-            if stop % BLOCK_TOKENS == 0 or self._info.checkpointed:
+            if row.caches and (stop % BLOCK_TOKENS == 0 or self._info.checkpointed):
                 self._remember(row, lambda: row.caches)
             return []
         if row.request.prompt_logprobs:
             logits = self._score(row, stop)
         else:
             logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
+            if not self._work.finish(row, count):
+                return []
         return self._begin(row, logits, self._read(self._next(logits, [row.sampler])))
 
     @property
     def takes_prompts_together(self) -> bool:
-        return (
-            self._layout.batching.name == "batched"
-            and self._last_row.in_one_pass
-            and not isinstance(self._model, Recorder)
-        )
+        is_plain = self._last_row.in_one_pass and not isinstance(self._model, Recorder)
+        return is_plain and self._layout.batching.name == "batched"
 
     def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
         if any(self._rows[key].request.prompt_logprobs for key in counts):
@@ -225,7 +227,8 @@ class MlxBatch:
         if row is None:
             return
         if row not in self._decoding:
-            self._remember(row, lambda: row.caches, ended=True)
+            if row.caches:
+                self._remember(row, lambda: row.caches, ended=True)
             return
         self._speculation.leave(row.key)
         index = self._decoding.index(row)
@@ -367,7 +370,7 @@ class MlxBatch:
             self._score(row, stop)
             return
         self._model(mx.array([row.token_ids[row.num_computed : stop]]), cache=row.caches)
-        evaluate(row.caches)
+        self._work.finish(row, stop - row.num_computed)
         row.num_computed = stop
 
     def _score(self, row: Row, stop: int) -> mx.array:

@@ -86,6 +86,7 @@ def run(
     limits: SchedulerLimits | None = None,
     heartbeat_seconds: float = 5.0,
     hear_server: Callable[[], None] = lambda: None,
+    cancelled: set[str] | None = None,
 ) -> int:
     """`serve` with a model that writes."""
 
@@ -93,9 +94,11 @@ def run(
         batch = make_batch()
         info, asked = batch.info, limits or SchedulerLimits()
         bounded = replace(asked, max_chunk=min(asked.max_chunk, info.max_chunk))
-        return Engine(Scheduler(bounded, MemoryRoom(info.footprint, info.memory_bytes)), batch, time.perf_counter)
+        scheduler = Scheduler(bounded, MemoryRoom(info.footprint, info.memory_bytes))
+        return Engine(scheduler, batch, time.perf_counter, given_up)
 
-    return serve(connection, load, heartbeat_seconds, hear_server)
+    given_up = set() if cancelled is None else cancelled
+    return serve(connection, load, heartbeat_seconds, hear_server, given_up)
 
 
 def serve(
@@ -103,15 +106,19 @@ def serve(
     load: Callable[[], Stepping],
     heartbeat_seconds: float = 5.0,
     hear_server: Callable[[], None] = lambda: None,
+    cancelled: set[str] | None = None,
 ) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
     The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
     thread does all the model's work; a second one reads commands, and calls `hear_server` where the other side only
-    says that it lives.
+    says that it lives. What it cancels stands in `cancelled` until the calling thread has heard of it too, so that
+    long work can be given up.
     """
     commands: _Inbox = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(connection, commands, hear_server), name="engine-inbox", daemon=True).start()
+    cancelled = set() if cancelled is None else cancelled
+    reading = connection, commands, hear_server, cancelled
+    threading.Thread(target=_read, args=reading, name="engine-inbox", daemon=True).start()
     try:
         started = time.perf_counter()
         engine = load()
@@ -119,7 +126,7 @@ def serve(
         load_seconds = time.perf_counter() - started
         _send(connection, EngineReady(info.device, info.weight_bytes, load_seconds))
         try:
-            _serve(connection, commands, engine, heartbeat_seconds)
+            _serve(connection, commands, engine, heartbeat_seconds, cancelled)
         finally:
             engine.close()
     except ConnectionError:
@@ -142,7 +149,9 @@ def set_signals() -> None:
     faulthandler.register(signal.SIGUSR1)
 
 
-def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartbeat_seconds: float) -> None:
+def _serve(
+    connection: socket.socket, commands: _Inbox, engine: Stepping, heartbeat_seconds: float, cancelled: set[str]
+) -> None:
     told: Batching | None = None
     patience, beat_at = _QUIET_SECONDS, time.perf_counter() + heartbeat_seconds
     while True:
@@ -160,6 +169,7 @@ def _serve(connection: socket.socket, commands: _Inbox, engine: Stepping, heartb
                     engine.submit(command)
                 case Cancel():
                     engine.cancel(command.request_id)
+                    cancelled.discard(command.request_id)
                 case MemoryLimit():
                     engine.limit(command)
                 case Shutdown() | None:
@@ -184,7 +194,7 @@ def _arrived(commands: _Inbox, patience: float) -> list[Command | BaseException 
     return arrived
 
 
-def _read(connection: socket.socket, commands: _Inbox, hear_server: Callable[[], None]) -> None:
+def _read(connection: socket.socket, commands: _Inbox, hear_server: Callable[[], None], cancelled: set[str]) -> None:
     """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
     decoder = msgspec.msgpack.Decoder(Command)
     try:
@@ -192,8 +202,10 @@ def _read(connection: socket.socket, commands: _Inbox, hear_server: Callable[[],
             command = decoder.decode(payload)
             if isinstance(command, Alive):
                 hear_server()
-            else:
-                commands.put(command)
+                continue
+            if isinstance(command, Cancel):
+                cancelled.add(command.request_id)
+            commands.put(command)
         commands.put(None)
     except OSError:
         commands.put(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from omlx.server.engine.batch import BatchEngine
@@ -32,8 +33,13 @@ class Answer:
         return self.updates[-1]
 
 
-def make_engine(batch: BatchEngine, limits: SchedulerLimits | None = None, room: MemoryRoom | None = None) -> Engine:
-    return Engine(Scheduler(limits or SchedulerLimits(), room), batch, TickingClock())
+def make_engine(
+    batch: BatchEngine,
+    limits: SchedulerLimits | None = None,
+    room: MemoryRoom | None = None,
+    cancelled: Container[str] = (),
+) -> Engine:
+    return Engine(Scheduler(limits or SchedulerLimits(), room), batch, TickingClock(), cancelled)
 
 
 def step(engine: Engine, answers: dict[str, Answer]) -> None:

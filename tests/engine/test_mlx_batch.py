@@ -233,3 +233,39 @@ def test_nothing_is_held_for_requests_that_have_ended(model):
 
     before = run_some(0)
     assert run_some(8) <= before
+
+
+class Leaving:
+    """Names one request, from the n-th time on that it is asked about."""
+
+    def __init__(self, request_id: str, count: int) -> None:
+        self._request_id = request_id
+        self._left = count
+
+    def __contains__(self, request_id: object) -> bool:
+        self._left -= request_id == self._request_id
+        return request_id == self._request_id and self.has_left
+
+    @property
+    def has_left(self) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize("asked", range(1, 8))
+def test_a_prompt_that_is_cancelled_while_it_is_computed_is_given_up_between_two_layers(model, asked):
+    leaving, prompt = Leaving("left", asked), prompt_of(700)
+    batch = make_batch(model, cancelled=leaving)
+    engine, answers = make_engine(batch, SchedulerLimits(max_chunk=256), cancelled=leaving), {}
+    engine.submit(submit("beside", prompt_of(40, 5), 60))
+    step(engine, answers)
+    engine.submit(submit("left", prompt))
+    while not leaving.has_left:
+        step(engine, answers)
+        assert "left" not in answers or not answers["left"].token_ids
+    step(engine, answers)
+    engine.cancel("left")  # of which the engine has not heard before
+    engine.submit(submit("again", prompt))
+    drain(engine, answers)
+    assert answers["beside"].token_ids == greedy_solo(model, prompt_of(40, 5), 60)
+    assert answers["again"].token_ids == greedy_solo(model, prompt, 8)
+    batch.check()
