@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 
 import mlx.core as mx
 import numpy as np
@@ -82,6 +83,18 @@ def test_only_the_rows_grow_and_they_can_be_cut_at_blocks(full: Case) -> None:
         for stride, first, both in zip(early.row_strides, early.state[-rows:], late.state[-rows:], strict=bool(rows)):
             assert both.shape[1] == 256 // stride
             assert np.allclose(np.array(both)[:, : 128 // stride], np.array(first), atol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [[3], [5, 64, 127]], ids=["one row", "rows of unequal length"])
+def test_a_step_leaves_nothing_to_compute_for_those_after_it(case: Case, lengths: list[int]) -> None:
+    caches = _merged([_prefilled(case, length, spare=3) for length in lengths])
+    for step in range(3):
+        mx.eval(case.model(mx.array(_next(case, [length + step for length in lengths])), caches))
+    graph = io.StringIO()
+    arrays = [array for cache in caches for pool in cache.pools for array in (pool.kv, pool.gate) if array is not None]
+    mx.export_to_dot(graph, *arrays)
+    assert arrays
+    assert "label" not in graph.getvalue()  # an operation has one
 
 
 def test_an_empty_cache_has_an_empty_state_that_restores(full: Case) -> None:

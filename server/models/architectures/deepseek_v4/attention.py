@@ -62,7 +62,10 @@ class Attention(nn.Module):
             recent = self._recent(window, span, block, x.shape[1])
             outputs.append(self._block(x[:, block], now, recent, rows, index_keys, span, start))
         cache.advance(span)
-        return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
+        output = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
+        # What waits for its window is computed now: put off, 128 steps of it would come in the one that closes it.
+        waiting = [array for pool in cache.pools for array in (pool.kv, pool.gate) if array is not None]
+        return mx.depends(output, waiting) if waiting else output
 
     def keep_share(self, rank: int, size: int) -> None:
         """Go on with one of `size` equal shares of the heads, whose projections have been cut."""
