@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from types import MappingProxyType
 
 from ._layers import foreign_agents, has, set_in_files, up_to_home
 from ._options import json_object, lenient_object, object_at
@@ -12,6 +13,8 @@ from .spec import KEY_VARIABLE, PROVIDER, Edit, Model, Surroundings, Target
 
 _KEY = f"{{env:{KEY_VARIABLE}}}"
 _NO_TIMEOUT = False
+_OLDER = MappingProxyType({"kilo": ".kilocode"})
+"""A folder's former name, under which it is read too."""
 _OURS = ("model", "small_model", f"provider.{PROVIDER}")
 
 
@@ -86,14 +89,18 @@ def _in_settings(surroundings: Surroundings, paths: Iterable[Path]) -> tuple[str
 
 
 def _in_agents(surroundings: Surroundings, name: str) -> tuple[str, ...]:
-    above = (folder / f".{name}" for folder in up_to_home(surroundings))
-    folders = (own_folder(surroundings, name), surroundings.home / f".{name}", *above)
+    places = (surroundings.home, *up_to_home(surroundings))
+    folders = (own_folder(surroundings, name), *(place / dotted for place in places for dotted in _dotted(name)))
     patterns = tuple(f"{kind}{end}/**/*.md" for kind in ("agent", "mode", "command") for end in ("", "s"))
     return foreign_agents(surroundings, folders, patterns, lambda model: model.startswith(f"{PROVIDER}/"))
 
 
 def own_folder(surroundings: Surroundings, name: str) -> Path:
     return surroundings.folder("XDG_CONFIG_HOME", ".config") / name
+
+
+def _dotted(name: str) -> tuple[str, ...]:
+    return (f".{name}", *filter(None, (_OLDER.get(name),)))
 
 
 def _files(name: str) -> tuple[str, ...]:
@@ -108,7 +115,7 @@ def _user_files(surroundings: Surroundings, name: str) -> tuple[Path, ...]:
 
 def _higher_files(surroundings: Surroundings, name: str) -> tuple[Path, ...]:
     """The one that a variable names, and those of the project, from this folder up to the home."""
-    folders = [place for folder in up_to_home(surroundings) for place in (folder, folder / f".{name}")]
+    folders = [folder / place for folder in up_to_home(surroundings) for place in ("", *_dotted(name))]
     extra = surroundings.environ.get(f"{name.upper()}_CONFIG")
     named = (Path(extra),) if extra else ()
     return (*named, *(folder / file for folder in folders for file in _files(name)))

@@ -79,6 +79,7 @@ def said(agent: Integration, target: Target, surroundings: Surroundings, path: s
         (opencode, "project/opencode.json", '{"model": "x/y"}', ["model"]),
         (opencode, "/etc/opencode/opencode.json", '{"small_model": "x/y"}', ["small_model"]),
         (kilo, "project/.kilo/opencode.jsonc", '{"provider": {"omlx": {}}}', ["provider.omlx"]),
+        (kilo, "project/.kilocode/kilo.json", '{"model": "kilo/auto"}', ["model"]),
         (copilot, "project/.github/copilot/settings.json", '{"model": "x"}', ["model"]),
         (crush, "project/.crush.json", '{"models": {"large": {}}}', ["models.large"]),
         (crush, ".local/share/crush/crush.json", '{"models": {"small": {}}}', ["models.small"]),
