@@ -3,7 +3,7 @@
 A variable says where its file of providers is, and one of this run holds ours alone; the key comes from the
 environment. Its hub, a process in the background that would keep this run's wiring for later ones, is left out of it.
 For good, ours takes the place of its one OpenAI-compatible provider, and is the one last used. Its file cannot name a
-variable, so Cline must find a key in `OPENAI_API_KEY`.
+variable, so Cline must find a key in `OPENAI_API_KEY`. Its telemetry has a switch only in its own settings file.
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ _CHOICES = ("CLINE_API_KEY", "CLINE_MODEL", "CLINE_PROVIDER")
 def wire(target: Target, surroundings: Surroundings) -> Wiring:
     providers = {"version": 1, "lastUsedProvider": _PROVIDER, "modes": {}, "providers": {_PROVIDER: _entry(target)}}
     file = RunFile.of(surroundings.run_directory, "providers.json", json.dumps(providers, indent=2) + "\n")
-    environment = {_PLACE: str(file.path), "CLINE_SESSION_BACKEND_MODE": "local"}
+    environment = {_PLACE: str(file.path), "CLINE_NO_AUTO_UPDATE": "1", "CLINE_SESSION_BACKEND_MODE": "local"}
     return Wiring(surroundings.arguments, environment, files=(file,))
 
 
 def edits(target: Target, surroundings: Surroundings) -> tuple[Edit, ...]:
     folder = Path(surroundings.environ.get("CLINE_DATA_DIR") or surroundings.folder("CLINE_DIR", ".cline") / "data")
     path = surroundings.folder(_PLACE, str(folder / "settings" / "providers.json"))
+    own = surroundings.folder("CLINE_GLOBAL_SETTINGS_PATH", str(folder / "settings" / "global-settings.json"))
     key = {} if surroundings.environ.get(KEY_VARIABLE) else {"apiKey": NO_KEY}
     entry = _entry(target, **key)
     config = {"version": 1, "lastUsedProvider": _PROVIDER, "providers": {_PROVIDER: entry}}
     edit = Edit.of(path, "json", config, whole=("providers", _PROVIDER))
-    return (replace(edit, stamps=(("providers", _PROVIDER, "updatedAt"),)),)
+    return (
+        replace(edit, stamps=(("providers", _PROVIDER, "updatedAt"),)),
+        Edit.of(own, "json", {"telemetryOptOut": True}),
+    )
 
 
 def overrides(_: Target, surroundings: Surroundings) -> tuple[str, ...]:

@@ -22,9 +22,10 @@ ANSWERS = ("They are word-42 and word-43.", "Now word-44 and word-45.")
 class AgentCase:
     """How one agent is run.
 
-    `tool` is what it calls its shell, `command` the argument that holds the command, `more` the arguments it also
-    needs, `lingering` what its commands end with. `first` and `again` are its command lines; `{prompt}` stands in
-    them. `own_files` are the user's before the run; a key of `environment` is set for the launch.
+    `tool` is what it calls its shell, `command` the argument that holds the command, alone or in a list where the tool
+    `takes_many`, `more` the arguments it also needs, `lingering` what its commands end with. `first` and `again` are
+    its command lines; `{prompt}` stands in them. `own_files` are the user's before the run; a key of `environment` is
+    set for the launch.
     """
 
     name: str
@@ -33,6 +34,7 @@ class AgentCase:
     again: tuple[str, ...]
     path: str = CHAT
     command: str = "command"
+    takes_many: bool = False
     more: Mapping[str, object] = field(default_factory=dict)
     lingering: str = ""
     output_cap: str | None = "max_tokens"
@@ -53,7 +55,8 @@ class AgentCase:
         ]
 
     def _call(self, number: int) -> str:
-        arguments = {self.command: f"echo word-$(({number} + 2)){self.lingering}", **self.more}
+        line = f"echo word-$(({number} + 2)){self.lingering}"
+        arguments = {self.command: [line] if self.takes_many else line, **self.more}
         return f"<tool_call>\n{json.dumps({'name': self.tool, 'arguments': arguments})}\n</tool_call>"
 
     def launch(self, arguments: tuple[str, ...], prompt: str) -> list[str]:
@@ -149,6 +152,22 @@ CASES = (
         first=("agent", "--local", "--session-id", "words", "-m", "{prompt}"),
         again=("agent", "--local", "--session-id", "words", "-m", "{prompt}"),
         own_files={".openclaw/openclaw.json": own_files.OPENCLAW},
+    ),
+    AgentCase(
+        name="vibe",
+        tool="bash",
+        first=("-p", "{prompt}", "--auto-approve"),
+        again=("-c", "-p", "{prompt}", "--auto-approve"),
+        own_files={".vibe/config.toml": own_files.VIBE},
+    ),
+    AgentCase(
+        name="cline",
+        tool="run_commands",
+        command="commands",
+        takes_many=True,
+        first=("{prompt}",),
+        again=("{prompt}",),
+        own_files={".cline/data/settings/providers.json": own_files.CLINE},
     ),
     AgentCase(
         name="hermes",

@@ -32,6 +32,7 @@ _USER_FILES = {
 
 _OWN_PLACES = {
     "claude": (".claude/", ".claude.json"),
+    "cline": (".cline/",),
     "codex": (".codex/",),
     "copilot": (".copilot/", ".cache/copilot/", ".cache/Microsoft/DeveloperTools/"),
     "hermes": (".hermes/",),
@@ -40,6 +41,7 @@ _OWN_PLACES = {
     "opencode": (".config/opencode/", ".local/share/opencode/", ".local/state/opencode/", ".cache/opencode/"),
     "pi": (".pi/",),
     "qwen": (".qwen/",),
+    "vibe": (".vibe/",),
 }
 """Where each agent keeps its state; a new file elsewhere in the home, but for omlx's own, is a finding."""
 

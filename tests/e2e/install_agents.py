@@ -1,8 +1,8 @@
 """Installs the pinned agents into .cache/agents: `python -m tests.e2e.install_agents claude pi`; all without names.
 
-`agents/NAME` holds each agent's package.json and its lock, which pins every file by hash, or for Hermes, which is on
-PyPI, hash-locked requirements. No npm package's own script runs. The commands are linked in .cache/agents/bin, beside
-the Node that runs them.
+`agents/NAME` holds each agent's package.json and its lock, which pins every file by hash, or for Hermes and Mistral
+Vibe, which are on PyPI, hash-locked requirements. No npm package's own script runs. The commands are linked in
+.cache/agents/bin, beside the Node that runs them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BINARIES = {"claude": "@anthropic-ai/claude-code-*/claude", "opencode": "openco
 MINIMUM_NODE = (22, 19)
 """What Pi 0.87 asks for; OpenClaw wants 24.16, which the environment's own Node is."""
 MINIMUM_PYTHON = (3, 12)
-"""What Hermes asks for."""
+"""What Hermes and Mistral Vibe ask for."""
 
 
 class AgentsUnavailable(Exception):
@@ -152,7 +152,7 @@ def _install_python_package(name: str) -> Path:
 
 
 def _newer_python() -> str:
-    """A Python that Hermes runs on; raises `AgentsUnavailable`."""
+    """A Python that those from PyPI run on; raises `AgentsUnavailable`."""
     wanted = f"import sys, venv, ensurepip; sys.exit(sys.version_info < {MINIMUM_PYTHON})"
     names = (sys.executable, *(f"python3.{minor}" for minor in range(MINIMUM_PYTHON[1], 15)), "python3")
     # pyenv's commands on PATH are stubs that refuse a version nobody chose, so its versions are looked at themselves.
@@ -161,7 +161,7 @@ def _newer_python() -> str:
     for python in (*filter(None, map(shutil.which, names)), *versions):
         if subprocess.run([python, "-c", wanted], capture_output=True, check=False).returncode == 0:
             return python
-    raise AgentsUnavailable("Hermes needs Python 3.12 or newer with its venv module; there is none on PATH or in pyenv")
+    raise AgentsUnavailable("it needs Python 3.12 or newer with its venv module; there is none on PATH or in pyenv")
 
 
 def _command(name: str, folder: Path) -> Path:

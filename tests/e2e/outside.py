@@ -11,6 +11,10 @@ STILL_ASKED: Mapping[str, Mapping[str, str]] = {
     "kilo": {
         "api.kilo.ai": "lists the models of its own gateway; only leaving that provider out would end it",
     },
+    "cline": {
+        "data.cline.bot": "asks which of its new features are on; it has no switch for that",
+        "otel.cline.bot": "sends how it is used; its one switch is a file of its own, so wiring for good ends it",
+    },
     "hermes": {
         "pypi.org": "asks whether there is a newer Hermes; it has no switch for that",
         "github.com": "fetches `tirith`, its scanner of commands, once; a safety of yours that stays as it is",

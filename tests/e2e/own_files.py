@@ -180,6 +180,15 @@ provider = "far"
 alias = "devstral"
 # note 14: after everything
 """
+CLINE = """\
+{
+  "version": 1,   "lastUsedProvider": "openai-compatible",
+  "providers": {"openai-compatible": {"settings": {"provider": "openai-compatible", "model": "foreign",
+    "baseUrl": "http://127.0.0.1:9/v1", "apiKey": "a-foreign-key"}, "updatedAt": "2026-01-01T00:00:00.000Z",
+    "tokenSource": "manual"}}
+}
+"""
+"""Its JSON takes no comments."""
 COPILOT_PROVIDERS = """\
 {
   "providers": [{"name": "foreign",   "type": "openai", "baseUrl": "http://127.0.0.1:9/v1", "apiKey": "k"}],

@@ -23,10 +23,11 @@ pytestmark = pytest.mark.e2e
 
 
 def can_be_wired(case: AgentCase) -> bool:
-    """To this server, which asks for a key."""
+    """Copilot can't, to a server that asks for a key. Cline writes its file in its own way whenever it starts, so that
+    its values come back and not its bytes."""
     integration = find(case.name)
     assert integration is not None
-    return integration.edits is not None and case.name != "copilot"
+    return integration.edits is not None and case.name not in ("copilot", "cline")
 
 
 WIRED = [case for case in CASES if can_be_wired(case)]
