@@ -4,7 +4,7 @@
     Hugging Face               model.layers.3.self_attn.q_a_proj.weight
     MLX conversions            model.layers.3.attn.wq_a.scales   model.layers.3.ffn.switch_mlp.gate_proj.weight
     others of them             layers.3.attn.wo_a.0.scales       layers.3.ffn.experts.w1.scales (all experts in one)
-    the MTP layer, everywhere  mtp.0.attn.wq_a.weight            (and what else a layer has, by the layout's names)
+    the MTP layer              mtp.0.attn.wq_a.weight            mtp.0.block.attn.wq_a.weight in some MLX conversions
 
 Ours are those of most MLX conversions. A name that no rule knows comes out as it went in, and loading then names it.
 """
@@ -66,6 +66,8 @@ def our_name(name: str, num_layers: int, num_mtp_layers: int = 0) -> str | None:
     stack, index, rest = in_layer[1], int(in_layer[2]), in_layer[3]
     if index >= (num_layers if stack == "layers" else num_mtp_layers):
         return None
+    if stack == "mtp":
+        rest = rest.removeprefix("block.")
     for pattern, replacement in _RULES:
         rest = pattern.sub(replacement, rest)
     return f"model.layers.{index}.{rest}" if stack == "layers" else f"mtp.{index}.{rest}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from omlx.server.engine.loaded_batch import load_batch
 from omlx.server.engine.messages import Submit
@@ -19,6 +23,7 @@ from omlx.server.engine.rewinding_layout import RewindingLayout
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.models.architectures.deepseek_v4 import Model
 from omlx.server.models.loading import load_model
+from omlx.server.models.mtp import mtp_report
 from omlx.server.requests import SamplingParams
 
 from ...engine.driving import Answer, drain, make_engine, step
@@ -60,6 +65,25 @@ def test_the_published_checkpoint_s_layer_is_loaded_with_its_numbers(tmp_path: P
     assert loaded.mtp is loaded.model
     found: Any = _drafts(loaded.model, tokens)  # pyright: ignore[reportArgumentType]
     assert distance(np.array(found), np.array(_drafts(build(CONFIG, numbers), tokens))) < TOLERANCE
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_conversion_s_packed_layer_is_loaded_also_from_within_a_block(tmp_path: Path, nested: bool) -> None:
+    """As the public oMLX keeps it: https://github.com/jundot/omlx"""
+    model = build(TINY, random_weights(TINY) | mtp_weights(TINY))
+    packed = {"group_size": 32, "bits": 8, "mode": "affine"}
+    nn.quantize(model, **packed)
+    arrays: dict[str, Any] = dict(tree_flatten(model.parameters()))
+    if nested:
+        of_a_layer = re.compile(r"mtp\.0\.(attn|ffn|attn_hc|ffn_hc|attn_norm|ffn_norm)\.")
+        arrays = {of_a_layer.sub(r"mtp.0.block.\1.", name): array for name, array in arrays.items()}
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), arrays, {"format": "mlx"})
+    (tmp_path / "config.json").write_text(json.dumps(TINY | {"quantization": packed}))
+    loaded: Any = load_model(tmp_path)
+    assert loaded.mtp is not None
+    assert mtp_report(tmp_path).mtp_compatible
+    tokens = random_tokens(TINY, 40)
+    assert distance(np.array(_drafts(loaded.model, tokens)), np.array(_drafts(model, tokens))) < TOLERANCE
 
 
 def test_sequences_get_what_the_weights_leave_as_they_are_held(tmp_path: Path) -> None:
