@@ -20,6 +20,8 @@ from .messages import Batching
 
 _READ_STEP = 64
 """Attention reads a group up to its longest row, rounded up to so many tokens."""
+_LARGE_BYTES = 64 << 20
+"""A row of more is copied with care for the memory rather than in one go."""
 
 
 class SlotGroup:
@@ -32,12 +34,17 @@ class SlotGroup:
         self._values: list[mx.array] = []
 
     def append(self, caches: Sequence[LayerCache]) -> None:
-        """Copy a row's keys and values, one cache a layer, into the next slot."""
+        """Copy a row's keys and values, one cache a layer, into the next slot. Those of a large row are let go layer by
+        layer, so that memory need not hold it twice."""
         slot, length = len(self.lengths), caches[0].offset
-        self._make_room(slot + 1, caches)
+        is_large = sum(cache.keys.nbytes + cache.values.nbytes for cache in caches) > _LARGE_BYTES
+        self._make_room(slot + 1, caches, is_large)
         for layer, cache in enumerate(caches):
             self._keys[layer][slot : slot + 1, :, :length] = cache.keys[..., :length, :]
             self._values[layer][slot : slot + 1, :, :length] = cache.values[..., :length, :]
+            if is_large:
+                mx.eval(self._keys[layer], self._values[layer])
+                cache.keys = cache.values = None
         self.lengths.append(length)
         mx.eval(self._keys, self._values)
 
@@ -51,6 +58,12 @@ class SlotGroup:
             cache.keys, cache.values = keys[slot : slot + 1, :, :length], values[slot : slot + 1, :, :length]
             cache.offset = length
             caches.append(cache)
+        return caches
+
+    def take(self) -> list[LayerCache]:
+        """The only row, as `view` has it: nothing is left here."""
+        caches = self.view(0)
+        self._keys, self._values = [], []
         return caches
 
     def remove(self, slot: int) -> None:
@@ -87,6 +100,8 @@ class SlotGroup:
 
     def _give_back(self) -> None:
         """Let half of the slots go when a quarter is enough."""
+        if not self.lengths:
+            return  # the group goes
         have = self._keys[0].shape[0]
         if len(self.lengths) * 4 <= have:
             for arrays in (self._keys, self._values):
@@ -94,8 +109,8 @@ class SlotGroup:
                     arrays[layer] = mx.contiguous(array[: have // 2])
             mx.eval(self._keys, self._values)
 
-    def _make_room(self, rows: int, like: Sequence[LayerCache]) -> None:
-        """At least `rows` slots; their number doubles, so that joins seldom copy the group."""
+    def _make_room(self, rows: int, like: Sequence[LayerCache], is_large: bool) -> None:
+        """At least `rows` slots; their number doubles, so that joins seldom copy the group, unless they are large."""
         if not self._keys:
             self._keys = [_empty(1, self.capacity, cache.keys) for cache in like]
             self._values = [_empty(1, self.capacity, cache.values) for cache in like]
@@ -103,7 +118,8 @@ class SlotGroup:
         if rows > have:
             for arrays in (self._keys, self._values):
                 for layer, array in enumerate(arrays):
-                    arrays[layer] = mx.concatenate([array, _empty(have, self.capacity, array)])
+                    more = rows - have if is_large else have
+                    arrays[layer] = mx.concatenate([array, _empty(more, self.capacity, array)])
 
 
 @dataclass(slots=True, eq=False)
@@ -239,7 +255,7 @@ class SlotLayout(Decided):
 
     def _move_up(self, row: _Row, num_new: int) -> None:
         old = _Row(row.group, row.slot)
-        caches = row.group.view(row.slot)
+        caches = row.group.take() if len(row.group.lengths) == 1 else row.group.view(row.slot)
         moved = self._place(caches, row.group.lengths[row.slot] + num_new)
         row.group, row.slot = moved.group, moved.slot
         del caches

@@ -72,7 +72,7 @@ def large_requests(share: float) -> Iterator[Row]:
 
 
 def crowded_prompts(share: float) -> Iterator[Row]:
-    found = crowd.crowd(max(4, int(30 * share)), 3 << 30)
+    found = crowd.crowd(max(4, int(30 * share)), 4 << 30)
     counts = found.counts
     fine = counts["answered"] + counts["too long"] + counts["busy"]
     yield Row(
@@ -80,7 +80,7 @@ def crowded_prompts(share: float) -> Iterator[Row]:
         counts.total() - counts["deaths"],
         counts["deaths"],
         counts.total() - counts["deaths"] - fine,
-        f"256 KiB of keys and values a token, 3 GiB of address space a process; {counts['answered']} answered, "
+        f"256 KiB of keys and values a token, 4 GiB of address space a process; {counts['answered']} answered, "
         f"{counts['too long']} too long, {counts['busy']} busy; at most {found.most_waiting} waiting beside one that "
         f"ran, {found.num_evicted} blocks evicted",
     )

@@ -1,6 +1,6 @@
 """Prompts that fit one by one and not together, on a real model, under a limit of memory for each process.
 
-    python -m tests.torture.crowd --requests 30 --gib 3
+    python -m tests.torture.crowd --requests 30 --gib 4
 
 The engine must take turns, or refuse in words that agents act on, and never end.
 """
@@ -84,7 +84,7 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--requests", type=int, default=30)
-    arguments.add_argument("--gib", type=float, default=3.0, help="of address space, for each process")
+    arguments.add_argument("--gib", type=float, default=4.0, help="of address space, for each process")
     wanted = arguments.parse_args()
     found = crowd(wanted.requests, int(wanted.gib * (1 << 30)))
     counts = found.counts
