@@ -10,8 +10,13 @@ from typing import Any
 _PARIS = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 _ROME = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>'
 
+HELLO = "Hello, 世界!"
+FALLS = "I am about to fall."
+"""The engine fails at the end of this answer."""
+
 ANSWERS = {
-    "say hello": "Hello, 世界!",
+    "fall over": FALLS,
+    "say hello": HELLO,
     "weather in one city": _PARIS,
     "weather in two cities": f"{_PARIS}\n{_ROME}",
     "Paris: 18 degrees": "It is mild.",
@@ -27,8 +32,8 @@ _PARIS_CALL = ["get_weather", {"city": "Paris"}]
 _ROME_CALL = ["get_weather", {"city": "Rome"}]
 
 OUTCOMES: dict[str, dict[str, Any]] = {
-    "plain": {"text": "Hello, 世界!"},
-    "streaming": {"text": "Hello, 世界!", "in_pieces": True},
+    "plain": {"text": HELLO},
+    "streaming": {"text": HELLO, "in_pieces": True},
     "tools": {"calls": [_PARIS_CALL], "text": "It is mild."},
     "streamed_tools": {"calls": [_PARIS_CALL]},
     "parallel_tools": {"calls": [_PARIS_CALL, _ROME_CALL], "text": "Rome is warmer."},
@@ -38,8 +43,12 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "wrong_key": {"error": "AuthenticationError"},
     "unknown_model": {"error": "NotFoundError"},
     "overflow": {"error": "BadRequestError", "says": "prompt is too long: "},
+    "too_large": {"error": "APIStatusError", "says": "too large"},
+    "busy": {"error": "InternalServerError", "says": "requests wait already", "retry_after": "1"},
+    "broken_stream": {"error": "APIError", "says": "the model fell over"},
 }
-"""By case: what a driver reports. Errors are of the official SDKs' types or derived from them, and say a few words."""
+"""By case: what a driver reports. Errors are of the official SDKs' types or derived from them, and say a few words.
+`retry_after` is in the error's answer, where the client shows that."""
 
 
 def answer_to(prompt: str) -> str:

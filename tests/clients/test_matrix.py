@@ -22,22 +22,37 @@ _SECONDS = 240
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A driver and its arguments. `is_own`: its client is among the project's own development packages."""
+    """A driver and its arguments. `is_own`: its client is among the project's own development packages. `errors` are
+    types of its own, by case; `shows_headers`: its errors hold the answer's."""
 
     name: str
     driver: str
     arguments: tuple[str, ...] = ()
     is_own: bool = False
+    errors: tuple[tuple[str, str], ...] = ()
+    shows_headers: bool = True
 
+
+_OF_ANTHROPIC = (("too_large", "ContentTooLargeError"), ("busy", "ServiceUnavailableError"))
+_OF_LITELLM = (
+    ("overflow", "ContextWindowExceededError"),
+    ("too_large", "BadRequestError"),
+    ("broken_stream", "MidStreamFallbackError"),
+)
 
 CLIENTS = (
     Client("openai, chat", "openai_chat", is_own=True),
-    Client("openai, responses", "openai_responses", is_own=True),
-    Client("anthropic, messages", "anthropic_messages", is_own=True),
+    Client("openai, responses", "openai_responses", is_own=True, errors=(("broken_stream", "response.failed"),)),
+    Client("anthropic, messages", "anthropic_messages", is_own=True, errors=_OF_ANTHROPIC),
     Client("openai 2, chat", "openai_chat"),
-    Client("litellm, chat", "litellm_chat"),
-    Client("litellm, messages", "litellm_chat", ("anthropic",)),
-    Client("langchain-openai, chat", "langchain_chat"),
+    Client(
+        "litellm, chat",
+        "litellm_chat",
+        errors=(*_OF_LITELLM, ("busy", "ServiceUnavailableError")),
+        shows_headers=False,
+    ),
+    Client("litellm, messages", "litellm_chat", ("anthropic",), errors=_OF_LITELLM, shows_headers=False),
+    Client("langchain-openai, chat", "langchain_chat", errors=(("overflow", "OpenAIContextOverflowError"),)),
     Client("llm, chat", "llm_chat"),
 )
 
@@ -61,7 +76,9 @@ def test_a_client_gets_what_it_asked_for(
 
     expected = OUTCOMES[case]
     if "error" in expected:
-        assert expected["error"] in found.get("error", []), found
+        assert dict(client.errors).get(case, expected["error"]) in found.get("error", []), found
         assert expected.get("says", "") in found["message"]
+        if client.shows_headers:
+            assert found.get("retry_after") == expected.get("retry_after")
     else:
         assert found == expected

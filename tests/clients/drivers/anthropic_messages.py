@@ -7,7 +7,19 @@ from typing import Any
 
 import anthropic
 
-from .driving import CITY_SCHEMA, LONG, MODEL, PERSON_SCHEMA, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
+from .driving import (
+    BUSY_MODEL,
+    CITY_SCHEMA,
+    LARGE,
+    LONG,
+    MODEL,
+    PERSON_SCHEMA,
+    UNKNOWN_MODEL,
+    Outcome,
+    Server,
+    drive,
+    get_weather,
+)
 
 _TOOLS: list[Any] = [{"name": "get_weather", "input_schema": CITY_SCHEMA}]
 
@@ -42,7 +54,7 @@ def streaming(server: Server) -> Outcome:
     with _client(server).messages.stream(**_arguments("say hello", {})) as stream:
         pieces = list(stream.text_stream)
         assert stream.get_final_message().stop_reason == "end_turn"
-    return {"text": "".join(pieces), "in_pieces": len(pieces) > 3}
+    return {"text": "".join(pieces), "in_pieces": len(pieces) > 1}
 
 
 def tools(server: Server, question: str = "weather in one city") -> Outcome:
@@ -105,8 +117,21 @@ def overflow(server: Server) -> Outcome:
     return {"answered": _ask(server, LONG).id}
 
 
+def too_large(server: Server) -> Outcome:
+    return {"answered": _ask(server, LARGE).id}
+
+
+def busy(server: Server) -> Outcome:
+    return {"answered": _ask(server, "say hello", model=BUSY_MODEL).id}
+
+
+def broken_stream(server: Server) -> Outcome:
+    with _client(server).messages.stream(**_arguments("fall over", {})) as stream:
+        return {"text": "".join(stream.text_stream)}
+
+
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
-CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow]
+CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow, too_large, busy, broken_stream]
 
 if __name__ == "__main__":
     drive({case.__name__: case for case in CASES})

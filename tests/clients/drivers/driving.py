@@ -20,8 +20,12 @@ Outcome = dict[str, Any]
 
 MODEL = "tiny"
 UNKNOWN_MODEL = "missing"
+BUSY_MODEL = "busy"
+"""Its queue holds nobody."""
 LONG = "x" * 20_000
 """More than the window holds: the model's tokens are bytes."""
+MAX_BODY_BYTES = 1 << 20
+LARGE = "x" * MAX_BODY_BYTES
 
 PERSON_SCHEMA = {
     "type": "object",
@@ -57,7 +61,9 @@ def _outcome(case: Case, server: Server) -> Outcome:
     try:
         return case(server)
     except Exception as error:  # its type is the outcome
-        return {"error": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
+        headers: Any = getattr(getattr(error, "response", None), "headers", {})
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        return {"error": kinds, "message": str(error), "retry_after": headers.get("retry-after")}
 
 
 def _refuse_other_machines(event: str, arguments: tuple[object, ...]) -> None:

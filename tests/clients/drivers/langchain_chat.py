@@ -10,7 +10,7 @@ from langchain_openai import ChatOpenAI  # pyright: ignore[reportMissingImports]
 from pydantic import BaseModel
 
 from . import driving
-from .driving import LONG, MODEL, UNKNOWN_MODEL, Outcome, Server, drive
+from .driving import BUSY_MODEL, LARGE, LONG, MODEL, UNKNOWN_MODEL, Outcome, Server, drive
 
 _WEATHER = tool(driving.get_weather)
 
@@ -34,7 +34,7 @@ def plain(server: Server) -> Outcome:
 
 def streaming(server: Server) -> Outcome:
     pieces = [chunk.content for chunk in _model(server).stream("say hello") if chunk.content]
-    return {"text": "".join(pieces), "in_pieces": len(pieces) > 3}
+    return {"text": "".join(pieces), "in_pieces": len(pieces) > 1}
 
 
 def tools(server: Server, question: str = "weather in one city") -> Outcome:
@@ -84,8 +84,20 @@ def overflow(server: Server) -> Outcome:
     return {"answered": _model(server).invoke(LONG).content}
 
 
+def too_large(server: Server) -> Outcome:
+    return {"answered": _model(server).invoke(LARGE).content}
+
+
+def busy(server: Server) -> Outcome:
+    return {"answered": _model(server, BUSY_MODEL).invoke("say hello").content}
+
+
+def broken_stream(server: Server) -> Outcome:
+    return {"chunks": len(list(_model(server).stream("fall over")))}
+
+
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
-CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow]
+CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow, too_large, busy, broken_stream]
 
 if __name__ == "__main__":
     drive({case.__name__: case for case in CASES})

@@ -11,7 +11,19 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would fetch the list o
 
 import litellm  # pyright: ignore[reportMissingImports]
 
-from .driving import CITY_SCHEMA, LONG, MODEL, PERSON_SCHEMA, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
+from .driving import (
+    BUSY_MODEL,
+    CITY_SCHEMA,
+    LARGE,
+    LONG,
+    MODEL,
+    PERSON_SCHEMA,
+    UNKNOWN_MODEL,
+    Outcome,
+    Server,
+    drive,
+    get_weather,
+)
 
 _TOOLS: list[Any] = [{"type": "function", "function": {"name": "get_weather", "parameters": CITY_SCHEMA}}]
 _PROVIDER = "anthropic" if "anthropic" in sys.argv else "openai"
@@ -36,7 +48,7 @@ def plain(server: Server) -> Outcome:
 def streaming(server: Server) -> Outcome:
     chunks = list(_ask(server, "say hello", stream=True))
     pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
-    return {"text": "".join(pieces), "in_pieces": len(pieces) > 3}
+    return {"text": "".join(pieces), "in_pieces": len(pieces) > 1}
 
 
 def tools(server: Server, question: str = "weather in one city") -> Outcome:
@@ -88,8 +100,20 @@ def overflow(server: Server) -> Outcome:
     return {"answered": _ask(server, LONG).id}
 
 
+def too_large(server: Server) -> Outcome:
+    return {"answered": _ask(server, LARGE).id}
+
+
+def busy(server: Server) -> Outcome:
+    return {"answered": _ask(server, "say hello", model=BUSY_MODEL).id}
+
+
+def broken_stream(server: Server) -> Outcome:
+    return {"chunks": len(list(_ask(server, "fall over", stream=True)))}
+
+
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
-CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow]
+CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow, too_large, busy, broken_stream]
 
 if __name__ == "__main__":
     drive({case.__name__: case for case in CASES})

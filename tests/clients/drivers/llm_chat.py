@@ -7,7 +7,7 @@ from typing import Any
 
 from llm.default_plugins.openai_models import Chat, Responses  # pyright: ignore[reportMissingImports]
 
-from .driving import LONG, MODEL, PERSON_SCHEMA, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
+from .driving import BUSY_MODEL, LARGE, LONG, MODEL, PERSON_SCHEMA, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
 
 
 def _model(server: Server, model: str = MODEL, kind: Any = Chat, **options: Any) -> Any:
@@ -29,7 +29,7 @@ def plain(server: Server) -> Outcome:
 
 def streaming(server: Server) -> Outcome:
     pieces = [piece for piece in _model(server).prompt("say hello") if piece]
-    return {"text": "".join(pieces), "in_pieces": len(pieces) > 3}
+    return {"text": "".join(pieces), "in_pieces": len(pieces) > 1}
 
 
 def tools(server: Server, question: str = "weather in one city", stream: bool = False) -> Outcome:
@@ -79,8 +79,20 @@ def overflow(server: Server) -> Outcome:
     return {"answered": _model(server).prompt(LONG).text()}
 
 
+def too_large(server: Server) -> Outcome:
+    return {"answered": _model(server).prompt(LARGE).text()}
+
+
+def busy(server: Server) -> Outcome:
+    return {"answered": _model(server, BUSY_MODEL).prompt("say hello").text()}
+
+
+def broken_stream(server: Server) -> Outcome:
+    return {"pieces": len(list(_model(server).prompt("fall over")))}
+
+
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
-CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow]
+CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow, too_large, busy, broken_stream]
 
 if __name__ == "__main__":
     drive({case.__name__: case for case in CASES})

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 from pydantic import BaseModel
 
-from .driving import CITY_SCHEMA, LONG, MODEL, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
+from .driving import BUSY_MODEL, CITY_SCHEMA, LARGE, LONG, MODEL, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
 
 _TOOLS: list[Any] = [{"type": "function", "function": {"name": "get_weather", "parameters": CITY_SCHEMA}}]
 
@@ -37,7 +37,7 @@ def streaming(server: Server) -> Outcome:
     chunks = list(_ask(server, "say hello", stream=True, stream_options={"include_usage": True}))
     pieces = [choice.delta.content for chunk in chunks for choice in chunk.choices if choice.delta.content]
     assert chunks[-1].usage.completion_tokens == len("Hello, 世界!".encode())
-    return {"text": "".join(pieces), "in_pieces": len(pieces) > 3}
+    return {"text": "".join(pieces), "in_pieces": len(pieces) > 1}
 
 
 def tools(server: Server, question: str = "weather in one city") -> Outcome:
@@ -97,8 +97,20 @@ def overflow(server: Server) -> Outcome:
     return {"answered": _ask(server, LONG).id}
 
 
+def too_large(server: Server) -> Outcome:
+    return {"answered": _ask(server, LARGE).id}
+
+
+def busy(server: Server) -> Outcome:
+    return {"answered": _ask(server, "say hello", model=BUSY_MODEL).id}
+
+
+def broken_stream(server: Server) -> Outcome:
+    return {"chunks": len(list(_ask(server, "fall over", stream=True)))}
+
+
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
-CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow]
+CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow, too_large, busy, broken_stream]
 
 if __name__ == "__main__":
     drive({case.__name__: case for case in CASES})

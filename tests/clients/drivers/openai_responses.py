@@ -8,7 +8,7 @@ from typing import Any
 import openai
 from pydantic import BaseModel
 
-from .driving import CITY_SCHEMA, LONG, MODEL, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
+from .driving import BUSY_MODEL, CITY_SCHEMA, LARGE, LONG, MODEL, UNKNOWN_MODEL, Outcome, Server, drive, get_weather
 
 _TOOLS: list[Any] = [{"type": "function", "name": "get_weather", "parameters": CITY_SCHEMA, "strict": False}]
 
@@ -38,7 +38,7 @@ def streaming(server: Server) -> Outcome:
     with _client(server).responses.stream(model=MODEL, input="say hello") as stream:
         pieces = [event.delta for event in stream if event.type == "response.output_text.delta"]
         assert stream.get_final_response().output_text == "".join(pieces)
-    return {"text": "".join(pieces), "in_pieces": len(pieces) > 3}
+    return {"text": "".join(pieces), "in_pieces": len(pieces) > 1}
 
 
 def tools(server: Server, question: str = "weather in one city") -> Outcome:
@@ -91,8 +91,22 @@ def overflow(server: Server) -> Outcome:
     return {"answered": _ask(server, LONG).id}
 
 
+def too_large(server: Server) -> Outcome:
+    return {"answered": _ask(server, LARGE).id}
+
+
+def busy(server: Server) -> Outcome:
+    return {"answered": _ask(server, "say hello", model=BUSY_MODEL).id}
+
+
+def broken_stream(server: Server) -> Outcome:
+    """The SDK hands the event on as it does all others."""
+    *_, last = _ask(server, "fall over", stream=True)
+    return {"error": [last.type], "message": last.response.error.message}
+
+
 CASES = [plain, streaming, tools, streamed_tools, parallel_tools, structured]
-CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow]
+CASES += [reasoning, wrong_field, wrong_key, unknown_model, overflow, too_large, busy, broken_stream]
 
 if __name__ == "__main__":
     drive({case.__name__: case for case in CASES})
