@@ -19,6 +19,7 @@ _REACH_SECONDS = 10
 _CHECK_SECONDS = 90
 _CHECK = [sys.executable, "-m", "omlx.server.engine.ranks.checking"]
 _LAUNCH = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
+_OLD_MPI = 'unknown option "--output"'
 _MUST_MATCH = ("omlx", "mlx", "mlx-lm")
 
 
@@ -70,6 +71,11 @@ def check_group(file: HostFile, backend: str) -> Report:
         finally:
             process.kill()
     line = next((line for line in said.splitlines() if line.startswith(CHECK_MARK)), None)
+    if line is None and backend == "mpi" and _OLD_MPI in said:
+        raise SettingsError(
+            "mlx.launch starts MPI with the options of Open MPI 5, which this machine's mpirun does not know; install "
+            "Open MPI 5 on every machine, or take --backend ring, which needs nothing"
+        )
     if line is None:
         raise SettingsError(
             f"the group did not come together over {backend}: {said.strip()[-2000:] or 'it said nothing'}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from .engine.process import EngineCommand
-from .engine.ranks import DISAGREES_STATUS, RANK_VARIABLES
+from .engine.ranks import DISAGREES_STATUS, MLX_RANK, RANK_VARIABLES
 from .errors import SettingsError
 from .models.catalog import ModelEntry, read_entry
 from .models.hub import Hub, pull_headers
@@ -64,10 +64,16 @@ def the_model(entries: Sequence[ModelEntry], name: str | None, parts: Path, hub:
     return found[0]
 
 
-def follow(command: EngineCommand, clock: Callable[[], float] = time.monotonic) -> int:
+def can_rejoin(environment: Mapping[str, str]) -> bool:
+    """Whether a new engine can take a dead one's place in the group. MPI lets a rank come in once."""
+    return MLX_RANK in environment
+
+
+def follow(command: EngineCommand, *, can_rejoin: bool, clock: Callable[[], float] = time.monotonic) -> int:
     """Run the engine, and another where one dies, until rank 0 ends the group or this process is told to stop.
 
-    The exit status: 1 where engines keep dying, `DISAGREES_STATUS` where this rank has not what rank 0 has.
+    The exit status: 1 where engines keep dying, or none can rejoin, `DISAGREES_STATUS` where this rank has not what
+    rank 0 has.
     """
     supervision = Supervision()
     while True:
@@ -75,6 +81,11 @@ def follow(command: EngineCommand, clock: Callable[[], float] = time.monotonic) 
         status = _run(command)
         if status in (0, DISAGREES_STATUS):
             return status
+        if not can_rejoin:
+            logger.error(
+                "The engine ended with status %d, and MPI lets no other into the group; start it again", status
+            )
+            return 1
         supervision.died(_ENGINE, f"the engine ended with status {status}", clock() - started)
         if supervision.is_stopped(_ENGINE):
             logger.error("%s", supervision.failed[_ENGINE])

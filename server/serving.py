@@ -12,7 +12,7 @@ from uuid import uuid4
 from .engine.blas import engine_environment, has_own_gpu
 from .engine.process import EngineCommand, EngineProcess
 from .errors import EngineUnavailable, InsufficientMemory, SettingsError, ShuttingDown
-from .following import follow, num_ranks, rank_of, the_model
+from .following import can_rejoin, follow, num_ranks, rank_of, the_model
 from .log_ring import LogRing
 from .models.catalog import SERVED, ModelEntry, discover
 from .models.device_memory import DeviceMemory, device_memory
@@ -83,7 +83,7 @@ def _serve(
         entries = (the_model(entries, model, parts, lambda: Hub.of(os.environ)).within(memory),)
         engine_command = mlx_engine_command(settings, split)
     if engine_command is not None and rank:
-        sys.exit(follow(engine_command(entries[0])))
+        sys.exit(follow(engine_command(entries[0]), can_rejoin=can_rejoin(os.environ)))
     with sole_server(settings.state_file), listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
         command = engine_command or mlx_engine_command(

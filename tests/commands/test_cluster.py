@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from omlx.server.cluster_check import Report
 
 from ..engine.ranks.models import write_llama
@@ -73,11 +75,21 @@ def test_versions_that_differ_are_named_in_the_order_of_ranks():
     assert report.differences == ["mlx is 0.32.0, 0.31.2"]
 
 
-def test_a_back_end_that_cannot_be_had_is_refused_with_the_remedy(tmp_path: Path):
+def test_a_back_end_that_cannot_be_had_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = hosts(tmp_path, "127.0.0.1", "127.0.0.1")
     unknown = cluster("check", "--hosts", file, "--backend", "bogus")
     assert unknown.returncode == 2
     assert "'ring', 'jaccl', 'jaccl-ring', 'mpi', 'nccl'" in unknown.stderr
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text(
+        "#!/bin/sh\necho 'mpirun: Error: unknown option \"--output\"' >&2\nexit 1\n"
+    )  # as Open MPI 4 does
+    mpirun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    old = cluster("check", "--hosts", file, "--backend", "mpi")
+    assert old.returncode == 1
+    assert "install Open MPI 5 on every machine" in old.stderr
+    mpirun.unlink()
     if shutil.which("mpirun") is None:
         without = cluster("check", "--hosts", file, "--backend", "mpi")
         assert without.returncode == 1

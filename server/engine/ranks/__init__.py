@@ -12,7 +12,8 @@ control    who is alive, and who is to wake   joining    how a group comes toget
 CHECK_MARK = "omlx cluster check: "
 """Stands before what rank 0 of a check prints, among the lines of other programs."""
 
-RANK_VARIABLES = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+MLX_RANK = "MLX_RANK"
+RANK_VARIABLES = (MLX_RANK, "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """Where MLX's launchers, Open MPI and MPICH say which rank a process is."""
 
 DISAGREES_STATUS = 78
