@@ -23,6 +23,8 @@ from .models.supervision import Supervision
 logger = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 1.0
+_LAST_WORD_SECONDS = 3.0
+"""What rank 0 has to tell its clients which rank is lost, before mpirun ends it too."""
 _ENGINE = "this rank"
 _SIZE_VARIABLES = ("MLX_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
@@ -85,6 +87,7 @@ def follow(command: EngineCommand, *, can_rejoin: bool, clock: Callable[[], floa
             logger.error(
                 "The engine ended with status %d, and MPI lets no other into the group; start it again", status
             )
+            time.sleep(_LAST_WORD_SECONDS)
             return 1
         supervision.died(_ENGINE, f"the engine ended with status {status}", clock() - started)
         if supervision.is_stopped(_ENGINE):

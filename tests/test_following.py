@@ -23,7 +23,8 @@ _NOTING = "import sys; open(sys.argv[1], 'a').write('.'); sys.exit(int(sys.argv[
 def test_an_engine_that_dies_is_started_again_unless_it_could_not_come_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched_by: str, status: int, result: int, num_starts: int
 ) -> None:
-    monkeypatch.setattr(following, "_PAUSE_SECONDS", 0.0)
+    for pause in ("_PAUSE_SECONDS", "_LAST_WORD_SECONDS"):
+        monkeypatch.setattr(following, pause, 0.0)
     starts = tmp_path / "starts"
     command = EngineCommand([sys.executable, "-c", _NOTING, str(starts), str(status)], {})
     ticks = count()
