@@ -25,6 +25,7 @@ from .scenarios import (
     SAME_TEXT,
     SCENARIOS,
     WARM_DISK,
+    WHOLE,
     Figures,
     Goal,
     Scenario,
@@ -66,7 +67,8 @@ def measure(
             figures |= _try(contender, scenario, client, share, seeds[scenario])
             if scenario is agent:
                 figures[AGENT_MEMORY] = _rested_bytes(server) / 1e6
-        figures[MEMORY] = _rested_bytes(server) / 1e6
+        if not set(scenarios) <= set(WHOLE):
+            figures[MEMORY] = _rested_bytes(server) / 1e6
         if contender.home is None or prompt_again not in scenarios:
             return figures, client.texts
         wait_until_saved(contender.home)
@@ -153,20 +155,26 @@ def table(samples: Samples) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.compare", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--layers", type=int, default=4, help="of the embedded model; 0 for all")
+    parser.add_argument("--layers", type=int, default=4, help="of the embedded model; 0 for all, as editing has")
     parser.add_argument("--share", type=float, default=1.0, help="of the scenarios' full size")
     parser.add_argument("--peers", type=Path, default=_CACHE / "peers", help="folder of the peers' environments")
     parser.add_argument("--servers", nargs="+", help="only these")
     parser.add_argument("--scenarios", nargs="+", help="only these")
     parser.add_argument("--json", type=Path, help="write all samples there")
     options = parser.parse_args()
-    model = import_embedded_model()
-    if options.layers:
-        model = cut(model, options.layers, _CACHE / "bench" / "models")
-    contenders = [omlx(model), mlx_lm(model), *peers(model, options.peers)]
-    contenders = [c for c in contenders if not options.servers or c.name in options.servers]
-    scenarios = tuple(s for s in SCENARIOS if not options.scenarios or s.__name__ in options.scenarios)
-    samples = rounds(contenders, scenarios, options.share, options.rounds, model)
+    whole = import_embedded_model()
+    model = cut(whole, options.layers, _CACHE / "bench" / "models") if options.layers else whole
+    chosen = tuple(s for s in SCENARIOS if not options.scenarios or s.__name__ in options.scenarios)
+
+    def compare(model: Path, scenarios: tuple[Scenario, ...]) -> Samples:
+        contenders = [omlx(model), mlx_lm(model), *peers(model, options.peers)]
+        contenders = [c for c in contenders if not options.servers or c.name in options.servers]
+        return rounds(contenders, scenarios, options.share, options.rounds if scenarios else 0, model)
+
+    samples = compare(model, tuple(s for s in chosen if s not in WHOLE))
+    for name, found in compare(whole, tuple(s for s in chosen if s in WHOLE)).items():
+        of_a_start = (START, ENGINE_MEMORY) if samples[name] else ()
+        samples[name] |= {figure: values for figure, values in found.items() if figure not in of_a_start}
     if options.json:
         options.json.write_text(json.dumps(samples, indent=1))
     print(table(samples))

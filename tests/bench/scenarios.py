@@ -113,8 +113,8 @@ def one_stream(client: ChatClient, share: float, seed: int) -> Figures:
 def file_edit(client: ChatClient, share: float, seed: int) -> Figures:
     names = words(int(40 * share) + 4, seed).split()
     file = "\n".join(f"def {name}_{row}(value): return value + {row}" for row, name in enumerate(names))
-    ask = f"Here is a file. Write it again, word for word, and nothing else.\n\n{file}\n"
-    stream = client.ask(Chat(asks(ask), int(256 * share) + 8))[0]
+    written: Messages = [*asks("Write the file."), {"role": "assistant", "content": file}]
+    stream = client.ask(Chat([*written, *asks("Write the file again.")], int(256 * share) + 8))[0]
     client.texts[SAME_TEXT] = stream.text.strip()  # mlx_lm.server drops the first space
     return {"file edit": stream.tokens / (stream.times[-1] - stream.asked)}
 
@@ -174,6 +174,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     short_beside_streams,
     prompt_beside_streams,
 )
+
+WHOLE: tuple[Scenario, ...] = (file_edit,)
+"""What a model does only with all its layers: with the first few it copies nothing."""
 
 
 def rate(streams: list[Stream]) -> float:
