@@ -17,7 +17,7 @@ _MOST_PENDING = 128
 
 @dataclass(slots=True)
 class _Row:
-    """`pending` are the states that the last `num_pending` tokens were chosen from, in pieces [1, n, …]."""
+    """`pending` ends with the states that the last `num_pending` tokens were chosen from, in pieces [1, n, …]."""
 
     token_ids: Sequence[int]
     pending: list[mx.array] = field(default_factory=list)
@@ -44,12 +44,16 @@ class MtpDrafter:
 
     def observe(self, key: str, hidden: Any) -> None:
         row = self._rows[key]
-        row.pending.append(hidden[:, -_MOST_PENDING:])
-        row.num_pending += row.pending[-1].shape[1]
-        if row.num_pending > _MOST_PENDING:
-            kept = mx.concatenate(row.pending, axis=1)[:, -_MOST_PENDING:]
-            row.pending, row.num_pending = [kept], _MOST_PENDING
+        if hidden.shape[1] > _MOST_PENDING:  # a view would hold all of a prompt's states until the next draft
+            hidden = mx.contiguous(hidden[:, -_MOST_PENDING:])
+            mx.async_eval(hidden)
+        row.pending.append(hidden)
+        held = sum(piece.shape[1] for piece in row.pending)
+        if held > _MOST_PENDING:
             self._part(key)
+        while held - row.pending[0].shape[1] >= _MOST_PENDING:
+            held -= row.pending.pop(0).shape[1]
+        row.num_pending = min(held, _MOST_PENDING)
 
     def draft(self, limits: Mapping[str, int]) -> dict[str, list[int]]:
         wanted = [key for key, limit in limits.items() if limit > 0 and self._rows[key].num_pending]
@@ -90,7 +94,7 @@ class MtpDrafter:
         for row in rows:
             tokens.append(list(row.token_ids[-row.num_pending :]) if row.num_pending else [0])
             blank = mx.zeros((1, width - row.num_pending, *like.shape[2:]), like.dtype)
-            states.append(mx.concatenate([*row.pending, blank], axis=1))
+            states.append(mx.concatenate([*row.pending, blank], axis=1)[:, -width:])
             row.pending, row.num_pending = [], 0
         self._hidden = mx.concatenate(states)
         return tokens
