@@ -116,7 +116,7 @@ def on_bug(request: Request, error: Exception) -> Response[bytes]:
     if isinstance(error, MemoryError):
         return on_omlx_error(request, Overloaded("there is no memory for this request now; try again shortly"))
     request_id = request_id_of(request)
-    logger.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
+    logger.error("request %s: %s %r failed", request_id, request.method, request.url.path, exc_info=error)
     failure = EngineFailure(f"internal error; look for {request_id} in the server's log")
     return error_response(failure, request)
 

@@ -36,7 +36,9 @@ async def test_no_prompt_answer_or_key_reaches_the_log(tmp_path: Path, caplog: p
         assert words not in caplog.text
 
 
-async def test_what_a_client_writes_cannot_forge_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+async def test_what_a_client_writes_cannot_forge_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     caplog.set_level(logging.DEBUG, logger="omlx")
     async with serving(tmp_path, "Hi.") as server:
         await server.client.post(CHAT, json=CHAT_BODY, headers=[(b"user-agent", NASTY.encode("latin-1"))])
@@ -44,6 +46,8 @@ async def test_what_a_client_writes_cannot_forge_a_line(tmp_path: Path, caplog: 
         await server.client.post(CHAT, json={**CHAT_BODY, "a\r\nforged": 1, "user": "x\nforged"})
         await server.client.get("/v1/models/a%0aforged%1b")
         await server.client.post("/v1/a%0d%0aforged", json={})
+        monkeypatch.setattr("omlx.server.models.pool.ModelPool.entry", lambda *_: 1 / 0)
+        assert (await server.client.get("/v1/models/a%0aforged%1b")).status_code == 500
     for record in caplog.records:
         if record.name.startswith("omlx"):
             assert not [mark for mark in record.getMessage() if not mark.isprintable()], record.getMessage()
