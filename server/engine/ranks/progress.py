@@ -26,7 +26,8 @@ _MOST_BEATS = 8
 """So often rank 0's server may be heard while nothing is done: four seconds of a server that goes on itself."""
 _SERVER_SECONDS = 20.0
 _SAMPLE_SECONDS = 0.4
-_BUSY_SHARE = 0.2
+_BUSY_SHARE = 0.05
+"""Of a core. Who waits takes all it can get, on a machine with other work perhaps a tenth."""
 
 
 class State(IntEnum):
