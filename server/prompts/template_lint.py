@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from math import ceil
+from time import process_time
 
 from ..errors import InvalidRequest, UnsupportedModel
 from .chat_template import ChatTemplate
@@ -59,7 +61,7 @@ def _limit(what: int, value: int) -> None:
 def _main() -> int:
     task = json.load(sys.stdin)
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+    _limit(resource.RLIMIT_CPU, ceil(process_time()) + CPU_SECONDS)  # what its start took is not the template's
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     try:
         probe(ChatTemplate(task["source"], task["tokens"]))

@@ -67,3 +67,9 @@ def test_the_child_finds_what_its_parent_finds(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("OMLX_SEEN", str(tmp_path / "seen"))
     lint("{{ messages[0].content }} of its own", {})
     assert (tmp_path / "seen").exists()
+
+
+def test_what_the_childs_start_takes_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\nwhile time.process_time() < 2.5: pass")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    lint("{{ messages[0].content }} after a slow start", {})
