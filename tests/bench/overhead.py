@@ -215,6 +215,7 @@ def section(figures: list[Figure], machine: str) -> str:
 `python -m tests.bench.overhead --write`, {datetime.now(UTC):%Y-%m-%d}, on {machine}. The engine takes no time here:
 what is left is HTTP, dialect, chat template, tokenizer, parser, and the way between the processes. "Bare ASGI" writes
 as many pieces at the same pace through the same HTTP server and does nothing else: it is the floor of this machine.
+What a request costs before its first tokens is not in the figures of a token.
 
 | what | measured | goal |
 |---|---|---|
