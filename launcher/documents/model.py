@@ -203,5 +203,5 @@ def _kind(value: Value) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        return f"a list of {len(value)}" if value else "an empty list"
     return "nothing" if value is None else f"{value!r:.40}"

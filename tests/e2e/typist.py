@@ -27,6 +27,8 @@ _QUESTIONS = {b"\x1b[6n": b"\x1b[1;1R", b"\x1b[c": b"\x1b[?62;22c", b"\x1b]11;?"
 _SIZE = (50, 160)
 _STEP_SECONDS = 120
 _END_SECONDS = 60
+_STOP_SECONDS = 20
+_ENTER = "\r"
 _NEVER = r"(?!)"
 
 
@@ -52,27 +54,39 @@ class Terminal:
         with contextlib.suppress(OSError):  # the agent has just ended
             os.write(self._ours, text.encode())
 
-    def wait_for(self, wanted: str, seconds: float) -> bool:
-        """Whether the screen came to show `wanted`, a pattern, in what is written from now on."""
-        deadline, start = time.monotonic() + seconds, len(self.seen)
-        while time.monotonic() < deadline:
+    def wait_for(self, wanted: str, seconds: float, again: str = "") -> bool:
+        """Whether the screen came to show `wanted`, a pattern, in what is written from now on.
+
+        `again` is typed every second until then.
+        """
+        now, start = time.monotonic(), len(self.seen)
+        deadline, due = now + seconds, now + 1
+        while (now := time.monotonic()) < deadline:
             is_open = self._read()
             if re.search(wanted, self.seen[start:]):
                 return True
             if not is_open:
                 return False
+            if again and now >= due:
+                self.type(again)
+                due = now + 1
             time.sleep(0.02)
         return False
 
+    def expect(self, wanted: str, typed: str) -> None:
+        """Wait for `wanted`. An Enter `typed` right behind a text may be taken for a part of what is pasted."""
+        if not self.wait_for(wanted, _STEP_SECONDS, again=typed if typed == _ENTER else ""):
+            print(f"never saw {wanted!r}", file=sys.stderr)
+
     def end(self, leave: str) -> int:
         """Type `leave` until the agent ends, as it may be at work, or ask whether one is sure; end it when it stays."""
-        deadline = time.monotonic() + _END_SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            self.type(leave)
-            self.wait_for(_NEVER, 0.5)
-        if self.process.poll() is None:
+        self.type(leave)
+        self.wait_for(_NEVER, _END_SECONDS, again=leave)
+        try:
+            return self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.wait()
+            return self.process.wait()
 
     def _read(self) -> bool:
         """Take what was written, and answer what was asked; False once nobody can write any more."""
@@ -92,13 +106,14 @@ class Terminal:
 def main() -> None:
     steps: list[list[str]] = json.loads(Path(sys.argv[1]).read_text())
     terminal = Terminal(sys.argv[2:])
-    for number, (wanted, typed) in enumerate(steps, start=1):
-        if not terminal.wait_for(wanted, _STEP_SECONDS):
-            print(f"never saw {wanted!r}", file=sys.stderr)
-            break
-        if number < len(steps):
-            terminal.type(typed)
-    code = terminal.end(steps[-1][1])
+    typed = ""
+    for wanted, text in steps[:-1]:
+        terminal.expect(wanted, typed)
+        terminal.type(text)
+        typed = text
+    wanted, leave = steps[-1]
+    terminal.expect(wanted, typed)
+    code = terminal.end(leave)
     print(terminal.seen)
     sys.exit(code if code >= 0 else 128 - code)
 

@@ -116,8 +116,9 @@ def test_a_path_through_a_text_is_refused():
 
 
 def test_an_index_past_the_end_is_refused():
-    with pytest.raises(DocumentError, match="a list of 1"):
-        edit("json", '{"a": [1]}', [Set(("a", 3), 1)])
+    for text, kind in (('{"a": [1]}', "a list of 1"), ('{"a": []}', "an empty list")):
+        with pytest.raises(DocumentError, match=f"a holds {kind}"):
+            edit("json", text, [Set(("a", 3), 1)])
 
 
 def test_what_json_cannot_hold_is_refused():
