@@ -93,7 +93,7 @@ def _serve(
             ),
         )
         pool = make_pool(entries, command, model_settings, memory, is_group=split is not None)
-        _warn_of_names(entries, model_settings)
+        _warn_of_names(entries, model_settings, is_group=split is not None)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
         if model is not None:
             wanted.add(pool.entry(model).id)
@@ -142,14 +142,17 @@ def _named_by(settings: ServeSettings) -> str:
     return (found.place if found else "") or "--model-dir"
 
 
-def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsStore) -> None:
-    """Say which settings name a model that is not there, and which alias a model's own name hides."""
+def _warn_of_names(entries: Sequence[ModelEntry], model_settings: ModelSettingsStore, *, is_group: bool) -> None:
+    """Say which settings name a model that is not there, which alias a model's own name hides, and which model will
+    not draft in a group."""
     ids = {entry.id for entry in entries}
     for model_id, settings in model_settings.configured.items():
         if model_id not in ids:
             logger.warning("Settings of %r: no such model%s", model_id, nearest(model_id, ids))
         if settings.alias in ids - {model_id}:
             logger.warning("The alias %r of %s is another model's name, which goes first", settings.alias, model_id)
+        if is_group and settings.draft_model and model_id in ids:
+            logger.warning("A group serves %s, for which %s does not draft", model_id, settings.draft_model)
 
 
 def drafting(

@@ -170,9 +170,11 @@ def test_ranks_with_other_settings_end_under_mlx_launch_and_both_values_are_told
     serve = (
         f"exec {OMLX} serve --distributed --port 0 --model-dir {tmp_path / 'models'} --max-num-seqs $((3 + MLX_RANK))"
     )
+    environment = {**os.environ, "OMLX_HOME": str(tmp_path / "home")}
+    subprocess.run([OMLX, "config", "set", "models.tiny.draft_model", "small"], env=environment, check=True)
     with subprocess.Popen(
         [*_launch(tmp_path, 2), "bash", "-c", serve],
-        env={**os.environ, "OMLX_HOME": str(tmp_path / "home")},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -187,6 +189,7 @@ def test_ranks_with_other_settings_end_under_mlx_launch_and_both_values_are_told
         told = launcher.stdout.read()
     assert "rank 1 has engine.max_num_seqs '4', rank 0 has '3'; make them the same" in told
     assert f"Node with rank 1 exited with code {DISAGREES_STATUS}" in told
+    assert "A group serves tiny, for which small does not draft" in told
     assert "Traceback" not in told
 
 

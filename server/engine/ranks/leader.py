@@ -72,6 +72,7 @@ class LeaderBatch:
         return self._batch.batching
 
     def match(self, request: Submit) -> int:
+        self._progress.turn()  # many long prompts may be looked up between two steps
         return self._batch.match(request)
 
     def fetch(self, request: Submit) -> Callable[[], bool]:

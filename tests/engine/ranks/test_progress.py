@@ -177,6 +177,17 @@ def test_rank_0_stands_still_where_it_does_nothing_while_its_server_is_heard_for
     assert progress.stands_still
 
 
+def test_rank_0_does_not_stand_still_while_it_looks_up_many_prompts_between_two_steps() -> None:
+    batch = _TimedBatch(1e-3)
+    leader = LeaderBatch(batch, lambda _: None, _Nobody(), batch.progress)
+    for name in "abc":
+        leader.match(Submit(name, [1, 2, 3], 1))
+        _hear(batch.progress, batch.clock, 7)
+        assert not batch.progress.stands_still
+    _hear(batch.progress, batch.clock, 1)
+    assert batch.progress.stands_still
+
+
 def test_a_server_that_says_nothing_more_is_noticed_after_twenty_seconds() -> None:
     progress = Progress(clock := _Clock())
     clock.now += 1000
