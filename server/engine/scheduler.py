@@ -15,6 +15,9 @@ _SMOOTHING = 0.3
 _DOUBT = 0.1
 """Likewise of a piece of prompt that took longer than those before."""
 
+_PASS_TOKENS = 64
+"""A prompt's share of a common pass costs less than a pass of its own as long as it is padded by no more than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
@@ -123,11 +126,13 @@ class Scheduler:
         for sequence in sorted(self.waiting, key=lambda sequence: self._rank(sequence, now)):
             if not sequence.is_fetched() or self._repeats(sequence, members):
                 continue
-            num_tokens = (len(members) + 1) * max(each.num_remaining_tokens for each in [*members, sequence])
+            lengths = [each.num_remaining_tokens for each in [*members, sequence]]
+            num_tokens = len(lengths) * max(lengths)
             if (
                 not _is_short(sequence)
                 or sequence.request.background != first.request.background
                 or len(running) + len(group) >= self._limits.max_num_seqs
+                or num_tokens - sum(lengths) > _PASS_TOKENS * len(members)
                 or num_tokens > self._limits.max_together
                 or num_tokens * self._prefill_seconds_per_token > budget
                 or not self.room.fits(sequence, [*running, *group])

@@ -169,6 +169,14 @@ def test_short_prompts_are_computed_together():
     assert company(scheduler, first) == ["c", "b"]
 
 
+def test_no_prompt_is_padded_by_more_than_a_pass_of_its_own_would_cost():
+    scheduler = Scheduler(SchedulerLimits())
+    first = add(scheduler, "a", 20)
+    add(scheduler, "b", 80)
+    add(scheduler, "c", 200)
+    assert company(scheduler, first) == ["b"]
+
+
 def test_whole_blocks_are_computed_alone():
     scheduler = Scheduler(SchedulerLimits())
     first = add(scheduler, "a", 256)
