@@ -68,7 +68,8 @@ def _size(folder: Path) -> int:
 
 
 def _killed_writer(folder: Path, numbers: range, chance: random.Random) -> set[int]:
-    """Fork a writer and kill it at a random moment; the blocks that it said were written, the last few of them."""
+    """Fork a writer and kill it at a random moment, most often after it has written something; the blocks that it said
+    were written, the last few of them."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -81,10 +82,10 @@ def _killed_writer(folder: Path, numbers: range, chance: random.Random) -> set[i
             os.write(writing, b"".join(old.to_bytes(4, "little") for old in written[-3:]))
         os._exit(0)
     os.close(writing)
+    heard = os.read(reading, 65536) if chance.random() < 0.8 else b""
     select.select([], [], [], chance.random() * 0.03)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
-    heard = b""
     while piece := os.read(reading, 65536):
         heard += piece
     os.close(reading)

@@ -176,7 +176,7 @@ def engines_of(pid: int) -> list[int]:
 
 async def started_engines(pid: int) -> list[int]:
     """`engines_of` a server that has been asked something, whose client may have left before its engine was there."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not (engines := engines_of(pid)):
             await asyncio.sleep(0.1)
     return engines
@@ -197,7 +197,7 @@ async def _drive(
             await load.one(number)
 
     await asyncio.gather(*(work() for _ in range(parallel)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         while await _running(port):
             await asyncio.sleep(0.05)
     outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))

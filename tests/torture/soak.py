@@ -56,10 +56,10 @@ def own_bytes(pid: int) -> int:
 
 
 async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
-    soak, chance, started = Soak(), random.Random(seed), time.monotonic()
+    soak, chance = Soak(), random.Random(seed)
     load = Load(port, chance, 0.2, soak.outcome)
     await load.one(0)
-    engines = await started_engines(pid)
+    engines, started = await started_engines(pid), time.monotonic()
 
     async def work() -> None:
         while time.monotonic() - started < seconds:
