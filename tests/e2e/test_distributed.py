@@ -181,7 +181,7 @@ def test_ranks_with_other_settings_end_under_mlx_launch_and_both_values_are_told
         text=True,
     ) as launcher:
         try:
-            launcher.wait(120)
+            launcher.wait(300)
         finally:
             for pid in [] if launcher.poll() is not None else [*_descendants(launcher.pid), launcher.pid]:
                 os.kill(pid, signal.SIGKILL)
