@@ -18,7 +18,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -157,9 +157,9 @@ def replace(path: Path, data: bytes | None, expected: bytes | None, mode: int = 
         raise
 
 
-def missing_folders(path: Path) -> tuple[Path, ...]:
-    """The folders that must be made before the file can be, the innermost first."""
-    return tuple(folder for folder in _target(path).parents if not os.path.exists(folder))
+def missing_folders(path: Path, made: Set[Path] = frozenset()) -> tuple[Path, ...]:
+    """The folders that must be made before the file can be, or were `made` for others; the innermost first."""
+    return tuple(folder for folder in _target(path).parents if folder in made or not os.path.exists(folder))
 
 
 def remove_empty_folders(folders: Sequence[Path]) -> None:

@@ -139,6 +139,8 @@ def _apply_one(home: Path, agent: str, wanted: Edit, now: datetime) -> FileChang
             return None
         backup = None if before is None else records.back_up(home, wanted.path, before, now)
         newer = _next_record(wanted, before, after, record, shared, backup, now)
+        if record is None:
+            newer = replace(newer, folders=files.missing_folders(wanted.path, sharing.made_folders(home)))
         records.save(home, agent, [*(other for other in known if other.path != wanted.path), newer])
         try:
             files.replace(wanted.path, after, expected=before)
@@ -198,8 +200,7 @@ def _next_record(
         values = changed_values(old, new, wanted.changes, wanted.stamps)
         values = sharing.claimed(values, new, wanted.changes, shared)
     if record is None:
-        folders = files.missing_folders(wanted.path)
-        return FileRecord(wanted.path, dialect, now, backup, folders, (digest(after),), merged((), values))
+        return FileRecord(wanted.path, dialect, now, backup, (), (digest(after),), merged((), values))
     # changed by somebody since: the first backup is no longer what an undo must bring back
     untouched = before is not None and digest(before) in record.hashes
     hashes = (*record.hashes, digest(after)) if untouched else ()

@@ -30,6 +30,15 @@ def others(home: Path, agent: str, path: Path) -> dict[str, FileRecord]:
     return dict(sorted(found.items(), key=lambda item: item[1].since, reverse=True))
 
 
+def made_folders(home: Path) -> frozenset[Path]:
+    """What wirings had to make, so that the last one to go takes it along; a damaged journal is its own agent's."""
+    found: set[Path] = set()
+    for name in records.agents(home):
+        with suppress(StateError):
+            found.update(folder for record in records.load(home, name) for folder in record.folders)
+    return frozenset(found)
+
+
 def claimed(
     values: Sequence[ValueRecord], new: Value, changes: Sequence[Change], shared: Mapping[str, FileRecord]
 ) -> list[ValueRecord]:

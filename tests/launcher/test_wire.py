@@ -160,6 +160,15 @@ def test_a_home_without_the_agents_file_is_empty_again_afterwards(omlx: Run, hom
     assert files_of_the_user(home) == {}
 
 
+def test_a_folder_made_for_several_agents_goes_with_the_last(omlx: Run, home: Path):
+    for name in ("crush", "opencode", "kilo"):
+        assert omlx("wire", name, "--yes").exit_code == 0
+    for name in ("crush", "kilo", "opencode"):
+        assert (home / ".config").is_dir()
+        assert omlx("restore", name, "--yes").exit_code == 0
+    assert not (home / ".config").exists()
+
+
 @pytest.mark.parametrize("name", [name for name in WIRABLE if name != "copilot"])
 def test_the_key_is_named_and_never_written(omlx: Run, home: Path, name: str):
     done = omlx("wire", name, "--yes", OMLX_API_KEY="the-servers-own-key")
