@@ -174,11 +174,11 @@ def engines_of(pid: int) -> list[int]:
     return [int(child) for child, parent, *args in rows if int(parent) == pid and "engine" in "".join(args)]
 
 
-async def started_engines(pid: int) -> list[int]:
-    """`engines_of` a server that has been asked something, whose client may have left before its engine was there."""
+async def started_engines(load: Load, pid: int, number: int) -> list[int]:
+    """`engines_of` the server once it has been asked the `number`-th request, again where the client left too early."""
     async with asyncio.timeout(300):
         while not (engines := engines_of(pid)):
-            await asyncio.sleep(0.1)
+            await load.one(number)
     return engines
 
 
@@ -187,8 +187,7 @@ async def _drive(
 ) -> Outcome:
     outcome, chance = Outcome(), random.Random(seed)
     load, numbers = Load(port, chance, cut_share, outcome, filling), iter(range(requests))
-    await load.one(requests)
-    engines = await started_engines(pid)
+    engines = await started_engines(load, pid, requests)
 
     async def work() -> None:
         for number in numbers:

@@ -58,8 +58,7 @@ def own_bytes(pid: int) -> int:
 async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
     soak, chance = Soak(), random.Random(seed)
     load = Load(port, chance, 0.2, soak.outcome)
-    await load.one(0)
-    engines, started = await started_engines(pid), time.monotonic()
+    engines, started = await started_engines(load, pid, 0), time.monotonic()
 
     async def work() -> None:
         while time.monotonic() - started < seconds:
