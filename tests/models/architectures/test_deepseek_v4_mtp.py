@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -194,3 +195,23 @@ def test_a_row_that_waited_long_for_a_draft_begins_anew(foreteller: Model) -> No
     assert drafter.draft({"a": 1}) == fresh.draft({"a": 1})
     assert set(first) == {"a"}
     drafter.leave("a")
+
+
+def test_a_row_that_never_drafts_holds_no_more_than_a_draft_would_need(foreteller: Model) -> None:
+    """As one with penalties, which may not: what it is told must not pile up, computed or to be computed."""
+    drafter, tokens = MtpDrafter(foreteller), random_tokens(TINY, 900)
+    drafter.join("a", tokens.tolist())
+    _, hidden = foreteller.forward(mx.array(tokens[None]), foreteller.make_cache())
+    mx.eval(hidden)
+    drafter.observe("a", hidden[:, :300])
+    sizes: list[int] = []
+    for place in range(300, 899):
+        drafter.observe("a", mx.array(np.array(hidden[:, place : place + 1])))
+        graph = io.StringIO()
+        mx.export_to_dot(graph, *drafter._rows["a"].pending)  # pyright: ignore[reportPrivateUsage]
+        sizes.append(graph.getvalue().count("\n"))
+    assert max(sizes[256:]) <= max(sizes[:256])
+    fresh = MtpDrafter(foreteller)
+    fresh.join("a", tokens.tolist())
+    fresh.observe("a", hidden[:, 771:899])
+    assert drafter.draft({"a": 1}) == fresh.draft({"a": 1})
