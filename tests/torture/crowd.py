@@ -56,7 +56,7 @@ async def _attack(port: int, requests: int, model: str, parallel: int, seed: int
                 found.most_waiting = max(found.most_waiting, health["num_waiting"])
             await asyncio.sleep(0.5)
 
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=3600) as client:
         watching = asyncio.create_task(watch(client))
         await asyncio.gather(*(work(client) for _ in range(parallel)))
         watching.cancel()
