@@ -54,7 +54,7 @@ def choose(models: Sequence[Model], wanted: Wanted, last_used: str | None, pick:
 
 def named(models: Sequence[Model], name: str) -> Model:
     """The model with this name or alias. Raises ModelError with the names there are."""
-    found = {**{model.name: model for model in models}, **{model.alias: model for model in models if model.alias}}
+    found = {model.alias: model for model in models if model.alias} | {model.name: model for model in models}
     if name in found:
         return found[name]
     close = difflib.get_close_matches(name, found, n=1)

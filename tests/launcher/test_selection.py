@@ -62,6 +62,12 @@ def test_an_alias_is_a_name_too():
         choose((fast, LARGE), Wanted("fas"), None, None)
 
 
+def test_a_name_goes_before_anothers_alias_as_it_does_on_the_server():
+    misleading = replace(SMALL, alias="large")
+    for models in ((misleading, LARGE), (LARGE, misleading)):
+        assert choose(models, Wanted("large"), None, None).model is LARGE
+
+
 def test_a_name_that_is_near_to_none_gets_no_suggestion():
     with pytest.raises(ModelError) as refusal:
         choose((replace(LARGE, name="random"),), Wanted("nope"), None, None)
