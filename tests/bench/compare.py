@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=4, help="of the embedded model; 0 for all, as editing has")
     parser.add_argument("--share", type=float, default=1.0, help="of the scenarios' full size")
     parser.add_argument("--peers", type=Path, default=_CACHE / "peers", help="folder of the peers' environments")
-    parser.add_argument("--servers", nargs="+", help="only these")
+    parser.add_argument("--servers", nargs="+", help="omlx beside these only")
     parser.add_argument("--scenarios", nargs="+", help="only these")
     parser.add_argument("--json", type=Path, help="write all samples there")
     options = parser.parse_args()
@@ -168,7 +168,7 @@ def main() -> int:
 
     def compare(model: Path, scenarios: tuple[Scenario, ...]) -> Samples:
         contenders = [omlx(model), mlx_lm(model), *peers(model, options.peers)]
-        contenders = [c for c in contenders if not options.servers or c.name in options.servers]
+        contenders = [c for c in contenders if not options.servers or c.name in ("omlx", *options.servers)]
         return rounds(contenders, scenarios, options.share, options.rounds if scenarios else 0, model)
 
     samples = compare(model, tuple(s for s in chosen if s not in WHOLE))
