@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,9 @@ from ..script import WEATHER
 Outcome = dict[str, Any]
 
 MODEL = "tiny"
-UNKNOWN_MODEL = "missing"
 BUSY_MODEL = "busy"
 """Its queue holds nobody."""
-LONG = "x" * 20_000
-"""More than the window holds: the model's tokens are bytes."""
 MAX_BODY_BYTES = 1 << 20
-LARGE = "x" * MAX_BODY_BYTES
 
 PERSON_SCHEMA = {
     "type": "object",
@@ -43,6 +39,8 @@ class Server:
 
 
 Case = Callable[[Server], Outcome]
+Ask = Callable[[Server, str, str], object]
+"""Puts a question to the model of that name."""
 
 
 def get_weather(city: str) -> str:
@@ -50,11 +48,26 @@ def get_weather(city: str) -> str:
     return WEATHER[city]
 
 
-def drive(cases: Mapping[str, Case]) -> None:
-    """Run the cases against the server that the command line names, and print their outcomes."""
+def drive(cases: Iterable[Case], ask: Ask) -> None:
+    """Run the cases, and those in which any client is refused, against the server that the command line names, and
+    print their outcomes."""
     sys.addaudithook(_refuse_other_machines)
     server = Server(sys.argv[1], sys.argv[2])
-    print(json.dumps({name: _outcome(case, server) for name, case in cases.items()}))
+    named = {case.__name__: case for case in cases} | _refused(ask)
+    print(json.dumps({name: _outcome(case, server) for name, case in named.items()}))
+
+
+def _refused(ask: Ask) -> dict[str, Case]:
+    def case(text: str = "say hello", model: str = MODEL, key: str = "") -> Case:
+        return lambda server: {"answered": str(ask(Server(server.url, key or server.key), text, model))}
+
+    return {
+        "wrong_key": case(key="another key"),
+        "unknown_model": case(model="missing"),
+        "overflow": case("x" * 20_000),  # more than the window holds: the model's tokens are bytes
+        "too_large": case("x" * MAX_BODY_BYTES),
+        "busy": case(model=BUSY_MODEL),
+    }
 
 
 def _outcome(case: Case, server: Server) -> Outcome:
