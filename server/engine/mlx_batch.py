@@ -229,6 +229,8 @@ class MlxBatch:
         if row not in self._decoding:
             if row.caches:
                 self._remember(row, lambda: row.caches, ended=True)
+            if isinstance(self._model, Recorder):
+                self._model.forget()
             return
         self._speculation.leave(row.key)
         index = self._decoding.index(row)
@@ -332,10 +334,8 @@ class MlxBatch:
                 limits[row.key] = min(room, left, row.sampler.num_free)
         drafts = self._speculation.draft(limits, len(self._decoding)) if limits else {}
         for row in self._decoding:
-            if row.sampler.grammar is not None and row.key in drafts:
-                drafts[row.key] = replace(
-                    drafts[row.key], token_ids=row.sampler.grammar.expect(drafts[row.key].token_ids)
-                )
+            if (grammar := row.sampler.grammar) is not None and (draft := drafts.get(row.key)) is not None:
+                drafts[row.key] = replace(draft, token_ids=grammar.expect(draft.token_ids))
         return {key: draft for key, draft in drafts.items() if draft.token_ids}
 
     def _choose(self, logits: mx.array, fed: list[list[int]]) -> list[list[int]]:

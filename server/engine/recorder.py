@@ -16,11 +16,16 @@ class Recorder:
 
     def __init__(self, model: MtpModel) -> None:
         self._model: Any = model
-        self.hidden = mx.zeros((0,))
+        self.forget()
 
     def __call__(self, inputs: mx.array, cache: Sequence[LayerCache] | None = None) -> mx.array:
         logits, self.hidden = self._model.forward(inputs, cache)
         return logits
+
+    def forget(self) -> None:
+        """Let go of states that nobody asked for: while they are not computed, they hold all that they need, such as a
+        prompt's keys and values."""
+        self.hidden = mx.zeros((0,))
 
     @property
     def model(self) -> object:

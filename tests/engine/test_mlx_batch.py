@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,6 +13,7 @@ import pytest
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.paged_layout import PagedLayout
+from omlx.server.engine.recorder import Recorder
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.slot_layout import SlotLayout
 from omlx.server.requests import SamplingParams
@@ -269,3 +272,29 @@ def test_a_prompt_that_is_cancelled_while_it_is_computed_is_given_up_between_two
     assert answers["beside"].token_ids == greedy_solo(model, prompt_of(40, 5), 60)
     assert answers["again"].token_ids == greedy_solo(model, prompt, 8)
     batch.check()
+
+
+def test_a_prompt_that_is_given_up_is_not_held_until_the_next_one(model):
+    class WithStates:
+        """The model as one with an MTP layer is run: the states stand beside the logits."""
+
+        model = None
+
+        def forward(self, inputs: mx.array, cache: Any = None) -> tuple[mx.array, mx.array]:
+            logits = model(inputs, cache=cache)
+            return logits, logits * 2
+
+    states: Any = WithStates()
+    leaving = Leaving("left", 5)
+    batch = make_batch(model, max_bytes=0, run=Recorder(states), drafters=[], cancelled=leaving)
+    engine, answers = make_engine(batch, SchedulerLimits(max_chunk=256), cancelled=leaving), {}
+    engine.submit(submit("before", prompt_of(20), 2))
+    drain(engine, answers)
+    gc.collect()
+    before = mx.get_active_memory()
+    engine.submit(submit("left", prompt_of(700)))
+    drain(engine, answers)
+    gc.collect()
+    assert leaving.has_left
+    assert not answers["left"].token_ids
+    assert mx.get_active_memory() <= before
