@@ -62,10 +62,14 @@ async def test_who_wants_a_whole_answer_is_promised_nothing_before_it_is_there(
 ):
     monkeypatch.setattr(answers, "PATIENCE_SECONDS", 0.0)
     async with busy_server(tmp_path) as server:
+        engine = server.pool.engines[MODEL]
+        submit, is_submitted = engine.submit, asyncio.Event()
+        monkeypatch.setattr(engine, "submit", lambda request: (is_submitted.set(), submit(request))[1])
         whole = asyncio.create_task(server.client.post(MESSAGES, json=MESSAGES_BODY))
+        await is_submitted.wait()
         await asyncio.sleep(0.2)
         assert not whole.done()
-        os.kill(server.pool.engines[MODEL].pid, signal.SIGKILL)
+        os.kill(engine.pid, signal.SIGKILL)
         response = await whole
     assert (response.status_code, response.json()["type"]) == (500, "error")
 
