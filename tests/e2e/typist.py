@@ -24,6 +24,7 @@ _CONTROLS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P_^][^\x07\x1b]*(?:\x07|
 """Sequences that move and colour, and with them all space: an interface moves the cursor instead of writing blanks."""
 _QUESTIONS = {b"\x1b[6n": b"\x1b[1;1R", b"\x1b[c": b"\x1b[?62;22c", b"\x1b]11;?": b"\x1b]11;rgb:0000/0000/0000\x1b\\"}
 """What interfaces ask a terminal at their start, and the answers: where the cursor is, what it is, how dark it is."""
+_LONGEST = max(map(len, _QUESTIONS))
 _SIZE = (50, 160)
 _STEP_SECONDS = 120
 _END_SECONDS = 60
@@ -96,9 +97,10 @@ class Terminal:
             return True
         except OSError:
             return False
+        before = self._written[-_LONGEST:]  # a question may come in two pieces
         self._written += piece
         for question, answer in _QUESTIONS.items():
-            for _ in range(piece.count(question)):
+            for _ in range((before + piece).count(question) - before.count(question)):
                 os.write(self._ours, answer)
         return bool(piece)
 
