@@ -96,11 +96,12 @@ class DiskTier(Generic[P]):
         self._tails: dict[str, set[int]] = {}
         self._queued: dict[str, int] = {}
         """Names and sizes on their way to the disk."""
-        self._queue: queue.Queue[tuple[str, P] | None] = queue.Queue(_QUEUED_BLOCKS)
-        """The first parts of files' names, and what is to stand in them."""
+        self._queue: queue.Queue[tuple[str, int, P] | None] = queue.Queue(_QUEUED_BLOCKS)
+        """The first parts of files' names, their sizes, and what is to stand in them."""
         self._memory_bytes = 0
         """Of blocks that are queued or being written. Under the queue's lock."""
-        self._written: queue.SimpleQueue[tuple[BlockFile, OSError | None]] = queue.SimpleQueue()
+        self._written: queue.SimpleQueue[tuple[str, BlockFile | str]] = queue.SimpleQueue()
+        """Names, and the files or why there are none."""
         self._foreign_bytes = 0
         """Of files that other engines are writing; each has its whole size from the start."""
         self._counted = 0
@@ -192,7 +193,7 @@ class DiskTier(Generic[P]):
         use = DIVISIBLE if payload.divisible else RESUMABLE if payload.resumable else PASSABLE
         self._queued[name.hex()] = nbytes
         self._hold(nbytes)
-        self._queue.put((f"{name.hex()}.{short(parent)}.{num_tokens}{use}", payload))
+        self._queue.put((f"{name.hex()}.{short(parent)}.{num_tokens}{use}", nbytes, payload))
         return True
 
     def has_room(self) -> bool:
@@ -318,10 +319,10 @@ class DiskTier(Generic[P]):
     def _collect(self) -> None:
         """Take note of what the writer has finished."""
         while not self._written.empty():
-            file, error = self._written.get()
-            self._queued.pop(file.name, None)
-            if error is not None:
-                self._fail(f"{file.path} cannot be written: {error.strerror or error}")
+            name, file = self._written.get()
+            self._queued.pop(name, None)
+            if isinstance(file, str):
+                self._fail(file)
                 continue
             self._add(file)
             self._written_bytes += file.nbytes
@@ -340,27 +341,26 @@ class DiskTier(Generic[P]):
 
     def _write_queued(self) -> None:
         while (item := self._queue.get()) is not None:
-            self._hold(-self._write_file(*item))
-            del item  # or it would stay in memory until the next one comes
+            stem, nbytes, payload = item
+            self._written.put((stem.partition(".")[0], self._write_file(stem, payload)))
+            self._hold(-nbytes)
+            del item, payload  # or it would stay in memory until the next one comes
 
-    def _write_file(self, stem: str, payload: P) -> int:
-        """The file's size."""
-        raw = self._codec.encode(payload)
-        path = self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}"
-        file = BlockFile.parse(path, len(raw))
-        part = self._part(file.name)
-        error = None
+    def _write_file(self, stem: str, payload: P) -> BlockFile | str:
+        """The file, or why there is none."""
+        part = self._part(stem.partition(".")[0])
         try:
+            raw = self._codec.encode(payload)
+            file = BlockFile.parse(self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}", len(raw))
             with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
                 _write_all(created.fileno(), raw)
                 created.truncate()
             part.rename(file.path)
-        except OSError as failure:
-            error = failure
+        except (OSError, MemoryError, RuntimeError) as error:  # a RuntimeError is what MLX raises without memory
             with contextlib.suppress(OSError):
                 part.unlink()
-        self._written.put((file, error))
-        return len(raw)
+            return f"{part} cannot be written: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        return file
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:

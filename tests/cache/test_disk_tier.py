@@ -102,6 +102,37 @@ def test_a_block_that_is_written_is_held_no_longer(tmp_path: Path):
         wait_until(lambda: gone() is None)
 
 
+class Short(TextCodec):
+    """Without the memory to encode one of its payloads."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def encode(self, payload: Text) -> bytes:
+        if payload.text == b"large":
+            raise self._error
+        return super().encode(payload)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[malloc] Unable to allocate 9 bytes.")])
+def test_a_block_that_there_is_no_memory_to_write_is_the_only_one_lost(tmp_path: Path, error: Exception):
+    now = [0.0]
+    tier = DiskTier(
+        tmp_path, "model", Short(error), DiskLimits(free_share=1.0, max_memory_bytes=5), clock=lambda: now[0]
+    )
+    assert tier.write(name(1), ROOT, 256, Text(b"large"))
+    wait_until(tier.has_room)
+    assert not tier.write(name(2), ROOT, 256, Text(b"small"))
+    assert "cannot be written" in tier.trouble
+    now[0] = 3600.0
+    assert tier.write(name(2), ROOT, 256, Text(b"small"))
+    tier.close()
+    assert tier.holds(name(2))
+    assert not tier.holds(name(1))
+    assert not tier.trouble
+    assert only_file(tmp_path).read_bytes() == b"small"
+
+
 def size_now(file: Path) -> int:
     """In bytes; 0 once another thread has moved or deleted it."""
     try:
