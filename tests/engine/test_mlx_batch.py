@@ -291,10 +291,12 @@ def test_a_prompt_that_is_given_up_is_not_held_until_the_next_one(model):
     engine.submit(submit("before", prompt_of(20), 2))
     drain(engine, answers)
     gc.collect()
+    mx.synchronize()
     before = mx.get_active_memory()
     engine.submit(submit("left", prompt_of(700)))
     drain(engine, answers)
     gc.collect()
+    mx.synchronize()
     assert leaving.has_left
     assert not answers["left"].token_ids
     assert mx.get_active_memory() <= before
