@@ -13,6 +13,7 @@ from threading import Event
 from ...errors import (
     Conflict,
     DownloadCancelled,
+    DownloadFailed,
     InvalidRequest,
     ModelError,
     NotFound,
@@ -116,7 +117,10 @@ class Downloads:
         return download.view()
 
     async def stop(self, repo: str) -> None:
-        """Stop it, keeping what has come; one that does not run is forgotten, with what it left. Raises `NotFound`."""
+        """Stop it, keeping what has come; one that does not run is forgotten, with what it left.
+
+        Raises `NotFound`, and `Conflict` where another process goes on with it.
+        """
         download = self._downloads.get(repo)
         if download is None:
             raise NotFound(f"there is no download of {repo!r}")
@@ -125,7 +129,11 @@ class Downloads:
             return
         del self._downloads[repo]
         if download.state is not DownloadState.DONE:
-            await asyncio.to_thread(discard, download.request, self._folder)
+            try:
+                await asyncio.to_thread(discard, download.request, self._folder)
+            except DownloadFailed as error:
+                self._downloads.setdefault(repo, download)
+                raise Conflict(str(error)) from None
 
     async def close(self) -> None:
         """Stop all of them, and wait."""

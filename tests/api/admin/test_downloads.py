@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import html
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -159,6 +161,23 @@ async def test_one_that_an_earlier_server_left_is_there_and_goes_on(hub: FakeHub
     asked = {request[2] for request in hub.requests if request[2].startswith("/api/models/")}
     assert asked == {f"/api/models/org/model/revision/{hub.commit}"}
     assert (hub.ranges("model.safetensors")[-1] or "").startswith("bytes=")
+
+
+async def test_one_that_another_process_goes_on_with_is_not_discarded(tmp_path: Path):
+    work = tmp_path / "models" / "org" / ".model.downloading"
+    work.mkdir(parents=True)
+    descriptor = os.open(work, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        async with admin_serving(tmp_path) as admin:
+            refused = await admin.delete("downloads/org/model")
+            (left,) = await admin.get("downloads")
+    finally:
+        os.close(descriptor)
+    assert refused.status_code == 409
+    assert refused.json()["error"]["message"] == "model is being downloaded by another process; wait for it"
+    assert (left["repo"], left["state"]) == ("org/model", "stopped")
+    assert work.is_dir()
 
 
 @pytest.mark.parametrize("repo", ["../x", "model", "a/b/c", ""])
