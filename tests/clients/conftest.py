@@ -25,7 +25,14 @@ _KEY = "matrix-key"
 @pytest.fixture(scope="session")
 def matrix_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`tests.clients.server` in a process of its own, for all clients together."""
-    with _running(tmp_path_factory.mktemp("matrix")) as server:
+    with _running(tmp_path_factory.mktemp("matrix"), "--with-busy") as server:
+        yield server
+
+
+@pytest.fixture
+def plain_server(tmp_path: Path) -> Iterator[Server]:
+    """The same without a model whose queue is always full."""
+    with _running(tmp_path) as server:
         yield server
 
 

@@ -2,7 +2,7 @@
 
 Its engine process (`--engine MODEL --fd N`) is the real worker around a batch that answers by `script`. With
 `--computes` behind HOME it is the real engine with a tiny random model, which writes nonsense until its small window
-is full.
+is full; with `--with-busy` there is a second model, which has no room for anyone.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def main() -> int:
         build_tiny_model(home / "models" / MODEL, context_window=_SMALL_WINDOW)
         serve(settings)
         return 0
-    build_text_model(home / "models" / BUSY_MODEL, CONTEXT_WINDOW)
+    if "--with-busy" in sys.argv:
+        build_text_model(home / "models" / BUSY_MODEL, CONTEXT_WINDOW)
     build_text_model(home / "models" / MODEL, CONTEXT_WINDOW)
     template = home / "models" / MODEL / "chat_template.jinja"
     template.write_text(template.read_text().replace("{{ message.content }}", _THINKING))
