@@ -20,7 +20,7 @@ from . import files, records, sharing
 from .documents import Change, Dialect, Steps, edit, read, show
 from .errors import DocumentError, EditError, FileError, ForeignEdit
 from .records import FileRecord, changed_values, digest, merged
-from .review import secret_values
+from .sensitive import secret_values
 
 
 @dataclass(frozen=True, slots=True)

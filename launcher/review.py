@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from .sensitive import KEY_SHAPES, SECRET_WORDS, may_be_shown, secret_values
-
-__all__ = ["MASK", "Change", "confirm", "diff", "mask", "secret_values"]
+from .sensitive import KEY_SHAPES, SECRET_WORDS, may_be_shown
 
 MASK = "••••"
 _SHORTEST_ANYWHERE = 6

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from omlx.launcher.journal import FileChange
-from omlx.launcher.review import confirm, diff, mask, secret_values
+from omlx.launcher.review import confirm, diff, mask
+from omlx.launcher.sensitive import secret_values
 
 
 def change(before: str | None, after: str | None, secrets: tuple[str, ...] = ()) -> FileChange:
