@@ -59,15 +59,18 @@ def our_name(name: str, num_layers: int, num_mtp_layers: int = 0) -> str | None:
     bare = name.removeprefix("language_model.").removeprefix("model.")
     in_layer = _LAYER.fullmatch(bare)
     if in_layer is None:
-        bare = re.sub(r"^hc_head[._](?:hc_)?(fn|base|scale)$", r"hc_head.\1", bare)
-        bare = bare.replace(".weight_scale_inv", ".scale")
-        top, dot, rest = bare.partition(".")
+        top, dot, rest = _by_rules(bare).partition(".")
         return f"{_TOP[top]}.{rest}" if dot and top in _TOP else name
     stack, index, rest = in_layer[1], int(in_layer[2]), in_layer[3]
     if index >= (num_layers if stack == "layers" else num_mtp_layers):
         return None
     if stack == "mtp":
         rest = rest.removeprefix("block.")
-    for pattern, replacement in _RULES:
-        rest = pattern.sub(replacement, rest)
+    rest = _by_rules(rest)
     return f"model.layers.{index}.{rest}" if stack == "layers" else f"mtp.{index}.{rest}"
+
+
+def _by_rules(name: str) -> str:
+    for pattern, replacement in _RULES:
+        name = pattern.sub(replacement, name)
+    return name
