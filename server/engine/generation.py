@@ -269,7 +269,7 @@ class Generator:
     def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt, bytes]:
         text = self._text_of(request.model)
         request = replace(request, tools=self._tool_order.steady(request.tools, request.cache_salt))
-        recalled = self._memory.recall(request, self._pool.entry(request.model).id)
+        recalled = self._memory.recall(request, f"{self._pool.entry(request.model).id}\0{request.cache_salt}")
         return text, text.render(recalled.request), recalled.place
 
 

@@ -1,8 +1,9 @@
 """What agents open with, their system prompt and tools, brought back into memory before they ask.
 
 The launcher announces each agent it starts, with the key it will come with. The longest opening that an announced
-agent sends is kept on disk as tokens; at its next launch it goes through the engine once more, at the lowest rank,
-which reads its blocks from disk and computes what is missing. The agent's first request ends that.
+agent sends is kept on disk as tokens, for keys of that name alone; at its next launch it goes through the engine once
+more, at the lowest rank, which reads its blocks from disk and computes what is missing. The agent's first request ends
+that.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ class Openings:
         )
 
     def _file(self, launch: Launch) -> Path | None:
-        name = hashlib.sha256(launch.model.encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{launch.model}\0{launch.cache_salt}".encode()).hexdigest()[:32]
         return None if self._folder is None else self._folder / launch.agent / name
 
     def _kept(self, launch: Launch) -> list[int]:

@@ -43,7 +43,7 @@ class AnswerMemory:
         self._lock = threading.Lock()
 
     def recall(self, request: GenerationRequest, scope: str) -> Recalled:
-        """`scope` parts what must not meet, such as models."""
+        """`scope` parts what must not meet: models, and keys."""
         place = scope.encode()
         messages: list[Message] = []
         for is_answer, group in groupby(request.messages, lambda message: message.role is Role.ASSISTANT):

@@ -6,17 +6,17 @@ from pathlib import Path
 from time import perf_counter
 
 from ..api.admin.admin_serving import write_keys
-from ..api.serving import Serving, serving
-from ..api.test_server import MESSAGES, MESSAGES_BODY
+from ..api.serving import MODEL, Serving, serving
+from ..api.test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY
 
 ALICE, BOB, ALICES_LAUNCH = "sk-alice", "sk-bob", "sk-alice-launch"
 PROBES = 20
 
 
-async def ask(server: Serving, key: str, text: str) -> tuple[int, float]:
+async def ask(server: Serving, key: str, text: str, system: str = "") -> tuple[int, float]:
     """How many tokens were cached, and the seconds to the first one."""
     started = perf_counter()
-    body = {**MESSAGES_BODY, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
+    body = {**MESSAGES_BODY, "messages": [{"role": "user", "content": text}], "max_tokens": 1, "system": system}
     answer = await server.client.post(MESSAGES, json=body, headers={"x-api-key": key})
     seconds = perf_counter() - started
     return answer.raise_for_status().json()["usage"]["cache_read_input_tokens"], seconds
@@ -40,6 +40,36 @@ async def test_a_name_beginning_alike_shares_nothing(tmp_path: Path):
     async with serving(tmp_path, "Hi.") as server:
         await ask(server, ALICE, "a secret plan, rather long")
         assert (await ask(server, BOB, "a secret plan, rather long"))[0] == 0
+
+
+async def test_thinking_is_put_back_for_the_key_that_it_was_written_for_alone(tmp_path: Path):
+    """A turn's length would tell who else has had it, and the model would repeat what it had thought."""
+    give_keys(tmp_path)
+    async with serving(tmp_path, "<think>\nLet me see, for quite a while.\n</think>\n\nHi.", "Fine.") as server:
+        template = tmp_path / "models" / MODEL / "chat_template.jinja"
+        thinking = "{%- if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
+        template.write_text(template.read_text().replace("{{ message.content }}", thinking + "{{ message.content }}"))
+
+        async def num_prompt_tokens(key: str, *turns: dict[str, str]) -> int:
+            body = {**CHAT_BODY, "messages": [{"role": "user", "content": "hello"}, *turns]}
+            answer = await server.client.post(CHAT, json=body, headers={"x-api-key": key})
+            return answer.raise_for_status().json()["usage"]["prompt_tokens"]
+
+        turns = ({"role": "assistant", "content": "Hi."}, {"role": "user", "content": "more"})
+        await num_prompt_tokens(ALICE)
+        assert await num_prompt_tokens(BOB, *turns) < await num_prompt_tokens(ALICES_LAUNCH, *turns)
+
+
+async def test_what_an_agent_opens_with_is_kept_for_its_own_key_alone(tmp_path: Path):
+    """Restored under another key, it could be found there by guessing."""
+    give_keys(tmp_path)
+    system = "You help with a secret plan. " * 20
+    async with serving(tmp_path, "Hi.") as server:
+        for key, count in ((ALICE, 1), (BOB, 2), (ALICES_LAUNCH, 2)):
+            body = {"agent": "pi", "model": MODEL}
+            (await server.client.post("/v1/launches", json=body, headers={"x-api-key": key})).raise_for_status()
+            await ask(server, key, "hello", system)
+            assert len([path for path in (tmp_path / "openings").rglob("*") if path.is_file()]) == count
 
 
 async def test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts(tmp_path: Path):
