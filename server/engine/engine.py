@@ -100,11 +100,12 @@ class Engine:
         plan = self._scheduler.schedule(self._clock())
         if plan.decode:
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
-        sequence, started = plan.prefill, self._clock()
+        sequence, started, spent = plan.prefill, self._clock(), 0.0
         while sequence is not None:
-            self._compute(sequence, decoding=bool(plan.decode))
+            self._compute(sequence, bool(plan.decode), spent)
             now = self._clock()
-            sequence = self._scheduler.another(now - started, now)
+            spent = now - started
+            sequence = self._scheduler.another(spent, now)
         return self.news()
 
     def news(self) -> StepOutput:
@@ -139,14 +140,15 @@ class Engine:
         for request_id, token_ids in generated.items():
             self._advance(rows[request_id], token_ids)
 
-    def _compute(self, sequence: Sequence, decoding: bool) -> None:
-        """Compute a piece of the sequence's prompt, or what is left of it together with other short ones."""
+    def _compute(self, sequence: Sequence, decoding: bool, spent: float) -> None:
+        """Compute a piece of the sequence's prompt, or what is left of it together with other short ones, in a turn
+        that has computed prompts for `spent` seconds."""
         if sequence.status is SequenceStatus.WAITING and not self._open(sequence):
             return
         info, started = self._batch.info, self._clock()
         count = self._scheduler.chunk(sequence, decoding, info.checkpoint_tokens if info.checkpointed else 0)
         if self._batch.takes_prompts_together and count == sequence.num_remaining_tokens:
-            counts = {sequence: count, **self._company(sequence, decoding)}
+            counts = {sequence: count, **self._company(sequence, decoding, spent)}
             if len(counts) > 1:
                 self._compute_together(counts)
                 return
@@ -177,11 +179,11 @@ class Engine:
         sequence.prefix = self._batch.prefix(sequence.request_id)
         return True
 
-    def _company(self, sequence: Sequence, decoding: bool) -> dict[Sequence, int]:
+    def _company(self, sequence: Sequence, decoding: bool, spent: float) -> dict[Sequence, int]:
         """Short prompts, opened, to compute beside this one, with what is left of each. One that has less in the cache
         than it seemed is left to a turn of its own."""
         counts: dict[Sequence, int] = {}
-        for other in self._scheduler.company(sequence, decoding, self._clock()):
+        for other in self._scheduler.company(sequence, decoding, self._clock(), spent):
             expected = other.num_remaining_tokens
             if self._open(other) and other.num_remaining_tokens <= expected:
                 counts[other] = other.num_remaining_tokens

@@ -115,13 +115,14 @@ class Scheduler:
         seconds = sequence.num_remaining_tokens * self._prefill_seconds_per_token
         return sequence if spent + seconds <= self._decode_gap else None
 
-    def company(self, first: Sequence, decoding: bool, now: float) -> list[Sequence]:
+    def company(self, first: Sequence, decoding: bool, now: float, spent: float = 0.0) -> list[Sequence]:
         """The waiting prompts to compute in one pass with this one, where both are short: none of them is to be opened
-        before a longer one that has waited for its turn, and none could do with what another is about to compute."""
+        before a longer one that has waited for its turn, and none could do with what another is about to compute.
+        The turn has computed prompts for `spent` seconds already."""
         group: list[Sequence] = []
         if not _is_short(first):
             return group
-        budget = self._budget(decoding)
+        budget = self._budget(decoding, spent)
         running, members = self.running, [first]
         for sequence in sorted(self.waiting, key=lambda sequence: self._rank(sequence, now)):
             if not sequence.is_fetched() or self._repeats(sequence, members):
@@ -152,9 +153,10 @@ class Scheduler:
         """How long prompts may keep decoding rows waiting."""
         return max(self._limits.decode_gap_seconds, self._limits.decode_gap_steps * self._decode_seconds)
 
-    def _budget(self, decoding: bool) -> float:
-        """What a piece of prompt may take, where it is not the smallest."""
-        return min(self._decode_gap if decoding else self._limits.idle_seconds, self._limits.max_chunk_seconds)
+    def _budget(self, decoding: bool, spent: float = 0.0) -> float:
+        """What a piece of prompt may take, where it is not the smallest, in a turn that has spent so much already."""
+        turn = self._decode_gap if decoding else self._limits.idle_seconds
+        return min(turn - spent, self._limits.max_chunk_seconds)
 
     def start(self, sequence: Sequence, num_cached_tokens: int) -> None:
         """The sequence was opened in the batch, on so many reused tokens."""

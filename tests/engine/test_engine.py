@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from omlx.server.engine.engine import Engine
 from omlx.server.engine.messages import Submit
-from omlx.server.engine.scheduler import SchedulerLimits
+from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
 from omlx.server.events import FinishReason
 
 from .driving import Answer, drain, make_engine, step
@@ -190,3 +191,30 @@ def test_what_comes_from_the_disk_begins_once_it_is_here():
     assert batch.opened == ["a", "b"]
     drain(engine, answers)
     assert [answers[key].token_ids for key in ("a", "b")] == [[5] * 50] * 2
+
+
+class TimedBatch(ScriptedBatch):
+    """Takes a millisecond for a token of a prompt, and nothing for a step."""
+
+    now = 0.0
+
+    def prefill(self, request_id: str, count: int) -> list[int]:
+        self.now += count / 1000
+        return super().prefill(request_id, count)
+
+
+def test_all_prompts_of_one_turn_together_keep_rows_waiting_no_longer_than_the_gap():
+    batch = TimedBatch([[7] * 100])
+    batch.computes_together = True
+    engine = Engine(Scheduler(SchedulerLimits(decode_gap_seconds=0.3)), batch, lambda: batch.now)
+    engine.submit(Submit("running", list(range(256)), 100))
+    engine.step()
+    for number, length in enumerate([250, *[50] * 8], 1):
+        engine.submit(Submit(str(number), [1000 * number - place for place in range(length)], 100))
+        batch.now += 1  # the long one has waited, and goes first
+    turns: list[float] = []
+    while len(batch.opened) < 10:
+        started = batch.now
+        engine.step()
+        turns.append(batch.now - started)
+    assert max(turns) < 0.301
