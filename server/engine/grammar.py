@@ -45,14 +45,17 @@ class RowGrammar:
         return self._matcher.get_error()[:MAX_MESSAGE]
 
     def expect(self, draft: Sequence[int]) -> list[int]:
-        """The next step is fed a guess too: as much of `draft` as the grammar would go along with."""
+        """As much of a guess at the next tokens as the grammar would go along with."""
         count = self._matcher.try_consume_tokens(list(draft)) if draft else 0
         if count and self._matcher.is_stopped():
             count -= 1
             self._matcher.rollback(1)
         self._matcher.rollback(count)
-        self._draft = list(draft[:count])
-        return self._draft
+        return list(draft[:count])
+
+    def feed(self, draft: list[int]) -> None:
+        """The next step is fed this guess too, all of which the grammar goes along with."""
+        self._draft = draft
 
     def masks(self) -> Iterator[NDArray[np.bool_]]:
         """What is `allowed` at the next place and behind each token of the draft; to be read to the end."""

@@ -202,7 +202,7 @@ class MlxBatch:
         """A step of known tokens, from its beginning to its end."""
         rows = self._decoding
         guesses = [drafts[row.key].token_ids if row.key in drafts else [] for row in rows]
-        fed = [[row.token_ids[-1], *guess] for row, guess in zip(rows, guesses, strict=True)]
+        fed = [row.feed(guess) for row, guess in zip(rows, guesses, strict=True)]
         logits = self._layout.forward(fed)
         hidden = self._layout.aligned(self._model.hidden) if isinstance(self._model, Recorder) else None
         chosen = self._choose(logits, fed)

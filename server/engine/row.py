@@ -38,6 +38,13 @@ class Row:
         for token_id in token_ids:
             self.sampler.observe(token_id)
 
+    def feed(self, guess: list[int]) -> list[int]:
+        """What the next step is fed: the row's last token, and a guess at those behind it, made here or on another
+        rank."""
+        if self.sampler.grammar is not None:
+            self.sampler.grammar.feed(guess)
+        return [self.token_ids[-1], *guess]
+
     def note(self, logits: mx.array, token_ids: list[int]) -> None:
         """Keep what the new tokens were given, where the request wants to know. Shape [tokens, vocabulary]."""
         if self.request.logprobs is not None:

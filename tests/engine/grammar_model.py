@@ -75,13 +75,15 @@ class Writer:
         sampling = sampling or SamplingParams(temperature=1.0, seed=len(request_id))
         return Submit(request_id, prompt, max_tokens, self.stops, sampling, grammar=grammar)
 
-    def run(self, requests: Sequence[Submit]) -> dict[str, Answer]:
-        """Every request to its end."""
+    def batch(self) -> MlxBatch:
         codec = CacheCodec(lambda: make_prompt_cache(self._model))
         cache = PrefixCache("test", 1 << 24)
         layout = self._layout(self._model)  # pyright: ignore[reportCallIssue]
-        batch = MlxBatch(self._model, BatchInfo("test", 0), layout, codec, cache, self.vocabulary, self.grammars)
-        engine = make_engine(batch)
+        return MlxBatch(self._model, BatchInfo("test", 0), layout, codec, cache, self.vocabulary, self.grammars)
+
+    def run(self, requests: Sequence[Submit]) -> dict[str, Answer]:
+        """Every request to its end."""
+        engine = make_engine(self.batch())
         for request in requests:
             engine.submit(request)
         return drain(engine)

@@ -162,12 +162,30 @@ def test_a_draft_goes_as_far_as_the_grammar_and_leaves_no_trace(tmp_path: Path):
     a, b = writer.token("a"), writer.token("b")
     assert row.expect([b]) == []
     assert row.expect([a, b, a]) == [a, b]
+    row.feed([a, b])
     assert [list(np.flatnonzero(mask)) for mask in row.masks()] == [[a], [b], [b]]
     assert list(np.flatnonzero(row.allowed())) == [a]
     assert row.expect([a, b, b, b]) == [a, b, b]
     for token_id in (a, b, b, b):
         row.consume(token_id)
     assert row.is_complete
+
+
+def test_a_rank_that_is_told_the_drafts_constrains_them_as_the_one_that_made_them(tmp_path: Path):
+    writer = Writer(tmp_path)
+    request = writer.submit("write a", grammar_of(Choice(("write a write a write a word",))), SamplingParams(0.0))
+    leader, follower = writer.batch(), writer.batch()
+    told: list[list[int]] = []
+    for rank in (leader, follower):
+        rank.open(request)
+        told.append(rank.prefill(request.request_id, len(request.token_ids)))
+    num_drafted = 0
+    while told[0][-1] >= 0:
+        drafts = leader.draft()
+        num_drafted += len(drafts)
+        told = [rank.decode(drafts)[request.request_id] for rank in (leader, follower)]
+        assert told[0] == told[1]
+    assert num_drafted
 
 
 def test_an_answer_cut_by_its_limit_says_so(tmp_path: Path):
