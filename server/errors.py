@@ -86,6 +86,12 @@ class ContextOverflow(RequestError):
         self.num_tokens = num_tokens
         self.context_window = context_window
 
+    @classmethod
+    def from_words(cls, message: str) -> ContextOverflow:
+        """The error that has this message: from an engine process only that arrives."""
+        num_tokens, maximum = (int(word) for word in message.split() if word.isdigit())
+        return cls(num_tokens, maximum + 1)
+
 
 class InsufficientMemory(RequestError):
     """The model, or what the request asks of it, is larger than this machine's memory allows."""

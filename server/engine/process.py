@@ -19,7 +19,7 @@ from time import monotonic
 
 import msgspec
 
-from ..errors import EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
+from ..errors import ContextOverflow, EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
 from .engine_log import relay
 from .messages import (
     Alive,
@@ -353,5 +353,7 @@ def _words(status: int) -> str:
 def _refusal(error: str) -> OmlxError:
     """The error an update carries, written `CODE: MESSAGE` with the code of its class."""
     code, _, message = error.partition(": ")
+    if code == ContextOverflow.code:
+        return ContextOverflow.from_words(message)
     kinds = {kind.code: kind for kind in (InvalidRequest, Overloaded)}
     return kinds.get(code, EngineFailure)(message)

@@ -6,7 +6,7 @@ import pytest
 
 from omlx.server.engine.messages import SequenceUpdate
 from omlx.server.engine.process import EngineStream
-from omlx.server.errors import EngineFailure, Overloaded
+from omlx.server.errors import ContextOverflow, EngineFailure, Overloaded
 from omlx.server.events import FinishReason
 
 
@@ -44,6 +44,14 @@ async def test_a_refusal_is_raised_as_the_error_it_names():
     refused.put(SequenceUpdate("a", error="overloaded: 3 requests wait already"))
     with pytest.raises(Overloaded, match="3 requests wait"):
         await refused.next()
+
+
+async def test_a_prompt_that_memory_has_no_room_for_is_refused_with_the_length_that_it_has():
+    refused = stream()
+    refused.put(SequenceUpdate("a", error=f"{ContextOverflow.code}: {ContextOverflow(700, 512)}"))
+    with pytest.raises(ContextOverflow, match="700 tokens > 511 maximum") as caught:
+        await refused.next()
+    assert (caught.value.num_tokens, caught.value.context_window) == (700, 512)
 
 
 async def test_only_a_request_that_has_not_ended_is_cancelled():
