@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from .engine.blas import engine_environment, has_own_gpu
@@ -86,20 +87,19 @@ def _serve(
         sys.exit(follow(engine_command(entries[0]), can_rejoin=can_rejoin(os.environ)))
     with sole_server(settings.state_file), listen(settings.host, settings.port) as listener:
         model_settings = ModelSettingsStore(settings.settings_file)
-        command = engine_command or mlx_engine_command(
-            settings,
-            draft_of=drafting(
-                lambda: pool.entries, model_settings, {model_settings.real_name(model or ""): draft_model}
-            ),
+        draft_of = drafting(lambda: pool.entries, model_settings, {model_settings.real_name(model or ""): draft_model})
+        command = engine_command or mlx_engine_command(settings, draft_of=draft_of)
+        pool = make_pool(
+            entries, command, model_settings, memory, is_group=split is not None, draft_of=None if split else draft_of
         )
-        pool = make_pool(entries, command, model_settings, memory, is_group=split is not None)
         _warn_of_names(entries, model_settings, is_group=split is not None)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}
-        if model is not None:
-            wanted.add(pool.entry(model).id)
+        named = None if model is None else pool.entry(model).id
+        if named is not None:
+            wanted.add(named)
         elif len(entries) == 1:
             wanted.add(entries[0].id)
-        for model_id in sorted(wanted):
+        for model_id in sorted(wanted, key=lambda each: (each != named, each)):  # the one asked for has room first
             try:
                 pool.preload(model_id)  # it loads while this process imports the web framework
             except InsufficientMemory as error:
@@ -159,6 +159,7 @@ def drafting(
     entries: Callable[[], Sequence[ModelEntry]], model_settings: ModelSettingsStore, flags: Mapping[str, str | None]
 ) -> Callable[[ModelEntry], ModelEntry | None]:
     """Which of the models drafts for one, by name: as `flags` say, else as the model's settings do at the time."""
+    missed: set[tuple[str, str]] = set()
 
     def draft_of(entry: ModelEntry) -> ModelEntry | None:
         name = flags.get(entry.id) or model_settings.get(entry.id).draft_model
@@ -166,7 +167,8 @@ def drafting(
             return None
         wanted = model_settings.real_name(name)
         found = next((each for each in entries() if each.id == wanted), None)
-        if found is None:
+        if found is None and (entry.id, name) not in missed:
+            missed.add((entry.id, name))
             ids = [each.id for each in entries()]
             logger.warning("No model drafts for %s: there is no %r%s", entry.id, name, nearest(name, ids))
         return found
@@ -213,9 +215,10 @@ def make_pool(
     memory: DeviceMemory | None = None,
     *,
     is_group: bool = False,
+    draft_of: Callable[[ModelEntry], ModelEntry | None] | None = None,
 ) -> ModelPool[EngineProcess]:
     """A pool of engine processes in `memory`, this machine's unless given. Aliases, pins and times to live are those of
-    `model_settings`."""
+    `model_settings`; `draft_of` is what the engines' commands are made with."""
 
     def residency_of(model_id: str) -> Residency:
         settings = model_settings.get(model_id)
@@ -224,8 +227,21 @@ def make_pool(
     def start(entry: ModelEntry) -> EngineProcess:
         return EngineProcess.start(engine_command(entry))
 
-    memory = memory or device_memory(has_own_gpu())
-    return ModelPool(entries, start, memory, model_settings.real_name, residency_of, is_group=is_group)
+    def with_draft(entry: ModelEntry) -> ModelEntry:
+        smaller = draft_of(entry) if draft_of else None
+        if smaller is None or smaller.footprint is None or entry.footprint is None:
+            return entry
+        return replace(entry, footprint=entry.footprint.beside(smaller.footprint))
+
+    return ModelPool(
+        entries,
+        start,
+        memory or device_memory(has_own_gpu()),
+        model_settings.real_name,
+        residency_of,
+        is_group=is_group,
+        with_draft=with_draft,
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

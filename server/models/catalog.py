@@ -66,8 +66,7 @@ class ModelEntry:
         the weights take more. Where not even those fit it stays as it is: loading says so."""
         window = 0
         if self.footprint is not None:
-            window = self.footprint.window_within(memory.usable, self.context_window)
-            window = window or self.footprint.window_within(memory.total, self.context_window)
+            window = self.footprint.window_within(self.usable_bytes(memory), self.context_window)
         if window in (0, self.context_window):
             return self
         return replace(self, context_window=window, declared_window=self.context_window)
@@ -79,6 +78,11 @@ class ModelEntry:
             return self.path.stat().st_mtime
         except OSError:
             return 0.0
+
+    def usable_bytes(self, memory: DeviceMemory) -> int:
+        """What the model may take of the memory where it is alone."""
+        fits = self.footprint is None or self.footprint.window_within(memory.usable, self.context_window)
+        return memory.usable if fits else memory.total
 
     @property
     def needed_bytes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -85,7 +85,7 @@ class Residency:
     ttl_seconds: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Loaded(Generic[E]):
     entry: ModelEntry
     engine: E
@@ -117,7 +117,7 @@ class ModelPool(Generic[E]):
     more than there is. Idle models leave, least recently used first, when another one needs the room. `real_name`
     gives the model that an alias stands for, `residency_of` says of a model's id how long it stays; both are asked
     anew each time. Where a group of ranks runs the model (`is_group`) no other takes its place and it never leaves: the
-    other ranks would have to be told.
+    other ranks would have to be told. `with_draft` gives a model's entry with what drafts for it counted in.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class ModelPool(Generic[E]):
         residency_of: Callable[[str], Residency] = lambda _: Residency(),
         *,
         is_group: bool = False,
+        with_draft: Callable[[ModelEntry], ModelEntry] = lambda entry: entry,
     ) -> None:
         self._entries = {entry.id: entry for entry in entries}
         self._start = start
@@ -136,6 +137,7 @@ class ModelPool(Generic[E]):
         self._real_name = real_name
         self._residency_of = residency_of
         self._is_group = is_group
+        self._with_draft = with_draft
         self._loaded: dict[str, _Loaded[E]] = {}
         self._making_room = asyncio.Lock()
         self._supervision = Supervision()
@@ -169,9 +171,17 @@ class ModelPool(Generic[E]):
         return entry
 
     def preload(self, model_id: str) -> None:
-        """Spawn a model's engine now; the first lease, or `attach`, listens to it. Raises `InsufficientMemory`."""
-        entry = self.entry(model_id)
+        """Spawn a model's engine now; the first lease, or `attach`, listens to it.
+
+        Raises `InsufficientMemory`, also where those that were spawned before leave no room for it.
+        """
+        entry = self._with_draft(self.entry(model_id))
         self.check_size(entry)
+        if not self._has_room(entry, self._loaded.values()):
+            raise InsufficientMemory(
+                f"{entry.id} needs {size_text(entry.needed_bytes)} and {', '.join(self._loaded)} leave less of the "
+                f"{size_text(self.memory.usable)} that models may take; it is loaded when it is asked for"
+            )
         self._loaded[entry.id] = _Loaded(entry, self._start(entry))
 
     async def attach(self) -> None:
@@ -219,9 +229,8 @@ class ModelPool(Generic[E]):
         """These are the models now; one that is loaded stays until it is unloaded. A group's stays the only one."""
         if self._is_group:
             return
-        loaded = {model_id: loaded.entry for model_id, loaded in self._loaded.items()}
-        self._entries = {entry.id: entry for entry in entries}
-        self._entries |= {model_id: entry for model_id, entry in loaded.items() if model_id not in self._entries}
+        loaded = {model_id: self._entries[model_id] for model_id in self._loaded}
+        self._entries = loaded | {entry.id: entry for entry in entries}
 
     async def _load(self, entry: ModelEntry) -> _Loaded[E]:
         async with self._making_room:
@@ -234,6 +243,7 @@ class ModelPool(Generic[E]):
             if loaded is None:
                 if self._supervision.is_stopped(entry.id):
                     raise EngineUnavailable(self._supervision.failed[entry.id])
+                entry = self._with_draft(entry)
                 await self._make_room(entry)
                 loaded = self._loaded[entry.id] = _Loaded(entry, self._start(entry))
             if not loaded.attached.is_set():
@@ -295,11 +305,12 @@ class ModelPool(Generic[E]):
 
     async def _make_room(self, entry: ModelEntry) -> None:
         self.check_size(entry)
-        while self._loaded and self._needed() + entry.needed_bytes > self.memory.usable:
+        while not self._has_room(entry, self._loaded.values()):
             idle = [loaded for loaded in self._loaded.values() if self._may_leave(loaded)]
-            if not idle:
-                kept = ", ".join(self._loaded)
-                raise Overloaded(f"no memory for {entry.id} while {kept} answer requests or are pinned", 5)
+            kept = [loaded for loaded in self._loaded.values() if loaded not in idle]
+            if not self._has_room(entry, kept):  # none leaves in vain
+                names = ", ".join(loaded.entry.id for loaded in kept)
+                raise Overloaded(f"no memory for {entry.id} while {names} answer requests or are pinned", 5)
             oldest = min(idle, key=lambda loaded: loaded.last_used)
             logger.info("Unloading %s to make room for %s", oldest.entry.id, entry.id)
             del self._loaded[oldest.entry.id]
@@ -318,17 +329,20 @@ class ModelPool(Generic[E]):
                     self._share_memory()
                     await loaded.engine.stop()
 
+    def _has_room(self, entry: ModelEntry, beside: Collection[_Loaded[E]]) -> bool:
+        """Whether the model fits beside these; alone it always may be tried."""
+        needed = sum(loaded.entry.needed_bytes for loaded in beside)
+        return not beside or needed + entry.needed_bytes <= self.memory.usable
+
     def _share_memory(self) -> None:
         """Tell each engine what the others leave it. A group's ranks have each their own memory, and know it."""
+        needed = sum(loaded.entry.needed_bytes for loaded in self._loaded.values())
         for loaded in [] if self._is_group else self._loaded.values():
-            others = self._needed() - loaded.entry.needed_bytes
-            loaded.engine.limit_memory(max(self.memory.usable - others, loaded.entry.needed_bytes))
+            others = needed - loaded.entry.needed_bytes
+            loaded.engine.limit_memory(max(loaded.entry.usable_bytes(self.memory) - others, loaded.entry.needed_bytes))
 
     def _may_leave(self, loaded: _Loaded[E]) -> bool:
         return not (self._is_group or loaded.num_leases or self._residency_of(loaded.entry.id).pinned)
-
-    def _needed(self) -> int:
-        return sum(loaded.entry.needed_bytes for loaded in self._loaded.values())
 
     def drain(self) -> None:
         """Refuse new leases from now on; those that are held go on."""

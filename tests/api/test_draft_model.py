@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from omlx.server.commands.serve import command
+from omlx.server.engine.process import EngineCommand
+from omlx.server.errors import InsufficientMemory
 from omlx.server.models.catalog import ModelEntry, ModelKind
-from omlx.server.serving import drafting, mlx_engine_command
+from omlx.server.models.device_memory import DeviceMemory
+from omlx.server.models.footprint import Footprint
+from omlx.server.serving import drafting, make_pool, mlx_engine_command
 from omlx.server.settings import ServeSettings
 from omlx.server.settings.model_store import ModelSettingsStore
 
@@ -52,6 +57,16 @@ def test_a_model_that_is_not_there_drafts_for_none_and_the_log_says_so(
     with caplog.at_level(logging.WARNING):
         assert drafting(lambda: [LARGE, SMALL], store, {})(LARGE) is None
     assert "No model drafts for large: there is no 'smal' (did you mean small?)" in caplog.text
+
+
+async def test_the_memory_that_a_model_needs_is_both_models(store: ModelSettingsStore):
+    memory = DeviceMemory(total=2 * 2500, usable=2500)
+    large, small = (replace(entry(name), footprint=Footprint(1000, 0)) for name in ("large", "small"))
+    pool = make_pool([large, small], lambda _: EngineCommand(["true"], {}), store, memory, draft_of=lambda _: small)
+    pool.preload("large")
+    with pytest.raises(InsufficientMemory):
+        pool.preload("small")
+    await pool.close()
 
 
 @pytest.mark.parametrize("arguments", [["--draft-model", "a"], ["--model", "b", "--draft-model", "a", "--distributed"]])

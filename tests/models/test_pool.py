@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from omlx.server.engine.memory_room import MemoryRoom
+from omlx.server.engine.messages import Submit
 from omlx.server.errors import (
     Conflict,
     EngineUnavailable,
@@ -18,6 +21,7 @@ from omlx.server.errors import (
 )
 from omlx.server.models.catalog import ModelEntry, ModelKind
 from omlx.server.models.device_memory import DeviceMemory
+from omlx.server.models.footprint import Footprint
 from omlx.server.models.pool import ModelPool, Residency
 
 from ..waiting import until
@@ -127,6 +131,41 @@ async def test_a_model_in_use_is_never_unloaded():
         await pool.lease("b")
     lease.release()
     assert (await pool.lease("b")).engine.is_alive
+
+
+async def test_no_model_leaves_where_that_would_not_make_room():
+    pool, started = make_pool("a", "b", "c", memory_limit=20)
+    (await pool.lease("a")).release()
+    await pool.lease("b")
+    pool.replace_entries([entry("a"), entry("b"), entry("c", 15)])
+    with pytest.raises(Overloaded, match="no memory for c while b answer"):
+        await pool.lease("c")
+    assert started[0].is_alive
+
+
+async def test_what_is_preloaded_fits_together():
+    pool, started = make_pool("a", "b", "c", memory_limit=20)
+    pool.preload("a")
+    pool.preload("b")
+    with pytest.raises(InsufficientMemory, match="a, b leave less of the 20 B that models may take"):
+        pool.preload("c")
+    assert [engine.entry.id for engine in started] == ["a", "b"]
+
+
+@pytest.mark.parametrize("usable", [900, 1099, 30_000, 5_000_000])
+async def test_a_model_that_is_alone_admits_what_its_announced_window_holds(usable: int):
+    memory = DeviceMemory(total=2_000_000, usable=usable)
+    footprint = Footprint(weight_bytes=1000, token_bytes=10, chunk_bytes=100)
+    announced = replace(entry("a"), context_window=100_000, footprint=footprint).within(memory)
+    started: list[FakeEngine] = []
+
+    def start(model: ModelEntry) -> FakeEngine:
+        started.append(FakeEngine(model))
+        return started[-1]
+
+    await ModelPool([announced], start, memory).lease("a")
+    room = MemoryRoom(footprint, started[0].memory_limit)
+    room.check(Submit("r", [0] * (announced.context_window - 1), 1))
 
 
 async def test_a_model_larger_than_the_limit_is_still_tried_when_it_is_alone():
