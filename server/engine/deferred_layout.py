@@ -10,6 +10,7 @@ from ..cache.codec import LayerCache
 from .decode_layout import DecodeLayout, Forward, SerialLayout
 from .layout_choice import LayoutChoice, Trial, try_layouts
 from .messages import Batching
+from .slot_layout import LARGE_ROW_BYTES
 
 _PATIENT_STEPS = 16
 """A row that has gone on for so long without company or a quiet moment waits for the trial: drafts need its result."""
@@ -19,8 +20,10 @@ class DeferredLayout:
     """A `DecodeLayout` that decodes a lone row alone, which is right for every model, until `try_layouts` has said
     how several go together. No second row is taken in before that."""
 
-    def __init__(self, model: Forward, make_cache: Callable[[], list[LayerCache]]) -> None:
-        self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache)
+    def __init__(
+        self, model: Forward, make_cache: Callable[[], list[LayerCache]], large_row_bytes: int = LARGE_ROW_BYTES
+    ) -> None:
+        self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache, large_row_bytes)
         self._layout: DecodeLayout = SerialLayout(model)
         self._batching = Batching("undecided", "rows have not been decoded together yet")
         self._num_rows = 0

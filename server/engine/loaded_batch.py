@@ -80,7 +80,7 @@ def load_batch(
     run: Forward = model
     if loaded.mtp is not None:
         run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
-    layout = DeferredLayout(run, lambda: make_prompt_cache(model))
+    layout = DeferredLayout(run, lambda: make_prompt_cache(model), budget.large_row)
     # Ranks decide together, which they cannot when they are idle. A GPU is half as fast on a lone row outside a layout.
     while (ranks is not None or has_gpu) and layout.settle():
         pass
@@ -102,6 +102,7 @@ def load_batch(
         max_chunk=_GPU_CHUNK if has_gpu else _CPU_CHUNK,
         footprint=_footprint(path, loaded, ranks, draft_model),
         memory_bytes=memory.usable,
+        large_row_bytes=budget.large_row,
     )
     prefix_cache = PrefixCache(identity, max_prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ..errors import ContextOverflow
 from ..models.footprint import Footprint
-from .messages import Submit
+from .messages import Batching, Submit
 from .sequence import Sequence
 
 _EXPECTED_TOKENS = 4096
 """Of an answer, for which there must be room before its prompt is begun. Agents allow far more than they take."""
+_SHARED_SLOTS = 3
+"""A slot is up to half as long again as its row, and up to half of a group's slots are idle, more after some left."""
 
 
 class MemoryRoom:
     """Of `limit_bytes` the weights have theirs, then the sequences that run; cached prefixes may have what is left.
 
-    Without a footprint there is room for everything.
+    Without a footprint there is room for everything. What a sequence holds while it is decoded depends on how: of up to
+    `large_row_bytes` it shares slots with others; where the layout `pads`, all are as long as the longest.
     """
 
-    def __init__(self, footprint: Footprint | None = None, limit_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        footprint: Footprint | None = None,
+        limit_bytes: int = 0,
+        large_row_bytes: int = 0,
+        pads: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._footprint = footprint
+        self._large_row_bytes = large_row_bytes
+        self._pads = pads
         self.limit_bytes = limit_bytes
 
     def check(self, request: Submit) -> None:
@@ -47,10 +58,19 @@ class MemoryRoom:
     def _left(self, lengths: dict[Sequence, int]) -> int:
         if self._footprint is None:
             return 1 << 62
-        held = sum(map(self._footprint.held_bytes, lengths.values()))
+        rows = [self._footprint.held_bytes(length) for length in lengths.values()]
+        if self._pads():
+            held = len(rows) * max(rows, default=0)
+        else:
+            held = sum(row * (_SHARED_SLOTS if row <= self._large_row_bytes else 1) for row in rows)
         # One prompt at a time, or several short ones, which look back on less.
         work = max((self._footprint.transient_bytes(sequence.num_prompt_tokens) for sequence in lengths), default=0)
         return self.limit_bytes - self._footprint.weight_bytes - held - work
+
+
+def may_pad(batching: Batching) -> bool:
+    """Whether rows may be padded to one another, as far as is known."""
+    return batching.name in ("padded", "undecided")
 
 
 def _expected(sequence: Sequence) -> int:

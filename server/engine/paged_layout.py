@@ -1,6 +1,7 @@
 """Decoding rows whose keys and values lie in pages: rows of any lengths are one batch.
 
-A row takes pages as it grows and gives them back when it leaves, so nothing is ever moved for another row's sake.
+A row takes pages as it grows and gives them back when it leaves, so nothing is moved for another row's sake but where
+a large one has left memory idle.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .messages import Batching
 from .paged_attention import PAGE_TOKENS, LayerPages, PageAttention
 
 _FIRST_PAGES = 64
+SPARE_BYTES = 1 << 30
+"""What pages that no row has may take, where no one says."""
 _LEAST_TABLE = 8
 
 
@@ -66,7 +69,8 @@ class _PagedRow:
 
 
 class PagedLayout(Decided):
-    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`.
+    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. Pages that no row has take at most about
+    `spare_bytes`.
 
     Tokens that are not accepted stay where they were written, behind the row's end, where no one looks and the
     next ones go.
@@ -76,9 +80,10 @@ class PagedLayout(Decided):
     takes_drafts = True
     overruns = True
 
-    def __init__(self, model: Forward, attention: PageAttention) -> None:
+    def __init__(self, model: Forward, attention: PageAttention, spare_bytes: int = SPARE_BYTES) -> None:
         self._model = model
         self._attention = attention
+        self._spare_bytes = spare_bytes
         self._modules = attention_modules(model)
         self._rows: list[_Row] = []
         self._layers: list[LayerPages] = []
@@ -119,6 +124,8 @@ class PagedLayout(Decided):
         self._table = None
         if not self._rows:
             self._layers = []
+        elif len(self._free) > max(_FIRST_PAGES, 2 * self._spare_pages):
+            self._close_up()
 
     def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
         inputs = token_ids if isinstance(token_ids, mx.array) else _even(token_ids)
@@ -157,18 +164,41 @@ class PagedLayout(Decided):
             self._table = mx.array([row.pages + [0] * (width - len(row.pages)) for row in self._rows])
         return self._table
 
+    @property
+    def _spare_pages(self) -> int:
+        """At least one."""
+        pages = sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers)
+        return max(1, self._spare_bytes * self._layers[0].keys.shape[0] // pages)
+
     def _make_room(self, row: _Row, num_tokens: int) -> None:
-        """Give the row pages for so many tokens; the number of all pages doubles where there are too few."""
-        while len(row.pages) * PAGE_TOKENS < num_tokens:
-            if not self._free:
-                have = self._layers[0].keys.shape[0]
-                for layer in self._layers:
-                    layer.keys = mx.concatenate([layer.keys, mx.zeros_like(layer.keys)])
-                    layer.values = mx.concatenate([layer.values, mx.zeros_like(layer.values)])
-                    mx.eval(layer.keys, layer.values)
-                self._free = list(range(2 * have - 1, have - 1, -1))
-            row.pages.append(self._free.pop())
-            self._table = None
+        """Give the row pages for so many tokens; the number of all pages doubles where there are too few, and grows by
+        the spare ones where it is large."""
+        needed = -(-num_tokens // PAGE_TOKENS) - len(row.pages)
+        if needed <= 0:
+            return
+        if needed > len(self._free):
+            have = self._layers[0].keys.shape[0]
+            more = max(needed - len(self._free), min(have, self._spare_pages))
+            for layer in self._layers:
+                layer.keys = mx.concatenate([layer.keys, _pages(more, layer.keys)])
+                layer.values = mx.concatenate([layer.values, _pages(more, layer.values)])
+                mx.eval(layer.keys, layer.values)
+            self._free = [*range(have + more - 1, have - 1, -1), *self._free]
+        row.pages += [self._free.pop() for _ in range(needed)]
+        self._table = None
+
+    def _close_up(self) -> None:
+        """Keep the pages that rows have, and no other."""
+        self._begin()
+        kept = mx.array([page for row in self._rows for page in row.pages])
+        for layer in self._layers:
+            layer.keys, layer.values = layer.keys[kept], layer.values[kept]
+            mx.eval(layer.keys, layer.values)
+        numbers = iter(range(kept.size))
+        for row in self._rows:
+            row.pages = [next(numbers) for _ in row.pages]
+        self._free = []
+        self._table = None
 
 
 def _pages(count: int, like: mx.array) -> mx.array:

@@ -1,8 +1,9 @@
 """Decoding rows without padding them to one another.
 
-Rows of about the same length share a group: one array of slots a layer, each with the same capacity. One
-forward pass serves all groups; only attention, where a row's own length matters, runs group by group.
-A row that joins, leaves or outgrows its capacity costs a copy of that row and of nothing else.
+Rows of about the same length share a group: one array of slots a layer, each with the same capacity. A large row is a
+group of its own, in which no memory lies idle. One forward pass serves all groups; only attention, where a row's own
+length matters, runs group by group. A row that joins, leaves or outgrows its capacity costs a copy of that row and of
+nothing else; a large one joins without any.
 """
 
 from __future__ import annotations
@@ -20,31 +21,50 @@ from .messages import Batching
 
 _READ_STEP = 64
 """Attention reads a group up to its longest row, rounded up to so many tokens."""
-_LARGE_BYTES = 64 << 20
-"""A row of more is copied with care for the memory rather than in one go."""
+_GROWTH_TOKENS = 256
+"""A large row's room grows by so much, as a prompt's does while it is computed."""
+LARGE_ROW_BYTES = 64 << 20
+"""What makes a row large where no one says."""
 
 
 class SlotGroup:
     """Rows of one capacity. `lengths[i]` tokens of slot i hold values; slots past the last are unused."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, is_shared: bool = True) -> None:
         self.capacity = capacity
+        self.is_shared = is_shared
         self.lengths: list[int] = []
         self._keys: list[mx.array] = []
         self._values: list[mx.array] = []
 
+    @classmethod
+    def of_one(cls, caches: Sequence[LayerCache]) -> SlotGroup:
+        """A large row's: it takes over what the caches hold, one a layer, and leaves them empty."""
+        group = cls(caches[0].keys.shape[2], is_shared=False)
+        group.lengths = [caches[0].offset]
+        group._keys, group._values = [cache.keys for cache in caches], [cache.values for cache in caches]
+        for cache in caches:
+            cache.keys = cache.values = None
+        return group
+
+    def grow(self, num_tokens: int) -> None:
+        """Make room for so many tokens in the only row, a layer at a time, so that it is never held twice."""
+        self.capacity = _round_up(num_tokens, _GROWTH_TOKENS)
+        for layer in range(len(self._keys)):
+            for arrays in (self._keys, self._values):
+                held = arrays[layer][..., : self.lengths[0], :]
+                shape = (*held.shape[:2], self.capacity - held.shape[2], held.shape[3])
+                arrays[layer] = mx.concatenate([held, mx.zeros(shape, held.dtype)], axis=2)
+                del held
+            mx.eval(self._keys[layer], self._values[layer])
+
     def append(self, caches: Sequence[LayerCache]) -> None:
-        """Copy a row's keys and values, one cache a layer, into the next slot. Those of a large row are let go layer by
-        layer, so that memory need not hold it twice."""
+        """Copy a row's keys and values, one cache a layer, into the next slot."""
         slot, length = len(self.lengths), caches[0].offset
-        is_large = sum(cache.keys.nbytes + cache.values.nbytes for cache in caches) > _LARGE_BYTES
-        self._make_room(slot + 1, caches, is_large)
+        self._make_room(slot + 1, caches)
         for layer, cache in enumerate(caches):
             self._keys[layer][slot : slot + 1, :, :length] = cache.keys[..., :length, :]
             self._values[layer][slot : slot + 1, :, :length] = cache.values[..., :length, :]
-            if is_large:
-                mx.eval(self._keys[layer], self._values[layer])
-                cache.keys = cache.values = None
         self.lengths.append(length)
         mx.eval(self._keys, self._values)
 
@@ -58,12 +78,6 @@ class SlotGroup:
             cache.keys, cache.values = keys[slot : slot + 1, :, :length], values[slot : slot + 1, :, :length]
             cache.offset = length
             caches.append(cache)
-        return caches
-
-    def take(self) -> list[LayerCache]:
-        """The only row, as `view` has it: nothing is left here."""
-        caches = self.view(0)
-        self._keys, self._values = [], []
         return caches
 
     def remove(self, slot: int) -> None:
@@ -109,8 +123,8 @@ class SlotGroup:
                     arrays[layer] = mx.contiguous(array[: have // 2])
             mx.eval(self._keys, self._values)
 
-    def _make_room(self, rows: int, like: Sequence[LayerCache], is_large: bool) -> None:
-        """At least `rows` slots; their number doubles, so that joins seldom copy the group, unless they are large."""
+    def _make_room(self, rows: int, like: Sequence[LayerCache]) -> None:
+        """At least `rows` slots; their number doubles, so that joins seldom copy the group."""
         if not self._keys:
             self._keys = [_empty(1, self.capacity, cache.keys) for cache in like]
             self._values = [_empty(1, self.capacity, cache.values) for cache in like]
@@ -118,8 +132,7 @@ class SlotGroup:
         if rows > have:
             for arrays in (self._keys, self._values):
                 for layer, array in enumerate(arrays):
-                    more = rows - have if is_large else have
-                    arrays[layer] = mx.concatenate([array, _empty(more, self.capacity, array)])
+                    arrays[layer] = mx.concatenate([array, _empty(have, self.capacity, array)])
 
 
 @dataclass(slots=True, eq=False)
@@ -170,7 +183,8 @@ class SlotCache(OwnAttention):
 
 
 class SlotLayout(Decided):
-    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`.
+    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. A row of more than `large_bytes` has a
+    group to itself.
 
     Tokens that are not accepted stay where they were written, behind the row's end, where no one looks
     and the next ones go.
@@ -180,8 +194,9 @@ class SlotLayout(Decided):
     takes_drafts = True
     overruns = True
 
-    def __init__(self, model: Forward) -> None:
+    def __init__(self, model: Forward, large_bytes: int = LARGE_ROW_BYTES) -> None:
         self._model = model
+        self._large_bytes = large_bytes
         self._modules = attention_modules(model)
         self._num_layers = 0
         self._rows: list[_Row] = []
@@ -244,9 +259,15 @@ class SlotLayout(Decided):
         return steps
 
     def _place(self, caches: Sequence[LayerCache], needed: int) -> _Row:
-        """Copy a row into a slot of a group that holds at least `needed` tokens."""
+        """Put a row where it has room for `needed` tokens: in a slot beside others, or in its own group if large."""
+        if sum(cache.keys.nbytes + cache.values.nbytes for cache in caches) > self._large_bytes:
+            group = SlotGroup.of_one(caches)
+            if group.capacity < needed:
+                group.grow(needed)
+            self._groups.append(group)
+            return _Row(group, 0)
         capacity = _capacity(needed)
-        group = next((group for group in self._groups if group.capacity == capacity), None)
+        group = next((group for group in self._groups if group.is_shared and group.capacity == capacity), None)
         if group is None:
             group = SlotGroup(capacity)
             self._groups.append(group)
@@ -254,11 +275,13 @@ class SlotLayout(Decided):
         return _Row(group, len(group.lengths) - 1)
 
     def _move_up(self, row: _Row, num_new: int) -> None:
+        needed = row.group.lengths[row.slot] + num_new
+        if not row.group.is_shared:
+            row.group.grow(needed)
+            return
         old = _Row(row.group, row.slot)
-        caches = row.group.take() if len(row.group.lengths) == 1 else row.group.view(row.slot)
-        moved = self._place(caches, row.group.lengths[row.slot] + num_new)
+        moved = self._place(row.group.view(row.slot), needed)
         row.group, row.slot = moved.group, moved.slot
-        del caches
         self._vacate(old)
 
     def _vacate(self, gone: _Row) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from ..errors import OmlxError
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
-from .memory_room import MemoryRoom
+from .memory_room import MemoryRoom, may_pad
 from .messages import (
     Alive,
     Batching,
@@ -94,7 +94,8 @@ def run(
         batch = make_batch()
         info, asked = batch.info, limits or SchedulerLimits()
         bounded = replace(asked, max_chunk=min(asked.max_chunk, info.max_chunk))
-        scheduler = Scheduler(bounded, MemoryRoom(info.footprint, info.memory_bytes))
+        room = MemoryRoom(info.footprint, info.memory_bytes, info.large_row_bytes, lambda: may_pad(batch.batching))
+        scheduler = Scheduler(bounded, room)
         return Engine(scheduler, batch, time.perf_counter, given_up)
 
     given_up = set() if cancelled is None else cancelled

@@ -15,6 +15,7 @@ _CACHE_SHARE = 0.25
 """The prefix cache's share of what the weights leave of the machine's memory."""
 _BUFFER_SHARE = 0.05
 _MAX_BUFFER = 2048 * _MIB
+_LARGE_ROW_SHARE = 1 / 128
 _SHARED_WITH_THE_SYSTEM = 0.75
 """Of memory that models share with the system and everything else that runs; a GPU's own is theirs but for a tenth."""
 _OWN = 0.9
@@ -39,10 +40,12 @@ class DeviceMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """`prefix_cache` bounds the cached prefixes; `buffers`, the freed buffers MLX may hold on to."""
+    """`prefix_cache` bounds the cached prefixes; `buffers`, the freed buffers MLX may hold on to. Where a sequence of
+    more than `large_row` is decoded, no memory lies idle beside it."""
 
     prefix_cache: int
     buffers: int
+    large_row: int
 
 
 def device_memory(has_own_gpu: bool) -> DeviceMemory:
@@ -88,7 +91,8 @@ def cgroup_limits(cgroups: Path, membership: str) -> list[int]:
 def plan(total: int, weights: int) -> MemoryBudget:
     """The budget of one engine on a device with `total` bytes of memory."""
     free = max(0, total - weights)
-    return MemoryBudget(int(free * _CACHE_SHARE), max(64 * _MIB, min(_MAX_BUFFER, int(total * _BUFFER_SHARE))))
+    buffers = max(64 * _MIB, min(_MAX_BUFFER, int(total * _BUFFER_SHARE)))
+    return MemoryBudget(int(free * _CACHE_SHARE), buffers, int(total * _LARGE_ROW_SHARE))
 
 
 def _limits() -> list[int]:

@@ -6,6 +6,7 @@ import pytest
 
 from omlx.server.engine.memory_room import MemoryRoom
 from omlx.server.engine.messages import MemoryLimit, Submit
+from omlx.server.engine.sequence import Sequence
 from omlx.server.events import FinishReason
 from omlx.server.models.footprint import Footprint
 
@@ -103,3 +104,23 @@ def test_the_limit_changes_while_requests_run(limit: int):
     assert batch.opened == (["a", "b"] if limit else ["a"])
     drain(engine, answers)
     assert [answers[name].token_ids for name in ("a", "b")] == [[7] * 30] * 2
+
+
+def test_rows_that_share_slots_are_counted_with_the_idle_ones():
+    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, large_row_bytes=1000)
+    shared, large = ({sequence("a", length), sequence("b", length)} for length in (90, 490))
+    assert room.left(shared) == 10 * (1000 - 2 * 3 * 100)
+    assert room.left(large) == 0
+
+
+def test_rows_that_are_padded_are_all_as_long_as_the_longest():
+    pads = True
+    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, pads=lambda: pads)
+    rows = [sequence("a", 90), sequence("b", 390)]
+    assert room.left(rows) == 10 * 200
+    pads = False
+    assert room.left(rows) == 10 * 500
+
+
+def sequence(request_id: str, length: int) -> Sequence:
+    return Sequence(submit(request_id, length), arrived=0.0)

@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
+from omlx.server.engine import paged_layout
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.paged_layout import PagedLayout
@@ -27,6 +28,15 @@ def paged(model: nn.Module) -> PagedLayout:
     return PagedLayout(model, ReferencePageAttention())
 
 
+def closely_paged(model: nn.Module) -> PagedLayout:
+    return PagedLayout(model, ReferencePageAttention(), spare_bytes=1)
+
+
+def some_alone(model: nn.Module) -> SlotLayout:
+    """Rows of more than 270 tokens have a group to themselves, others when they have grown so long."""
+    return SlotLayout(model, large_bytes=2 * 270 * 2 * 2 * 8 * 4)
+
+
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.9, seed=11)
 
 
@@ -42,12 +52,17 @@ def model():
         (SerialLayout, False),
         (SlotLayout, False),
         (SlotLayout, True),
+        (some_alone, False),
+        (some_alone, True),
         (paged, False),
         (paged, True),
+        (closely_paged, False),
+        (closely_paged, True),
     ],
 )
-def test_rows_in_a_batch_write_what_they_write_alone(model, layout, runs_ahead):
+def test_rows_in_a_batch_write_what_they_write_alone(model, layout, runs_ahead, monkeypatch):
     """Requests join, grow, finish and are cancelled at random; the others never notice."""
+    monkeypatch.setattr(paged_layout, "_FIRST_PAGES", 4)
     dice = random.Random(3)
     batch = make_batch(model, layout(model), runs_ahead=runs_ahead)
     engine = make_engine(batch, SchedulerLimits(max_num_seqs=4, max_chunk=256))

@@ -1,26 +1,22 @@
-"""A large row takes its place beside others, and moves when it outgrows it, without being held twice."""
+"""What rows hold while they are decoded: large ones what they need, and nothing of them twice."""
 
 from __future__ import annotations
 
 import gc
 
 import mlx.core as mx
-import pytest
 from mlx_lm.models.cache import KVCache
 
 from omlx.server.cache.codec import LayerCache
-from omlx.server.engine import slot_layout
+from omlx.server.engine.paged_attention import PAGE_TOKENS
+from omlx.server.engine.paged_layout import PagedLayout
 from omlx.server.engine.slot_layout import SlotGroup, SlotLayout
 
+from .reference_pages import ReferencePageAttention
 from .tiny_model import tiny_llama
 
 LAYERS, LENGTH, WIDTH = 16, 2000, 64
 LAYER_BYTES = 2 * LENGTH * WIDTH * 4
-
-
-@pytest.fixture(autouse=True)
-def _every_row_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot_layout, "_LARGE_BYTES", 0)
 
 
 def row(seed: int) -> list[LayerCache]:
@@ -46,33 +42,62 @@ def start_measuring() -> int:
     return mx.get_active_memory()
 
 
-def test_a_row_that_joins_is_never_held_twice_and_takes_one_slot():
-    layout = SlotLayout(tiny_llama())
+def test_a_large_row_joins_without_a_copy():
+    layout = SlotLayout(tiny_llama(), large_bytes=0)
     for seed in range(3):
         caches = row(seed)
         before = start_measuring()
         layout.join(caches)
         del caches
-        grown = mx.get_active_memory() - before
-        # The slots of a layer are copied to make room; nothing of the others is there twice.
-        assert mx.get_peak_memory() - before < 2 * (seed + 3) * LAYER_BYTES
-        assert grown < 2 * LAYER_BYTES
+        # It came without room for another token: each layer is copied once, and the old one let go.
+        assert mx.get_peak_memory() - before < 3 * LAYER_BYTES
+        assert mx.get_active_memory() - before < 0.1 * LAYERS * LAYER_BYTES
     assert all(is_whole(layout.extract(seed), seed) for seed in range(3))
 
 
-def test_a_row_that_outgrows_its_slot_is_never_held_twice():
-    layout = SlotLayout(tiny_llama())
+def test_a_large_row_that_outgrows_its_room_is_never_held_twice():
+    layout = SlotLayout(tiny_llama(), large_bytes=0)
     layout.join(row(0))
     before = start_measuring()
     layout._move_up(layout._rows[0], 100)
-    assert mx.get_peak_memory() - before < LAYERS * LAYER_BYTES * 0.9  # of which the larger capacity is a half
-    assert [group.capacity for group in layout._groups] == [3072]
+    grown = mx.get_active_memory() - before
+    assert grown < 0.2 * LAYERS * LAYER_BYTES
+    assert mx.get_peak_memory() - before - grown < 2 * LAYER_BYTES
+    assert [group.capacity for group in layout._groups] == [2304]
     assert is_whole(layout.extract(0), 0)
 
 
-def test_rows_that_are_not_large_double_the_slots(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(slot_layout, "_LARGE_BYTES", 1 << 30)
+def test_what_a_large_row_leaves_is_free():
+    layout = SlotLayout(tiny_llama(), large_bytes=0)
+    for seed in range(3):
+        layout.join(row(seed))
+    before = start_measuring()
+    layout.leave(1)
+    assert before - mx.get_active_memory() >= LAYERS * LAYER_BYTES
+    assert is_whole(layout.extract(0), 0)
+    assert is_whole(layout.extract(1), 2)
+
+
+def test_rows_that_are_not_large_share_slots_whose_number_doubles():
     group = SlotGroup(2048)
     for seed in range(3):
         group.append(row(seed))
     assert group.positions(1).shape[0] == 4
+
+
+def test_pages_grow_by_what_is_needed_and_go_with_the_row_that_needed_them():
+    layout = PagedLayout(tiny_llama(), ReferencePageAttention(), spare_bytes=0)
+    layout.join(row(0))
+    for seed in range(1, 9):
+        layout.join(row(seed))
+    pages = 9 * -(-(LENGTH + 1) // PAGE_TOKENS)
+    assert layout._layers[0].keys.shape[0] == pages
+    for _ in range(7):
+        layout.leave(1)
+    assert layout._layers[0].keys.shape[0] < pages / 2
+    for index, seed in enumerate((0, 8)):
+        found = layout.extract(index)
+        assert all(
+            bool(mx.array_equal(one.keys[..., :LENGTH, :], other.keys))
+            for one, other in zip(found, row(seed), strict=True)
+        )

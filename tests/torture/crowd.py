@@ -46,7 +46,8 @@ async def _attack(port: int, requests: int, model: str, parallel: int, seed: int
         for _ in numbers:
             num_words = chance.choice([300, 600, 1000])
             prompt = " ".join(str(chance.randrange(10)) for _ in range(num_words))
-            body = {"model": model, "prompt": prompt, "max_tokens": 4, "stream": chance.random() < 0.5}
+            max_tokens = chance.choice([4, 100])  # the long ones stay, and the others must find room beside them
+            body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "stream": chance.random() < 0.5}
             found.counts[await outcome_of(client.post("/v1/completions", json=body))] += 1
 
     async def watch(client: httpx.AsyncClient) -> None:
