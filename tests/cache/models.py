@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import falcon_h1, lfm2, mamba, qwen3_5
+from mlx_lm.models import deepseek_v3, falcon_h1, lfm2, llama4, mamba, qwen3_5
 
 from ..engine.tiny_model import VOCABULARY, tiny_llama
 from ..models.architectures.deepseek_v4_model import build
@@ -111,6 +111,61 @@ def tiny_qwen3_5() -> nn.Module:
     return _ready(qwen3_5.Model(qwen3_5.ModelArgs.from_dict(QWEN3_5)))
 
 
+def tiny_mla() -> nn.Module:
+    """One latent and one rotated key a token, for all heads."""
+    mx.random.seed(7)
+    return _ready(
+        deepseek_v3.Model(
+            deepseek_v3.ModelArgs(
+                vocab_size=VOCABULARY,
+                hidden_size=32,
+                intermediate_size=48,
+                moe_intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                n_shared_experts=1,
+                n_routed_experts=4,
+                num_experts_per_tok=2,
+                first_k_dense_replace=1,
+                kv_lora_rank=16,
+                q_lora_rank=16,
+                qk_rope_head_dim=8,
+                qk_nope_head_dim=8,
+                v_head_dim=8,
+                max_position_embeddings=4096,
+            )
+        )
+    )
+
+
+def tiny_llama4() -> nn.Module:
+    """Attention within a chunk of the text in three layers, over all of it in the fourth."""
+    mx.random.seed(7)
+    text = {
+        "model_type": "llama4_text",
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "intermediate_size_mlp": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "attention_chunk_size": 200,
+        "attention_bias": False,
+        "interleave_moe_layer_step": 2,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 1,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "rope_scaling": None,
+        "use_qk_norm": True,
+    }
+    return _ready(llama4.Model(llama4.ModelArgs(text, "llama4")))
+
+
 def tiny_deepseek_v4() -> nn.Module:
     return build({**CONFIGS["full"], "vocab_size": VOCABULARY})
 
@@ -118,6 +173,8 @@ def tiny_deepseek_v4() -> nn.Module:
 MODELS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
         "full attention": tiny_llama,
+        "MLA": tiny_mla,
+        "chunks": tiny_llama4,
         "sliding window": lambda: tiny_llama(["full_attention", "sliding_attention"]),
         "recurrent": tiny_mamba,
         "hybrid": tiny_lfm2,
