@@ -158,13 +158,14 @@ def soaking(share: float) -> Iterator[Row]:
     found = soak.soak(max(30.0, 1800 * share))
     counts, slopes = found.outcome.counts, found.slopes
     first, second = found.descriptors
+    has_grown = share >= 1 and max(slopes.values()) > soak.MOST_MB_PER_HOUR
     yield Row(
         "a soak: mixed requests on end",
         counts["answered"] + counts["cut"],
         counts["errors"] + counts["engines lost"],
-        counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()),
-        f"{found.outcome.seconds / 60:.0f} min; server {slopes[0]:+.2f} MB/h, engine {slopes[1]:+.2f} MB/h after the "
-        f"first third; descriptors at most {first}, then {second}",
+        counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()) + has_grown,
+        f"{found.outcome.seconds / 60:.0f} min; in the second half: server {slopes['server']:+.2f} MB/h, of which in "
+        f"use {slopes['in use']:+.2f}, engine {slopes['engine']:+.2f}; descriptors at most {first}, then {second}",
     )
 
 

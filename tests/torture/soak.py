@@ -2,7 +2,8 @@
 
     python -m tests.torture.soak --minutes 30
 
-The prompts come again and again, so that no cache has news; the first third of the time is to fill them.
+The prompts come again and again, so that no cache has news; the first half of the time is to fill them, and for malloc
+to have had its highest peaks.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression
 
 from .load import Load, Outcome, engines_of, load_server, started_engines
+from .memory import noted, own_bytes
 
 _PROMPTS = 500
 _PARALLEL = 6
 _SAMPLE_SECONDS = 5.0
+_WARM_UP = 0.5
 MOST_MB_PER_HOUR = 1.0
 
 
@@ -32,14 +36,18 @@ class Soak:
     samples: list[tuple[float, list[int], list[int]]] = field(default_factory=list)
     """After the warm-up: seconds, and of the server and its engine the bytes of their own and the open descriptors."""
 
+    in_use: list[tuple[float, int]] = field(default_factory=list)
+    """After the warm-up: seconds, and the bytes that the server's malloc has given out."""
+
     @property
-    def slopes(self) -> list[float]:
-        """MB an hour, of the server and of its engine, by least squares."""
-        times = [at / 3600 for at, _, _ in self.samples]
-        return [
-            linear_regression(times, [sample[1][index] / 1e6 for sample in self.samples]).slope
-            for index in range(len(self.samples[0][1]))
-        ]
+    def slopes(self) -> dict[str, float]:
+        """MB an hour, by least squares: of what the server and its engine have of their own, and of what the server
+        has in use."""
+        return {
+            "server": _slope((at, sizes[0]) for at, sizes, _ in self.samples),
+            "engine": _slope((at, sizes[1]) for at, sizes, _ in self.samples),
+            "in use": _slope(self.in_use),
+        }
 
     @property
     def descriptors(self) -> tuple[int, int]:
@@ -49,10 +57,9 @@ class Soak:
         return max(totals[:middle]), max(totals[middle:])
 
 
-def own_bytes(pid: int) -> int:
-    """What the process has in memory and shares with no file."""
-    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+def _slope(sizes: Iterable[tuple[float, int]]) -> float:
+    times, num_bytes = zip(*sizes, strict=True)
+    return linear_regression([at / 3600 for at in times], [size / 1e6 for size in num_bytes]).slope
 
 
 async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
@@ -63,14 +70,13 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
     async def work() -> None:
         while time.monotonic() - started < seconds:
             await load.one(chance.randrange(_PROMPTS))
-            await asyncio.sleep(0.1)
 
     async def watch() -> None:
-        await asyncio.sleep(seconds / 3)
+        await asyncio.sleep(seconds * _WARM_UP)
         while time.monotonic() - started < seconds:
             pids = [pid, *engines]
             descriptors = [len(os.listdir(f"/proc/{each}/fd")) for each in pids]
-            soak.samples.append((time.monotonic() - started, [own_bytes(each) for each in pids], descriptors))
+            soak.samples.append((time.monotonic(), [own_bytes(each) for each in pids], descriptors))
             await asyncio.sleep(min(_SAMPLE_SECONDS, seconds / 40))
 
     await asyncio.gather(watch(), *(work() for _ in range(_PARALLEL)))
@@ -80,8 +86,13 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
 
 
 def soak(seconds: float, seed: int = 4) -> Soak:
-    with tempfile.TemporaryDirectory() as name, load_server(Path(name)) as (server, port, held):
-        found = asyncio.run(_drive(port, server.pid, seconds, seed))
+    """The server's Python has its objects from malloc, so that all that is in use is counted."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        with load_server(home, "--note-in-use", PYTHONMALLOC="malloc") as (server, port, held):
+            found = asyncio.run(_drive(port, server.pid, seconds, seed))
+        first, last = found.samples[0][0], found.samples[-1][0]
+        found.in_use = [(at, size) for at, size in noted(home / "in_use") if first <= at <= last]
     found.outcome.held = held
     return found
 
@@ -92,10 +103,11 @@ def main() -> int:
     found = soak(60 * arguments.parse_args().minutes)
     first, *_, last = found.samples
     print(f"{found.outcome.seconds:.0f} s, {dict(found.outcome.counts)}, held {found.outcome.held}")
-    print("MB an hour, server and engine:", ", ".join(f"{slope:+.2f}" for slope in found.slopes))
+    print("MB an hour:", ", ".join(f"{what} {slope:+.2f}" for what, slope in found.slopes.items()))
     print("MB after the warm-up and at the end:", [size / 1e6 for size in first[1]], [size / 1e6 for size in last[1]])
+    print("MB in use then:", found.in_use[0][1] / 1e6, found.in_use[-1][1] / 1e6)
     print("most descriptors in either half:", found.descriptors)
-    return 1 if found.outcome.wrong or max(found.slopes) > MOST_MB_PER_HOUR else 0
+    return 1 if found.outcome.wrong or max(found.slopes.values()) > MOST_MB_PER_HOUR else 0
 
 
 if __name__ == "__main__":
