@@ -102,7 +102,7 @@ def load_batch(
         max_chunk=_GPU_CHUNK if has_gpu else _CPU_CHUNK,
         footprint=_footprint(path, loaded, ranks, draft_model),
         memory_bytes=memory.usable,
-        large_row_bytes=budget.large_row,
+        large_row_bytes=0 if has_gpu and mx.cuda.is_available() else budget.large_row,  # pages leave no slot idle
     )
     prefix_cache = PrefixCache(identity, max_prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)

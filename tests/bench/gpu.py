@@ -52,6 +52,7 @@ def contenders(model: Path, home: Path, wanted: list[str]) -> list[Contender]:
     """Each as its own command line starts it, with room for all streams."""
     python = sys.executable
     ours = (python, "-P", "-m", "omlx.server", "serve", "--model-dir", str(model.parent), "--port", "{port}")
+    ours += ("--max-num-seqs", str(max(_STREAMS)))
     theirs = (python, "-P", "-m", "mlx_lm.server", "--model", str(model), "--port", "{port}", "--log-level", "ERROR")
     theirs += ("--decode-concurrency", str(max(_STREAMS)))
     # Of mlx.launch as a program, whatever folder its script lies in.
