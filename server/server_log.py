@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -11,6 +13,15 @@ _FILE_BYTES = 10 << 20
 _OLD_FILES = 5
 
 logger = logging.getLogger(__name__)
+
+
+class _PrivateFile(RotatingFileHandler):
+    """Its files are for their owner alone, as all that omlx keeps."""
+
+    def _open(self) -> TextIOWrapper:
+        file = super()._open()
+        os.fchmod(file.fileno(), 0o600)
+        return file
 
 
 def start_logging(folder: Path, *, quiet: bool) -> None:
@@ -25,9 +36,7 @@ def start_logging(folder: Path, *, quiet: bool) -> None:
             handler.setLevel(logging.WARNING)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = RotatingFileHandler(
-            folder / "server.log", maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8"
-        )
+        file = _PrivateFile(folder / "server.log", maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8")
     except OSError as error:
         logger.warning("The log is not kept: %s cannot be written (%s)", folder / "server.log", error.strerror or error)
         return

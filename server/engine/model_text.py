@@ -115,7 +115,7 @@ class ModelText:
                 raise InvalidRequest(str(error), "model") from error
         token_ids = request.prompt
         if isinstance(token_ids, str):
-            token_ids = self.tokenizer.encode(token_ids, self.context_window)
+            token_ids = self.tokenizer.encode(token_ids, self.context_window, request.cache_salt)
         vocabulary = self.tokenizer.backend.get_vocab_size()
         if token_ids and max(token_ids) >= vocabulary:
             raise InvalidRequest(f"token {max(token_ids)} is outside the vocabulary of {vocabulary}", "prompt")

@@ -75,6 +75,7 @@ class _Rendering:
     def __init__(self, model: Renderer, request: GenerationRequest) -> None:
         self._template = model.template
         self._tokenizer = model.tokenizer
+        self._scope = request.cache_salt
         self._traits = model.traits
         self._options = template_options(request, model.template.variables)
         self._tools: list[dict[str, Any]] = []
@@ -93,7 +94,7 @@ class _Rendering:
         text = self._continued() if self._continues else self._text(self._messages, True)
         ends = self._boundary_positions(text, opening)
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
-        encoded = self._tokenizer.encode_with_starts(marked, window)
+        encoded = self._tokenizer.encode_with_starts(marked, window, self._scope)
         if not encoded.token_ids:
             raise InvalidRequest("the prompt is empty: the chat template made no text of the messages", "messages")
         boundaries = {self._token_boundary(encoded, end) for end in ends} | {len(encoded.token_ids)}

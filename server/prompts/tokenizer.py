@@ -58,7 +58,7 @@ class Tokenizer:
         self._defusable = _alternatives([text for text in self.control_ids if len(text) > 1])
         clean = [text for text, i in self.control_ids.items() if not (added[i].lstrip or added[i].rstrip)]
         self._cut_points = _alternatives(clean) if self._encodes_in_pieces(clean) else None
-        self._pieces: OrderedDict[str, _Tokens] = OrderedDict()
+        self._pieces: OrderedDict[tuple[str, str], _Tokens] = OrderedDict()
         self._cached_characters = 0
         self._cache_lock = threading.Lock()
 
@@ -92,21 +92,22 @@ class Tokenizer:
         """In characters, or in bytes where tokens are spelled in bytes, of which there are no fewer."""
         return max(map(len, self.backend.get_vocab()), default=1)
 
-    def encode(self, text: str, window: int | None = None) -> list[int]:
+    def encode(self, text: str, window: int | None = None, scope: str = "") -> list[int]:
         """Token ids of `text`; no BOS is added, control tokens named in it are parsed, marks are cuts.
 
-        Raises `ContextOverflow` for a long text as soon as it is sure not to fit `window` tokens; the number it tells
-        is an estimate then.
+        What was encoded before is remembered within its `scope`: the time would tell others of it. Raises
+        `ContextOverflow` for a long text as soon as it is sure not to fit `window` tokens; the number it tells is an
+        estimate then.
         """
-        return self.encode_with_starts(text, window).token_ids
+        return self.encode_with_starts(text, window, scope).token_ids
 
-    def encode_with_starts(self, text: str, window: int | None = None) -> Encoded:
+    def encode_with_starts(self, text: str, window: int | None = None, scope: str = "") -> Encoded:
         token_ids: list[int] = []
         starts: list[int] = []
         position = 0
         for stretch in text.split(MARK):
             for piece in self._cut(stretch):
-                for ids, offsets in self._encode_piece(piece):
+                for ids, offsets in self._encode_piece(piece, scope):
                     token_ids += ids
                     starts += [position + offset for offset in offsets]
                     if window is not None and len(token_ids) >= window and len(text) - starts[-1] > _WORTH_COUNTING:
@@ -138,15 +139,16 @@ class Tokenizer:
             pieces.append(text[position:])
         return pieces
 
-    def _encode_piece(self, piece: str) -> Iterator[_Tokens]:
+    def _encode_piece(self, piece: str, scope: str) -> Iterator[_Tokens]:
         if len(piece) > _STRETCH_CHARACTERS:
             yield from self._encode_long(piece)
             return
+        key = scope, piece
         with self._cache_lock:
-            cached = self._pieces.get(piece)
+            cached = self._pieces.get(key)
             if cached is not None:
-                self._pieces.move_to_end(piece)
-        yield cached or self._remember(piece, self._encode_now(piece))
+                self._pieces.move_to_end(key)
+        yield cached or self._remember(key, self._encode_now(piece))
 
     def _encode_long(self, piece: str) -> Iterator[_Tokens]:
         """Stretch by stretch, each beginning a little before the end of the last.
@@ -177,13 +179,13 @@ class Tokenizer:
         encoding = self.backend.encode(text, add_special_tokens=False)
         return array("I", encoding.ids), array("I", [position + start for start, _ in encoding.offsets])
 
-    def _remember(self, piece: str, tokens: _Tokens) -> _Tokens:
+    def _remember(self, key: tuple[str, str], tokens: _Tokens) -> _Tokens:
         with self._cache_lock:
-            if piece not in self._pieces:
-                self._pieces[piece] = tokens
-                self._cached_characters += len(piece)
+            if key not in self._pieces:
+                self._pieces[key] = tokens
+                self._cached_characters += len(key[1])
             while self._cached_characters > _CACHED_CHARACTERS:
-                old, _ = self._pieces.popitem(last=False)
+                (_, old), _ = self._pieces.popitem(last=False)
                 self._cached_characters -= len(old)
         return tokens
 

@@ -46,7 +46,9 @@ def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
     assert [line["level"] for line in lines if SLIP in line["message"]] == ["WARNING"]
     assert any(line["message"].startswith("Discovered model: a ") for line in lines)
     assert SLIP in "".join(said)
-    assert SLIP in (tmp_path / "logs" / "server.log").read_text()
+    log = tmp_path / "logs" / "server.log"
+    assert SLIP in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_first_start_says_once_that_there_is_no_model_and_how_to_get_one(
