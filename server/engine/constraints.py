@@ -29,8 +29,17 @@ from ..requests import (
     ToolDefinition,
     ToolMode,
 )
+from .deep_stack import on_deep_stack
 from .grammar_limits import MAX_MESSAGE, complaint, grammar_limits
-from .schema_cost import grammar_size, pattern_size, too_dear, too_long, without_multiples, without_unknown_formats
+from .schema_cost import (
+    grammar_size,
+    pattern_size,
+    too_dear,
+    too_deep,
+    too_long,
+    without_multiples,
+    without_unknown_formats,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +132,10 @@ class _Rules:
         return " ".join([self.literal(syntax.opening), "call", more, self.literal(syntax.closing)])
 
     def _call(self, syntax: CallSyntax, tool: ToolDefinition) -> str:
+        subject = f"tool {tool.name!r}: "
+        _refuse(too_deep(tool.parameters), "tools", subject)
         schema = json.dumps(_tool_schema(tool), ensure_ascii=False)
-        _check(json.dumps({"grammars": [{"lark_grammar": f"start: %json {schema}"}]}), "tools", f"tool {tool.name!r}: ")
+        _check(json.dumps({"grammars": [{"lark_grammar": f"start: %json {schema}"}]}), "tools", subject)
         before = syntax.before_name + syntax.spell(tool.name) + syntax.before_arguments
         return f"{self.literal(before)} %json {schema} {self.literal(syntax.after_arguments)}"
 
@@ -163,6 +174,7 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
             return {"json_schema": _with_options({"type": "object"}, lenient=False)}
         case JsonSchema(schema, param):
             _check_cost(schema, param or "response_format")
+            _refuse(too_deep(schema), param or "response_format")
             return {"json_schema": _with_options(without_unknown_formats(schema), lenient=False)}
         case Regex(pattern):
             _refuse(too_long(pattern_size(pattern)), wanted.param or "structured_outputs.regex")
@@ -212,7 +224,7 @@ def _check(grammar: str, param: str, subject: str = "") -> None:
     """Raise where the grammar cannot be compiled, or accepts nothing."""
     if len(grammar) > _MAX_GRAMMAR:
         raise InvalidRequest(f"{subject}longer than {_MAX_GRAMMAR} characters; send a smaller one", param)
-    matcher = LLMatcher(_byte_tokenizer(), grammar, log_level=0, limits=grammar_limits())
+    matcher = on_deep_stack(lambda: LLMatcher(_byte_tokenizer(), grammar, log_level=0, limits=grammar_limits()))
     for _ in range(_NUM_TRIED_BYTES):
         if matcher.is_error() or matcher.is_stopped():
             break

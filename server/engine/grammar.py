@@ -15,6 +15,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from ..errors import InvalidRequest
+from .deep_stack import on_deep_stack
 from .grammar_limits import MAX_MESSAGE, complaint, grammar_limits
 
 _MAX_COMPILED = 32
@@ -115,7 +116,7 @@ class GrammarCompiler:
 
     def _compile(self, grammar: str, stop_token_ids: Sequence[int]) -> LLMatcher:
         tokenizer = self._tokenizer or self._read_tokenizer(stop_token_ids)
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=grammar_limits())
+        matcher = on_deep_stack(lambda: LLMatcher(tokenizer, grammar, log_level=0, limits=grammar_limits()))
         if matcher.is_error():
             raise InvalidRequest(f"the grammar cannot be compiled: {complaint(matcher.get_error())}")
         self._compiled[grammar] = matcher

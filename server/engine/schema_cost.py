@@ -17,6 +17,8 @@ from ..requests import Json
 MAX_PROPERTIES = 2000
 MAX_PROPERTIES_OF_ONE = 500
 MAX_MULTIPLE = 2000
+MAX_LEVELS = 3000
+"""Of a schema, one below the other: three times as many as a usual stack of 8 MB holds; `deep_stack` holds 8,000."""
 MAX_PATTERN = 10_000
 """Characters, with what is repeated written out: half of the states that `grammar_limits` leaves."""
 _VALUES = frozenset({"const", "enum", "default", "examples"})
@@ -93,6 +95,33 @@ def too_dear(schema: Json) -> str:
     if multiple > MAX_MULTIPLE:
         return f"its multipleOf together need {multiple} remainders, at most {MAX_MULTIPLE} can be followed"
     return ""
+
+
+def too_deep(schema: Json) -> str:
+    """Why the schema is not to be compiled, "" where it may be.
+
+    The compiler goes down references as it goes down what is nested, and each definition may stand below all others.
+    """
+    references, depth = set[str](), 0
+    level = [schema]
+    while level:
+        depth += 1
+        children: list[Json] = []
+        for node in level:
+            if isinstance(node, dict):
+                children += node.values()
+                if isinstance(target := node.get("$ref"), str):
+                    references.add(target)
+            elif isinstance(node, list):
+                children += node
+        level = [child for child in children if isinstance(child, dict | list)]
+    levels = depth * (len(references) + 1)
+    if levels <= MAX_LEVELS:
+        return ""
+    return (
+        f"its {len(references)} references to schemas {depth} deep come to {levels} levels, "
+        f"at most {MAX_LEVELS} can be followed"
+    )
 
 
 def _text_size(node: dict[str, Json]) -> int:

@@ -1,0 +1,100 @@
+"""Rules and references without end, one below the other: refused or compiled, and no process dies of its stack."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from omlx.server.engine.constraints import ModelMarks, build_grammar
+from omlx.server.engine.grammar import GrammarCompiler
+from omlx.server.errors import InvalidRequest
+from omlx.server.parsers.selection import Formats
+from omlx.server.requests import (
+    GenerationRequest,
+    Grammar,
+    Json,
+    JsonSchema,
+    Message,
+    Role,
+    Text,
+    ToolChoice,
+    ToolDefinition,
+    ToolMode,
+)
+
+from ..text_model import byte_tokenizer
+
+MARKS = ModelMarks(Formats("hermes", "none"), {})
+
+
+def rules(count: int, rule: str = "a{}: a{}") -> Grammar:
+    chain = [rule.format(number, number + 1) for number in range(count)]
+    return Grammar("\n".join(["start: a0", *chain, f'a{count}: "x"']))
+
+
+def definitions(count: int, depth: int = 1) -> dict[str, Json]:
+    """As many, each an array of arrays `depth` deep of the next one."""
+    defined: dict[str, Json] = {"$ref": "#/d0", f"d{count}": {"type": "string"}}
+    for number in range(count):
+        inner: Json = {"$ref": f"#/d{number + 1}"}
+        for _ in range(depth):
+            inner = {"items": inner}
+        defined[f"d{number}"] = inner
+    return defined
+
+
+USER = (Message(Role.USER, (Text("x"),)),)
+
+
+def grammar(text: Grammar) -> GenerationRequest:
+    return GenerationRequest("r", "m", USER, output_format=text)
+
+
+def schema(count: int, depth: int = 1) -> GenerationRequest:
+    return GenerationRequest("r", "m", USER, output_format=JsonSchema(definitions(count, depth), "response_format"))
+
+
+def forced(schema: dict[str, Json]) -> GenerationRequest:
+    tool = ToolDefinition("f", "", schema)
+    return GenerationRequest("r", "m", USER, tools=(tool,), tool_choice=ToolChoice(ToolMode.REQUIRED, ""))
+
+
+REQUESTS: dict[str, tuple[GenerationRequest, str]] = {
+    "rules": (grammar(rules(5000)), ""),
+    "rules in brackets": (grammar(rules(1000, "a{}: " + "(" * 20 + "a{}" + ")" * 20)), ""),
+    "definitions": (schema(900), ""),
+    "many definitions": (schema(3000), "references"),
+    "deep definitions": (schema(200, 40), "references"),
+    "definitions of a tool": (forced(definitions(3000)), "references"),
+}
+
+
+def compile_one(name: str, folder: Path) -> None:
+    """In both processes' ways, and on a thread, whose stack is the smaller one of macOS."""
+    request, words = REQUESTS[name]
+    try:
+        text = build_grammar(request, MARKS, opens_reasoning=False)
+    except InvalidRequest as error:
+        print("refused" if words and words in str(error) else error)
+        return
+    row = GrammarCompiler(folder / "tokenizer.json", 300).row(text, [1])
+    print("compiled" if row.allowed().any() else "accepts nothing")
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_refers_to_one_another_without_end_takes_no_process_with_it(name: str, tmp_path: Path) -> None:
+    byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    command = [sys.executable, "-m", __name__, name, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ("refused\n" if REQUESTS[name][1] else "compiled\n")
+
+
+if __name__ == "__main__":
+    thread = Thread(target=compile_one, args=(sys.argv[1], Path(sys.argv[2])))
+    thread.start()
+    thread.join()
