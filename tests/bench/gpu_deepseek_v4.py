@@ -135,6 +135,7 @@ def main() -> int:
 def measure(model: Path, folder: Path, tiny: bool) -> gpu.Figures:
     figures = gpu.Figures()
     command = (sys.executable, "-P", "-m", "omlx.server", "serve", "--model-dir", str(model.parent), "--port", "{port}")
+    command += ("--max-num-seqs", str(max(_STREAMS)))
     contender = Contender("omlx", "", command, model.name, os.environ)
     with gpu.serving(contender, folder / "omlx.log", figures, "start, s") as client:
         for count in (1, 2) if tiny else _STREAMS:
