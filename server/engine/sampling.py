@@ -15,8 +15,8 @@ from ..requests import SamplingParams
 from .grammar import RowGrammar
 from .thinking import RowThinking
 
-_SORTED_TOKENS = 256
-"""Most nuclei fit in so many of the likeliest tokens; sorting more is left to the rows that need it."""
+_SORTED_TOKENS = 256, 4096
+"""Most nuclei fit in so many of the likeliest tokens, nearly all in so many."""
 
 
 @dataclass(slots=True)
@@ -204,15 +204,19 @@ def _threshold(probabilities: mx.array, rows: Sequence[RowSampler], may_wait: bo
     not be kept waiting sorts them all.
     """
     vocabulary = probabilities.shape[-1]
-    num_sorted = min(vocabulary, max(_SORTED_TOKENS, *(row.top_k for row in rows))) if may_wait else vocabulary
     top_p = mx.array([[row.top_p if row.truncates else 0.0] for row in rows])
     top_k = mx.array([[row.top_k or vocabulary] for row in rows])
     head = probabilities
-    if num_sorted < vocabulary:
+    for enough in _SORTED_TOKENS if may_wait else ():
+        num_sorted = max(enough, *(row.top_k for row in rows))
+        if num_sorted >= vocabulary:
+            break
         likeliest = mx.partition(probabilities, kth=vocabulary - num_sorted, axis=-1)[:, vocabulary - num_sorted :]
         # With top-p alone the nucleus may reach past the sorted head; top-k never does.
         short = (mx.sum(likeliest, axis=-1, keepdims=True) < top_p) & (top_k > num_sorted)
-        head = probabilities if mx.any(short).item() else likeliest
+        if not mx.any(short).item():
+            head = likeliest
+            break
     head = -mx.sort(-head, axis=-1)
     head = mx.where(mx.arange(head.shape[-1]) < top_k, head, 0)
     total = mx.where(top_k < vocabulary, mx.sum(head, axis=-1, keepdims=True), 1.0)

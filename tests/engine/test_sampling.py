@@ -68,20 +68,20 @@ def test_each_row_keeps_to_its_own_parameters():
     assert sample(mx.array([LOGITS] * 3), rows) == [0, 0, 5]
 
 
-def test_a_wide_nucleus_over_a_large_vocabulary_is_exact():
+@pytest.mark.parametrize("vocabulary", [2000, 6000])
+def test_a_wide_nucleus_over_a_large_vocabulary_is_exact(vocabulary: int):
     """A flat distribution needs more than the sorted head."""
-    vocabulary = 2000
-    logits = [0.0] * 1000 + [-20.0] * 1000
+    logits = [0.0] * 1000 + [-20.0] * (vocabulary - 1000)
     sampler = row(temperature=1.0, top_p=0.9)
     drawn = [sample(mx.array([logits]), [sampler])[0] for _ in range(200)]
     assert max(drawn) < 1000
-    assert len(logits) == vocabulary
     assert len(set(drawn)) > 150
 
 
-def test_a_choice_that_may_not_wait_is_the_same_choice():
+@pytest.mark.parametrize(("vocabulary", "spread"), [(2000, 3), (6000, 3), (6000, 1)])
+def test_a_choice_that_may_not_wait_is_the_same_choice(vocabulary: int, spread: int):
     mx.random.seed(3)
-    logits = 3 * mx.random.normal((40, 2000))
+    logits = spread * mx.random.normal((40, vocabulary))
     kinds = [{"top_p": 0.9}, {"top_k": 7}, {"top_p": 0.5, "top_k": 400}, {"top_p": 0.95, "min_p": 0.01}]
     params = [kinds[number % 4] for number in range(40)]
     rows, again = ([row(seed=number, **kind) for number, kind in enumerate(params)] for _ in range(2))
