@@ -36,6 +36,8 @@ from .schema_cost import (
     pattern_size,
     too_dear,
     too_deep,
+    too_joined,
+    too_joined_schema,
     too_long,
     without_multiples,
     without_unknown_formats,
@@ -133,7 +135,7 @@ class _Rules:
 
     def _call(self, syntax: CallSyntax, tool: ToolDefinition) -> str:
         subject = f"tool {tool.name!r}: "
-        _refuse(too_deep(tool.parameters), "tools", subject)
+        _refuse(too_deep(tool.parameters) or too_joined_schema(tool.parameters), "tools", subject)
         schema = json.dumps(_tool_schema(tool), ensure_ascii=False)
         _check(json.dumps({"grammars": [{"lark_grammar": f"start: %json {schema}"}]}), "tools", subject)
         before = syntax.before_name + syntax.spell(tool.name) + syntax.before_arguments
@@ -174,7 +176,7 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
             return {"json_schema": _with_options({"type": "object"}, lenient=False)}
         case JsonSchema(schema, param):
             _check_cost(schema, param or "response_format")
-            _refuse(too_deep(schema), param or "response_format")
+            _refuse(too_deep(schema) or too_joined_schema(schema), param or "response_format")
             return {"json_schema": _with_options(without_unknown_formats(schema), lenient=False)}
         case Regex(pattern):
             _refuse(too_long(pattern_size(pattern)), wanted.param or "structured_outputs.regex")
@@ -194,7 +196,7 @@ def _lark(text: str, param: str) -> str:
         raise InvalidRequest(f"the grammar has more than {_MAX_GBNF_RULES} rules; write it in Lark", param)
     if "%json" in text:
         raise InvalidRequest("the grammar holds a JSON schema; send that as a schema of its own", param)
-    _refuse(too_long(grammar_size(text)), param)
+    _refuse(too_long(grammar_size(text)) or too_joined(text), param)
     try:
         return any_to_lark(text)
     except Exception as error:  # it raises bare ones, RecursionError for a nest of brackets

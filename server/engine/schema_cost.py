@@ -19,6 +19,9 @@ MAX_PROPERTIES_OF_ONE = 500
 MAX_MULTIPLE = 2000
 MAX_LEVELS = 3000
 """Of a schema, one below the other: three times as many as a usual stack of 8 MB holds; `deep_stack` holds 8,000."""
+MAX_JOINED = 12
+"""Patterns that one text is to match together. Each doubles what the compiler looks at: no time for 12, and all
+of the memory for 24."""
 MAX_PATTERN = 10_000
 """Characters, with what is repeated written out: half of the states that `grammar_limits` leaves."""
 _VALUES = frozenset({"const", "enum", "default", "examples"})
@@ -63,6 +66,17 @@ def pattern_size(pattern: str) -> int:
 def grammar_size(text: str) -> int:
     """The same of all texts and patterns of a Lark or GBNF grammar together."""
     return sum(len(text) + pattern_size(pattern) for text, pattern in _LITERAL.findall(text))
+
+
+def too_joined(text: str) -> str:
+    """Why a Lark grammar is not to be compiled for its `&`, "" where it may be."""
+    return _too_many_joined(_LITERAL.sub("", text).count("&") + 1)
+
+
+def _too_many_joined(count: int) -> str:
+    if count <= MAX_JOINED:
+        return ""
+    return f"{count} patterns may have to hold of one text, at most {MAX_JOINED} can be followed"
 
 
 def too_long(size: int) -> str:
@@ -122,6 +136,21 @@ def too_deep(schema: Json) -> str:
         f"its {len(references)} references to schemas {depth} deep come to {levels} levels, "
         f"at most {MAX_LEVELS} can be followed"
     )
+
+
+def too_joined_schema(schema: Json) -> str:
+    """Why a schema is not to be compiled for the patterns that it may join, by `allOf` or beside a reference."""
+    patterns, joins = 0, False
+    nodes = [schema]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, list):
+            nodes += node
+        elif isinstance(node, dict):
+            nodes += node.values()
+            patterns += isinstance(node.get("pattern"), str)
+            joins = joins or "allOf" in node or (isinstance(node.get("$ref"), str) and len(node) > 1)
+    return _too_many_joined(patterns) if joins else ""
 
 
 def _text_size(node: dict[str, Json]) -> int:

@@ -1,7 +1,9 @@
-"""Rules and references without end, one below the other: refused or compiled, and no process dies of its stack."""
+"""Rules and references without end, one below the other, and patterns joined without end: refused or compiled, and no
+process dies of its stack or takes all of the memory."""
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +56,12 @@ def grammar(text: Grammar) -> GenerationRequest:
     return GenerationRequest("r", "m", USER, output_format=text)
 
 
+def asked(schema: dict[str, Json]) -> GenerationRequest:
+    return GenerationRequest("r", "m", USER, output_format=JsonSchema(schema, "response_format"))
+
+
 def schema(count: int, depth: int = 1) -> GenerationRequest:
-    return GenerationRequest("r", "m", USER, output_format=JsonSchema(definitions(count, depth), "response_format"))
+    return asked(definitions(count, depth))
 
 
 def forced(schema: dict[str, Json]) -> GenerationRequest:
@@ -63,12 +69,27 @@ def forced(schema: dict[str, Json]) -> GenerationRequest:
     return GenerationRequest("r", "m", USER, tools=(tool,), tool_choice=ToolChoice(ToolMode.REQUIRED, ""))
 
 
+PATTERNS = [f".*{letter}.*" for letter in "abcdefghijklmnopqrstuvwx"]
+JOINED: dict[str, Json] = {"allOf": [{"type": "string", "pattern": pattern} for pattern in PATTERNS]}
+REFERRED: dict[str, Json] = {
+    "$ref": "#/d0",
+    **{f"d{n}": {"$ref": f"#/d{n + 1}", "pattern": pattern} for n, pattern in enumerate(PATTERNS)},
+    f"d{len(PATTERNS)}": {"type": "string"},
+}
+APART: dict[str, Json] = {"properties": {f"p{n}": {"pattern": pattern} for n, pattern in enumerate(PATTERNS)}}
+
 REQUESTS: dict[str, tuple[GenerationRequest, str]] = {
     "rules": (grammar(rules(5000)), ""),
     "rules in brackets": (grammar(rules(1000, "a{}: " + "(" * 20 + "a{}" + ")" * 20)), ""),
     "definitions": (schema(900), ""),
     "many definitions": (schema(3000), "references"),
     "deep definitions": (schema(200, 40), "references"),
+    "joined patterns": (grammar(Grammar("start: A\nA: " + " & ".join(f"/{each}/" for each in PATTERNS))), "patterns"),
+    "a few joined patterns": (grammar(Grammar("start: A\nA: /.*a.*/ & /.*b&&&&&&&&&&&&&.*/")), ""),
+    "patterns of allOf": (asked(JOINED), "patterns"),
+    "patterns of references": (asked(REFERRED), "patterns"),
+    "patterns of a tool": (forced(JOINED), "patterns"),
+    "patterns apart": (asked({"type": "object", **APART}), ""),
     "definitions of a tool": (forced(definitions(3000)), "references"),
 }
 
@@ -86,7 +107,7 @@ def compile_one(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_what_refers_to_one_another_without_end_takes_no_process_with_it(name: str, tmp_path: Path) -> None:
+def test_what_would_take_a_process_with_it_is_refused_or_compiled(name: str, tmp_path: Path) -> None:
     byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
     command = [sys.executable, "-m", __name__, name, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
@@ -95,6 +116,8 @@ def test_what_refers_to_one_another_without_end_takes_no_process_with_it(name: s
 
 
 if __name__ == "__main__":
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # what is not refused may take no more
     thread = Thread(target=compile_one, args=(sys.argv[1], Path(sys.argv[2])))
     thread.start()
     thread.join()
