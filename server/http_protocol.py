@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 5.0
 BODY_SECONDS = 30.0
 LINGER_SECONDS = 10.0
+BODY_WRITER = "body_writer"
+"""Where a scope's state has the `BodyWriter` of its answer."""
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
+
+
+class BodyWriter:
+    """Writes pieces of a chunked body that has begun, with no task in between, while it `is_open`. While it is not,
+    `send` waits for a client that reads slowly, and drops what one that has gone would get."""
+
+    __slots__ = ("_cycle", "_flow", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._flow = cycle.flow
+        self._transport = cycle.transport
+
+    @property
+    def is_open(self) -> bool:
+        return not (self._flow.write_paused or self._cycle.disconnected or self._transport.is_closing())
+
+    def write(self, piece: bytes) -> None:
+        """`piece` is not empty: that would end the body."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -64,6 +86,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._start_clock(BODY_SECONDS)
         super().on_headers_complete()
         self._closes, self.cycle.keep_alive = not self.cycle.keep_alive, True
+        self.scope.setdefault("state", {})[BODY_WRITER] = BodyWriter(self.cycle)
 
     def on_message_complete(self) -> None:
         self._is_in_head = True

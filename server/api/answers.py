@@ -18,10 +18,11 @@ from ..dialects.base import Call, Dialect, Encoder, collect
 from ..engine.generation import Generation, Generator
 from ..engine.several import GenerationGroup
 from ..errors import EngineFailure, InvalidRequest, OmlxError, RequestError, ShuttingDown
-from ..events import Delta, Finished, PrefillProgress
+from ..events import Delta, Event, Finished, PrefillProgress
+from ..http_protocol import BODY_WRITER, BodyWriter
 from ..requests import GenerationRequest
 from .agents import agent_of
-from .failures import SERVER_SEND, key_name_of, request_id_of
+from .failures import key_name_of, request_id_of
 from .keys import caller_of
 
 logger = logging.getLogger(__name__)
@@ -96,19 +97,21 @@ class EventStream(Response[None]):
         self._request_id = request_id
         self._heartbeat_seconds = heartbeat_seconds
         self._last_sent = monotonic()
+        self._writer: BodyWriter
+        """From `_respond` on."""
 
     def to_asgi_response(self, *_: object, **__: object) -> Any:
         return self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._writer = scope["state"][BODY_WRITER]
         with contextlib.closing(self._generation), contextlib.suppress(ClientLeft):
-            await unless_client_leaves(receive, self._send(send, scope["state"][SERVER_SEND]))
+            await unless_client_leaves(receive, self._send(send))
 
-    async def _send(self, send_head: Send, send: Send) -> None:
-        """The application's `send_head` adds to the head; each token through all its layers would cost."""
-        await send_head({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
         async with asyncio.TaskGroup() as tasks:
-            beating = tasks.create_task(self._beat(send))
+            beating = tasks.create_task(self._beat())
             try:
                 await self._send_events(send)
             finally:
@@ -121,11 +124,8 @@ class EventStream(Response[None]):
         try:
             await self._send_records(send, encoder.start(self._generation.usage))
             while not self._generation.is_finished:
-                events = await self._generation.next()
-                records = b""
-                for event in events:
-                    records += encoder.finish(event) if isinstance(event, Finished) else encoder.feed(event)
-                await self._send_records(send, records)
+                events = await self._generation.next(self)
+                await self._send_records(send, self._records_of(events))
         except OmlxError as error:
             await self._send_records(send, encoder.error(error))
         except Exception:
@@ -133,17 +133,42 @@ class EventStream(Response[None]):
             failure = EngineFailure("internal error; the server's log has the details")
             await self._send_records(send, encoder.error(failure))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `write` may be called: the client reads what is sent."""
+        return self._writer.is_open
+
+    def write(self, events: list[Event]) -> None:
+        """Send the records of a step, with no task in between."""
+        self._write(self._records_of(events))
+
+    def _records_of(self, events: list[Event]) -> bytes:
+        records = b""
+        for event in events:
+            records += self._encoder.finish(event) if isinstance(event, Finished) else self._encoder.feed(event)
+        return records
+
     async def _send_records(self, send: Send, records: bytes) -> None:
-        if records:
+        if self.is_open:
+            self._write(records)
+        elif records:
             self._last_sent = monotonic()
             await send({"type": "http.response.body", "body": records, "more_body": True})
 
-    async def _beat(self, send: Send) -> None:
-        """Say that the stream lives wherever it has been silent: one timer, where one a token would cost more."""
+    def _write(self, records: bytes) -> None:
+        if records:
+            self._last_sent = monotonic()
+            self._writer.write(records)
+
+    async def _beat(self) -> None:
+        """Say that the stream lives wherever it has been silent, to a client that has read what came before: one timer,
+        where one a token would cost more."""
         while True:
             await asyncio.sleep(self._last_sent + self._heartbeat_seconds - monotonic())
             if monotonic() >= self._last_sent + self._heartbeat_seconds:
-                await self._send_records(send, self._encoder.heartbeat())
+                self._last_sent = monotonic()
+                if self.is_open:
+                    self._write(self._encoder.heartbeat())
 
 
 async def _whole_answer(call: Call, asked: GenerationRequest, generator: Generator, agent: str) -> bytes:

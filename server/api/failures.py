@@ -29,8 +29,7 @@ from ..errors import (
 logger = logging.getLogger(__name__)
 
 KEY_NAME = "key_name"
-SERVER_SEND = "server_send"
-"""Where the guard leaves them in the scope's state: the name, and the HTTP server's own `send`."""
+"""Where the guard leaves it in the scope's state."""
 
 _MODELS = "/v1/models"
 _MESSAGES = re.compile(r"(/anthropic|/v1)?/v1/messages\b")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
-from .failures import KEY_NAME, SERVER_SEND, send_error
+from .failures import KEY_NAME, send_error
 from .keys import ServerKeys, given_key
 
 ADMIN_PATH = "/admin"
@@ -40,7 +40,7 @@ class Guard:
                 await send_error(refusal, scope, send)
                 return
             key_name = self._keys.name_of(given_key(headers)) or ""
-            scope.setdefault("state", {}).update({KEY_NAME: key_name, SERVER_SEND: send})
+            scope.setdefault("state", {})[KEY_NAME] = key_name
         await self.app(scope, receive, send)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:

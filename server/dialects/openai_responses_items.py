@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..events import TokenScore
@@ -12,8 +11,15 @@ from .openai_responses_input import encode_reasoning
 from .openai_responses_tools import ToolAddress
 from .wire import Object
 
-Emit = Callable[[str, Object], None]
-"""Writes an event with its name and its own fields; the encoder adds what every event has."""
+
+class Emit(Protocol):
+    """Writes an event with its name and its own fields; the encoder adds what every event has.
+
+    An event that brings a piece of the item has it as its `delta`. Pieces of one item differ in nothing else, but for
+    log probabilities.
+    """
+
+    def __call__(self, event: str, fields: Object, delta: str | None = None) -> None: ...
 
 
 class OutputItem(Protocol):
@@ -51,7 +57,8 @@ class MessageItem:
 
     def feed(self, piece: str, emit: Emit) -> None:
         self._text.append(piece)
-        emit("response.output_text.delta", {"content_index": 0, "delta": piece, "logprobs": self._new_logprobs})
+        logprobs, self._new_logprobs = self._new_logprobs, []
+        emit("response.output_text.delta", {"content_index": 0, "logprobs": logprobs}, piece)
 
     def close(self, emit: Emit) -> None:
         part = self._part()
@@ -83,7 +90,7 @@ class ReasoningItem:
 
     def feed(self, piece: str, emit: Emit) -> None:
         self._text.append(piece)
-        emit(f"{self._text_event}.delta", {self._index: 0, "delta": piece})
+        emit(f"{self._text_event}.delta", {self._index: 0}, piece)
 
     def close(self, emit: Emit) -> None:
         part = self._part()
@@ -124,7 +131,7 @@ class FunctionCallItem:
 
     def feed(self, piece: str, emit: Emit) -> None:
         self._arguments.append(piece)
-        emit("response.function_call_arguments.delta", {"delta": piece})
+        emit("response.function_call_arguments.delta", {}, piece)
 
     def close(self, emit: Emit) -> None:
         if not self._arguments:
@@ -158,7 +165,7 @@ class CustomCallItem:
 
     def _emit_delta(self, text: str, emit: Emit) -> None:
         if text:
-            emit("response.custom_tool_call_input.delta", {"delta": text})
+            emit("response.custom_tool_call_input.delta", {}, text)
 
 
 def _address(call_id: str, address: ToolAddress) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..events import (
 from .openai_logprobs import TokensOfText
 from .openai_responses_items import CustomCallItem, FunctionCallItem, MessageItem, OutputItem, ReasoningItem
 from .openai_responses_tools import Toolbox
-from .sse import named_record
+from .sse import NumberedTemplate, named_record
 from .wire import Object
 
 
@@ -40,6 +40,8 @@ class ResponsesEncoder:
         self._records: list[bytes] = []
         self._output: list[Object] = []
         self._item: OutputItem | None = None
+        self._piece: NumberedTemplate | None = None
+        """The open item's, once a piece of it has come."""
         self._call_index = -1
         self._progress: PrefillProgress | None = None
         self._tokens = TokensOfText()
@@ -62,7 +64,7 @@ class ResponsesEncoder:
                 if not isinstance(self._item, MessageItem if isinstance(event, TextDelta) else ReasoningItem):
                     self._begin(self._text_item(event))
                 tokens = self._tokens.take(text)
-                if isinstance(self._item, MessageItem):
+                if tokens and isinstance(self._item, MessageItem):
                     self._item.score(tokens)
                 self._grow(text)
             case ToolCallDelta():
@@ -118,6 +120,7 @@ class ResponsesEncoder:
     def _begin(self, item: OutputItem) -> None:
         self._end("completed")
         self._item = item
+        self._piece = None
         fields = {"output_index": len(self._output), "item": item.render("in_progress")}
         self._emit("response.output_item.added", fields)
         item.open(self._emit_for_item)
@@ -140,18 +143,34 @@ class ResponsesEncoder:
     def _response(self, status: str) -> Object:
         return self._head | {"status": status, "output": list(self._output)}
 
-    def _emit_for_item(self, event: str, fields: Object) -> None:
+    def _emit_for_item(self, event: str, fields: Object, delta: str | None = None) -> None:
+        if delta is None:
+            self._emit(event, self._of_item(fields))
+        elif fields.get("logprobs"):
+            self._emit(event, self._of_item({**fields, "delta": delta}))
+        else:
+            if self._piece is None:
+                fields = self._of_item(fields)
+                self._piece = NumberedTemplate(lambda number, text: _record(event, number, {**fields, "delta": text}))
+            self._sequence_number += 1
+            self._records.append(self._piece.fill_in(self._sequence_number, delta))
+
+    def _of_item(self, fields: Object) -> Object:
         assert self._item is not None
-        self._emit(event, {"item_id": self._item.item_id, "output_index": len(self._output), **fields})
+        return {"item_id": self._item.item_id, "output_index": len(self._output), **fields}
 
     def _emit(self, event: str, fields: Object) -> None:
         self._sequence_number += 1
-        self._records.append(named_record(event, {"type": event, "sequence_number": self._sequence_number, **fields}))
+        self._records.append(_record(event, self._sequence_number, fields))
 
     def _taken(self) -> bytes:
         records = b"".join(self._records)
         self._records.clear()
         return records
+
+
+def _record(event: str, number: int, fields: Object) -> bytes:
+    return named_record(event, {"type": event, "sequence_number": number, **fields})
 
 
 def usage_object(usage: Usage) -> Object:

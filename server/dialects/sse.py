@@ -42,6 +42,17 @@ class RecordTemplate:
         return self._before + _one_line(_encoder.encode(text)) + self._after
 
 
+class NumberedTemplate(RecordTemplate):
+    """A record whose first number changes too."""
+
+    def __init__(self, make: Callable[[int, str], bytes]) -> None:
+        super().__init__(lambda text: make(-1, text))
+        self._head, self._before = self._before.split(b":-1,", 1)
+
+    def fill_in(self, number: int, text: str) -> bytes:
+        return b"%b:%d,%b" % (self._head, number, self.fill(text))
+
+
 def _one_line(json: bytes) -> bytes:
     """Escape what JSON allows raw, and `str.splitlines`, with which clients cut streams, takes for an end of line."""
     if b"\xe2\x80" not in json and b"\xc2\x85" not in json:

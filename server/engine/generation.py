@@ -10,7 +10,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import product
+from typing import Protocol
 
 from ..errors import ContextOverflow, InvalidRequest, OmlxError
 from ..events import (
@@ -41,6 +43,15 @@ from .several import GenerationGroup
 
 _LONG_BYTES = 1 << 20
 """Longer requests are rendered one at a time: each takes several times its size meanwhile, and seconds of a thread."""
+
+
+class Sink(Protocol):
+    """Takes events from whoever has them, while it `is_open`."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def write(self, events: list[Event]) -> None: ...
 
 
 class Generation:
@@ -93,14 +104,29 @@ class Generation:
             async with asyncio.timeout(patience):
                 self._pending = await self._next_update()
 
-    async def next(self) -> list[Event]:
+    async def next(self, sink: Sink | None = None) -> list[Event]:
         """The events of the next step; an empty list is a step with nothing to show yet.
 
-        Cancelling this call loses nothing. Raises `ServiceError` when the engine fails.
+        While this call waits, `sink` gets a step's events the moment they are there, as long as it is open: all but
+        what the answer begins and ends with. Cancelling this call loses nothing. Raises `ServiceError` when the engine
+        fails.
         """
         update, self._pending = self._pending, None
         if update is None:
-            update = await self._next_update()
+            update = await self._next_update(sink)
+        events = self._read(update)
+        if update.finish_reason is not None or self._decoder.is_over:
+            events += self._end(update.finish_reason or FinishReason.STOP)
+        return events
+
+    def _pour(self, sink: Sink, update: SequenceUpdate) -> SequenceUpdate | None:
+        """Give the sink what an update brings; what is left of it for whoever waits."""
+        if not self._is_admitted or update.finish_reason is not None or not sink.is_open:
+            return update
+        sink.write(self._read(update))
+        return SequenceUpdate(update.request_id) if self._decoder.is_over else None
+
+    def _read(self, update: SequenceUpdate) -> list[Event]:
         events: list[Event] = []
         if self._num_computed_tokens < update.num_computed_tokens:
             self._num_computed_tokens = update.num_computed_tokens
@@ -109,7 +135,14 @@ class Generation:
             events.append(PrefillProgress(update.num_computed_tokens, self._admitted_usage.num_prompt_tokens))
         elif update.num_awaited_tokens:
             events.append(PrefillProgress(update.num_awaited_tokens, self._admitted_usage.num_prompt_tokens))
-        events += self._decode(update)
+        if update.logprobs or update.prompt_logprobs:
+            events += self._scores(update)
+        if update.token_ids:
+            self._record.generated(len(update.token_ids))
+            self._num_output_tokens += len(update.token_ids)
+            deltas = self._decoder.feed(update.token_ids)
+            self._deltas += deltas
+            events += deltas
         return events
 
     def close(self) -> None:
@@ -120,9 +153,9 @@ class Generation:
         self._stream.close()
         self._lease.release()
 
-    async def _next_update(self) -> SequenceUpdate:
+    async def _next_update(self, sink: Sink | None = None) -> SequenceUpdate:
         try:
-            update = await self._stream.next()
+            update = await self._stream.next(None if sink is None else partial(self._pour, sink))
         except OmlxError as error:
             if isinstance(error, InvalidRequest) and not error.param:  # the engine knows a grammar, not whose
                 error.param = self._grammar_param or None
@@ -135,27 +168,16 @@ class Generation:
             self._record.admitted(self._admitted_usage)
         return update
 
-    def _decode(self, update: SequenceUpdate) -> list[Event]:
-        if update.token_ids:
-            self._record.generated(len(update.token_ids))
-        events: list[Event] = self._scores(update) if update.logprobs or update.prompt_logprobs else []
-        deltas = self._decoder.feed(update.token_ids)
-        self._num_output_tokens += len(update.token_ids)
-        if update.finish_reason is None and not self._decoder.is_over:
-            self._deltas += deltas
-            return events + deltas
-        stop_sequence = self._decoder.stop_sequence
-        deltas += self._decoder.finish()
-        self._deltas += deltas
-        return [*events, *deltas, self._finish(update.finish_reason or FinishReason.STOP, stop_sequence)]
-
     def _scores(self, update: SequenceUpdate) -> list[Event]:
         read, events = self._text.scores, list[Event]()
         if update.prompt_logprobs:
             events.append(PromptLogprobs(read(update.prompt_logprobs)))
         return [*events, Logprobs(read(update.logprobs))]
 
-    def _finish(self, reason: FinishReason, stop_sequence: str) -> Finished:
+    def _end(self, reason: FinishReason) -> list[Event]:
+        stop_sequence = self._decoder.stop_sequence
+        deltas = self._decoder.finish()
+        self._deltas += deltas
         if stop_sequence:
             reason = FinishReason.STOP_SEQUENCE
         elif reason is FinishReason.STOP and any(isinstance(delta, ToolCallDelta) for delta in self._deltas):
@@ -163,7 +185,7 @@ class Generation:
         self.is_finished = True
         self._record.ended(self.usage, reason.value)
         self._on_answer(self._deltas)
-        return Finished(reason, self.usage, stop_sequence)
+        return [*deltas, Finished(reason, self.usage, stop_sequence)]
 
 
 class Generator:

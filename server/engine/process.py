@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Thread
 from time import monotonic
+from typing import TypeAlias
 
 import msgspec
 
@@ -58,6 +59,10 @@ class EngineCommand:
     name: str = "an engine"
 
 
+Take: TypeAlias = Callable[[SequenceUpdate], SequenceUpdate | None]
+"""Takes an update, and returns what is left of it."""
+
+
 class EngineStream:
     """The updates of one request, in order. Leaving it early needs a `close`.
 
@@ -69,6 +74,7 @@ class EngineStream:
         self._update: SequenceUpdate | None = None
         self._error: OmlxError | None = None
         self._reader: asyncio.Future[None] | None = None
+        self._take: Take | None = None
         self._close = close
         self._ended = False
 
@@ -77,21 +83,35 @@ class EngineStream:
             self._error = update
         elif update.error:
             self._error = _refusal(update.error)
-        elif self._update is None:
+        elif self._update is not None:
+            self._update = update.joined_to(self._update)
+        elif self._take is None:
             self._update = update
         else:
-            self._update = update.joined_to(self._update)
+            try:
+                self._update = self._take(update)
+            except Exception as error:  # the reader's own: it must not end what brings everybody's updates
+                self._take = None
+                if self._reader is not None and not self._reader.done():
+                    self._reader.set_exception(error)
+            if self._update is None:
+                return
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def next(self) -> SequenceUpdate:
+    async def next(self, take: Take | None = None) -> SequenceUpdate:
         """What there is since the last call, at least one update. Raises the error that ended the request.
 
-        It has one reader, for whom a bare future is cheaper than an event.
+        It has one reader, for whom a bare future is cheaper than an event. An update that comes while it waits is
+        first given to `take`, which returns what is left of it for the reader: where that is None nobody is woken,
+        which would cost more than most readers do with a token.
         """
         if self._update is None and self._error is None:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
+            self._take, self._reader = take, asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._take = None
         update, self._update = self._update, None
         if update is None:
             assert self._error is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..events import ChoiceFinished, Event, Finished, PrefillProgress, Usage
 
 if TYPE_CHECKING:
-    from .generation import Generation
+    from .generation import Generation, Sink
 
 
 class GenerationGroup:
@@ -40,8 +40,9 @@ class GenerationGroup:
             num_reasoning_tokens=sum(usage.num_reasoning_tokens for usage in usages),
         )
 
-    async def next(self) -> list[Event]:
-        """The events of the next step of any of them, as `Generation.next` gives them."""
+    async def next(self, sink: Sink | None = None) -> list[Event]:
+        """The events of the next step of any of them, as `Generation.next` gives them; never to `sink`."""
+        del sink
         events = await self._news.get()
         if isinstance(events, Exception):
             self.is_finished = True

@@ -21,6 +21,9 @@ class ForeignMarkers:
 
     def see(self, text: str) -> None:
         seen = self._tail + text
+        if not self._marks.may_begin_in(seen):
+            self._tail = ""
+            return
         position, opener = self._marks.find(seen)
         while opener:
             self._found(self._names[opener])

@@ -38,12 +38,8 @@ class Scrubber:
         return scrubbed
 
     def _passes(self, text: str) -> bool:
-        """Whether no mark begins in the text or before it, as in most pieces; then it is taken note of."""
-        window = self._tail + text
-        if self._held or self._marks.may_begin_in(window):
-            return False
-        self._tail = window[-self._reach :] if self._reach else ""
-        return True
+        """Whether no mark begins in the text or before it, as in most pieces."""
+        return not self._held and not self._tail and not self._marks.may_begin_in(text)
 
     def finish(self) -> list[Delta]:
         """What was held back as the possible beginning of a mark."""
@@ -62,6 +58,7 @@ class Scrubber:
             keep = window[len(self._tail) : start if is_found else sure]
             self._held = window[start + len(marker) :] if is_found else window[max(sure, len(self._tail)) :]
             passed.append(keep)
-            self._tail = (self._tail + keep)[-self._reach :] if self._reach else ""
+            tail = (self._tail + keep)[-self._reach :] if self._reach else ""
+            self._tail = tail if self._marks.may_begin_in(tail) else ""
             if not is_found:
                 return "".join(passed)

@@ -173,8 +173,8 @@ class AnswerParser:
     def feed(self, text: str) -> list[Delta]:
         if self._stops.found:
             return []
-        self._source.push(text)
-        next(self._reading, None)
+        if self._source.push(text):
+            next(self._reading, None)
         return self._up_to_stop(self._drain())
 
     def finish(self) -> list[Delta]:

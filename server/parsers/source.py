@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from .marks import marks
+from .marks import Marks, marks
 
 Value = TypeVar("Value")
 Reading = Generator[None, None, Value]
@@ -26,9 +26,18 @@ class Source:
         self.buffer = ""
         self.is_ended = False
         self._recorded: list[str] | None = None
+        self._awaited: tuple[Marks, Callable[[str], None]] | None = None
 
-    def push(self, text: str) -> None:
+    def push(self, text: str) -> bool:
+        """Whether the grammar has to read on. Where it only waits for a mark, and none begins in the text, as in most
+        pieces of an answer, the text goes where it would have gone, past the grammar."""
+        if self._awaited is not None and not self.buffer and self._recorded is None:
+            searched, emit = self._awaited
+            if not searched.may_begin_in(text):
+                emit(text)
+                return False
         self.buffer += text
+        return True
 
     def take(self, count: int) -> str:
         text, self.buffer = self.buffer[:count], self.buffer[count:]
@@ -66,7 +75,9 @@ class Source:
                 emit(self.take(safe))
             if self.is_ended:
                 return ""
+            self._awaited = searched, emit
             yield
+            self._awaited = None
 
     def text_until(self, markers: Sequence[str]) -> Reading[tuple[str, str]]:
         """The text before the first of `markers`, and the marker ("" at the end of the text)."""

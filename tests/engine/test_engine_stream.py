@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from omlx.server.engine.messages import SequenceUpdate
-from omlx.server.engine.process import EngineStream
+from omlx.server.engine.process import EngineStream, Take
 from omlx.server.errors import ContextOverflow, EngineFailure, Overloaded
 from omlx.server.events import FinishReason
 
@@ -63,3 +65,70 @@ async def test_only_a_request_that_has_not_ended_is_cancelled():
     left.close()
     left.close()
     assert cancelled == ["left"]
+
+
+def nothing_left(_: SequenceUpdate) -> None:
+    pass
+
+
+async def waiting_reader(read: EngineStream, take: Take) -> asyncio.Task[SequenceUpdate]:
+    reader = asyncio.create_task(read.next(take))
+    await asyncio.sleep(0)
+    return reader
+
+
+async def test_who_waits_is_woken_only_for_what_is_left():
+    taken: list[int] = []
+
+    def take_all_but_the_end(update: SequenceUpdate) -> SequenceUpdate | None:
+        taken.extend(update.token_ids)
+        return update if update.finish_reason else None
+
+    told = stream()
+    reader = await waiting_reader(told, take_all_but_the_end)
+    for number in range(3):
+        told.put(SequenceUpdate("a", token_ids=[number]))
+    await asyncio.sleep(0)
+    assert taken == [0, 1, 2]
+    assert not reader.done()
+    told.put(SequenceUpdate("a", finish_reason=FinishReason.STOP))
+    assert (await reader).finish_reason is FinishReason.STOP
+
+
+async def test_what_comes_before_a_woken_reader_runs_waits_for_it():
+    told = stream()
+    reader = await waiting_reader(told, lambda update: update)
+    told.put(SequenceUpdate("a", token_ids=[1]))
+    told.put(SequenceUpdate("a", token_ids=[2]))
+    assert (await reader).token_ids == [1, 2]
+    told.put(SequenceUpdate("a", token_ids=[3]))
+    assert (await told.next(nothing_left)).token_ids == [3]
+
+
+async def test_an_error_of_who_takes_is_its_readers_and_the_engine_is_told_to_stop():
+    cancelled: list[str] = []
+    offered: list[SequenceUpdate] = []
+
+    def fail(update: SequenceUpdate) -> None:
+        offered.append(update)
+        raise ZeroDivisionError
+
+    failing = EngineStream(lambda: cancelled.append("failing"))
+    reader = await waiting_reader(failing, fail)
+    failing.put(SequenceUpdate("a", token_ids=[1]))
+    failing.put(SequenceUpdate("a", token_ids=[2]))
+    with pytest.raises(ZeroDivisionError):
+        await reader
+    assert len(offered) == 1
+    failing.close()
+    assert cancelled == ["failing"]
+
+
+async def test_a_reader_that_has_gone_is_offered_nothing_more():
+    taken: list[SequenceUpdate] = []
+    left = stream()
+    reader = await waiting_reader(left, taken.append)
+    reader.cancel()
+    await asyncio.wait({reader})
+    left.put(SequenceUpdate("a", token_ids=[1]))
+    assert not taken
