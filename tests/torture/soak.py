@@ -27,6 +27,7 @@ _PROMPTS = 500
 _PARALLEL = 6
 _SAMPLE_SECONDS = 5.0
 _WARM_UP = 0.5
+_FLOORS = 30
 MOST_MB_PER_HOUR = 1.0
 
 
@@ -37,7 +38,8 @@ class Soak:
     """After the warm-up: seconds, and of the server and its engine the bytes of their own and the open descriptors."""
 
     in_use: list[tuple[float, int]] = field(default_factory=list)
-    """After the warm-up: seconds, and the bytes that the server's malloc has given out."""
+    """After the warm-up: seconds, and the bytes that the server's malloc has given out, the lowest of every so many: what
+    a request holds while it runs is no matter."""
 
     @property
     def slopes(self) -> dict[str, float]:
@@ -60,6 +62,11 @@ class Soak:
 def _slope(sizes: Iterable[tuple[float, int]]) -> float:
     times, num_bytes = zip(*sizes, strict=True)
     return linear_regression([at / 3600 for at in times], [size / 1e6 for size in num_bytes]).slope
+
+
+def _lowest(sizes: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    count = max(1, len(sizes) // _FLOORS)
+    return [min(sizes[start : start + count], key=lambda each: each[1]) for start in range(0, len(sizes), count)]
 
 
 async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
@@ -92,7 +99,7 @@ def soak(seconds: float, seed: int = 4) -> Soak:
         with load_server(home, "--note-in-use", PYTHONMALLOC="malloc") as (server, port, held):
             found = asyncio.run(_drive(port, server.pid, seconds, seed))
         first, last = found.samples[0][0], found.samples[-1][0]
-        found.in_use = [(at, size) for at, size in noted(home / "in_use") if first <= at <= last]
+        found.in_use = _lowest([(at, size) for at, size in noted(home / "in_use") if first <= at <= last])
     found.outcome.held = held
     return found
 
