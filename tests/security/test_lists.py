@@ -22,14 +22,16 @@ vLLM CVE-2026-34756, CVE-2024-8939, CVE-2024-8768, CVE-2025-48944
     security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
 vLLM GHSA-mgrm-fgjv-mhv8, schemas without end
     security/test_grammar_cache.py::test_thousands_of_tiny_schemas_leave_a_bounded_cache
-vLLM CVE-2025-61620, CVE-2025-62426, CVE-2026-22773
+vLLM CVE-2025-61620, CVE-2025-62426
     security/test_published.py::test_what_is_left_out_of_a_request_changes_nothing
-vLLM CVE-2026-5497, CVE-2026-24779, CVE-2025-6242, images
+vLLM CVE-2026-22773, CVE-2026-5497, CVE-2026-24779, CVE-2025-6242, images
     security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
 vLLM CVE-2025-66448, CVE-2026-22807, CVE-2026-27893; mlx-lm CVE-2026-5843
     security/test_models_are_data.py::test_no_code_of_a_model_runs
 vLLM CVE-2025-46570, prefixes probed by time
     security/test_cache_namespaces.py::test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts
+the same, of what is remembered beside the prefixes
+    security/test_cache_namespaces.py::test_what_one_key_had_encoded_is_encoded_anew_for_another
 vLLM CVE-2025-25183, crafted collisions
     cache/test_prefix_cache.py::test_a_blocks_name_is_a_sha256_of_all_before_it
 vLLM CVE-2025-59425, keys by time
@@ -64,6 +66,8 @@ llama.cpp CVE-2026-21869
     security/test_published.py::test_a_number_that_is_none_is_refused
 llama.cpp #26600, #25308, #10380
     security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
+the same, by rules and references that go on and on
+    security/test_deep_grammars.py::test_what_would_take_a_process_with_it_is_refused_or_compiled
 llama.cpp, forged log lines
     security/test_logs.py::test_what_a_client_writes_cannot_forge_a_line
 Claude Code CVE-2026-21852, keys of the user's own in an agent's reach
@@ -83,6 +87,8 @@ a disconnect leaks its slot
     torture/test_torture.py::test_no_answer_is_lost_doubled_or_crossed_while_clients_come_and_go
 a waiting client's disconnect is not noticed
     api/test_server.py::test_a_client_that_leaves_while_it_waits_stops_the_work
+a request leaves something behind
+    api/test_nothing_stays.py::test_the_hundredth_request_finds_as_many_objects_as_the_tenth
 a slot is held when all is idle
     engine/test_worker.py::test_an_engine_that_still_holds_a_row_when_it_is_idle_ends
 health is green while the engine is stuck

@@ -38,8 +38,8 @@ class Soak:
     """After the warm-up: seconds, and of the server and its engine the bytes of their own and the open descriptors."""
 
     in_use: list[tuple[float, int]] = field(default_factory=list)
-    """After the warm-up: seconds, and the bytes that the server's malloc has given out, the lowest of every so many: what
-    a request holds while it runs is no matter."""
+    """After the warm-up: seconds, and the bytes that the server's malloc has given out, the lowest of every so many:
+    what a request holds while it runs is no matter."""
 
     @property
     def slopes(self) -> dict[str, float]:
