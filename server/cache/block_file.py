@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .tensor_file import DamagedFile
 SUFFIX = ".safetensors"
 DIVISIBLE, RESUMABLE, PASSABLE = USES = "drp"
 """A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
+
+_PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,16 @@ class BlockFile:
         return cls(path, nbytes, parts[1], int(parts[2][:-1]), parts[2][-1], parts[3])
 
 
-def read_checked(path: str) -> bytes:
-    """The file's contents. Raises `DamagedFile` where they or the name are not what they were, and `OSError`."""
+def read_checked(path: str, go_on: Callable[[], None] = lambda: None) -> bytes:
+    """The file's contents; `go_on` is called for every piece that has come. Raises `DamagedFile` where they or the name
+    are not what they were, and `OSError`."""
     file = Path(path)
-    raw = file.read_bytes()
+    pieces: list[bytes] = []
+    with file.open("rb", buffering=0) as opened:
+        while piece := opened.read(_PIECE_BYTES):
+            pieces.append(piece)
+            go_on()
+    raw = b"".join(pieces)
     if checksum(file.name, raw) != BlockFile.parse(file, 0).checksum:
         raise DamagedFile("its checksum is wrong")
     return raw

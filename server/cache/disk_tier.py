@@ -72,7 +72,9 @@ class DiskLimits:
 
 
 class DiskTier(Generic[P]):
-    """Implements `LowerTier` under `root`/`identity`. One thread calls; one encodes and writes, and one reads ahead."""
+    """Implements `LowerTier` under `root`/`identity`. One thread calls; one encodes and writes, and one reads ahead.
+
+    `go_on` is called for every piece that has been read, by whichever thread reads."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class DiskTier(Generic[P]):
         limits: DiskLimits,
         today: Callable[[], date] = date.today,
         clock: Callable[[], float] = time.monotonic,
+        go_on: Callable[[], None] = lambda: None,
     ) -> None:
         self._root = root
         self._folder = root / identity
@@ -117,7 +120,7 @@ class DiskTier(Generic[P]):
                 self._make_room(0)
         except OSError as error:
             self._fail(f"{root} cannot be used: {error.strerror or error}")
-        self._ahead = ReadAhead(read_checked, limits.max_memory_bytes)
+        self._ahead = ReadAhead(lambda path: read_checked(path, go_on), limits.max_memory_bytes)
         self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
         self._writer.start()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from omlx.server.cache import block_file
 from omlx.server.cache.blocks import BlockHash, block_hash, root_hash
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 from omlx.server.cache.tensor_file import DamagedFile, Tensor, pack, unpack
@@ -154,6 +155,16 @@ def test_what_was_written_is_read_after_a_restart(tmp_path: Path):
         assert not tier.is_divisible(name(1))
         assert tier.read(name(1)) == Text(b"values")
         assert tier.read(name(2)) is None
+
+
+def test_a_block_is_read_in_pieces_and_each_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    keep(tmp_path, 1, b"some values")
+    monkeypatch.setattr(block_file, "_PIECE_BYTES", 4)
+    told: list[None] = []
+    tier = DiskTier(tmp_path, "model", TextCodec(), WIDE, go_on=lambda: told.append(None))
+    assert tier.read(name(1)) == Text(b"some values")
+    assert len(told) == 3
+    tier.close()
 
 
 def test_tails_are_known_by_their_parent_longest_first(tmp_path: Path):
