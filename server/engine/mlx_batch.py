@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from ..cache.blocks import BLOCK_TOKENS
-from ..cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
+from ..cache.codec import BlockPayload, CacheCodec, LayerCache
 from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
 from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
@@ -18,10 +19,10 @@ from .decode_layout import DecodeLayout, Forward
 from .freed_memory import give_back_memory
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
-from .logprobs import token_logprobs
 from .messages import Batching, DraftStats, Submit, TokenLogprob
 from .ngram_drafter import NgramDrafter
 from .prompt_rows import PromptRows
+from .prompt_scores import score
 from .prompt_work import PromptWork
 from .ranks.group import Alone, Ranks
 from .recorder import Recorder
@@ -31,8 +32,6 @@ from .sequence import checkpoints
 from .speculation import Draft, Drafter, Speculation
 from .thinking import RowThinking
 
-_SCORED_TOKENS = 256
-"""Of a prompt whose tokens are scored, computed at once: the logits of all of them are held."""
 _SAVING_SECONDS = 1.5
 """For the prefixes that are only in memory when the engine is asked to end; the server waits a little longer."""
 _MAX_STEP_TOKENS = 32
@@ -89,6 +88,16 @@ class MlxBatch:
         self._flight: _Flight | None = None
         self._work = PromptWork(cancelled, clock)
 
+    def scratch(self, *drafters: Drafter) -> MlxBatch:
+        """One that computes with the same model, and of which nothing is left here: no prefix, no count. It has more
+        `drafters`. Only for while this one has no rows, and it must have none in the end."""
+        scratch = copy(self)
+        scratch._prefix_cache = PrefixCache("scratch", 0)
+        scratch._speculation = self._speculation.anew(*drafters)
+        scratch._rows, scratch._decoding = {}, []
+        scratch._work = PromptWork((), self._clock)
+        return scratch
+
     @property
     def info(self) -> BatchInfo:
         return self._info
@@ -136,7 +145,7 @@ class MlxBatch:
                 self._remember(row, lambda: row.caches)
             return []
         if row.request.prompt_logprobs:
-            logits = self._score(row, stop)
+            logits = score(self._model, row, stop)
         else:
             logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
             if not self._work.finish(row, count):
@@ -367,24 +376,11 @@ class MlxBatch:
     def _compute(self, row: Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""
         if row.request.prompt_logprobs:
-            self._score(row, stop)
+            score(self._model, row, stop)
             return
         self._model(mx.array([row.token_ids[row.num_computed : stop]]), cache=row.caches)
         self._work.finish(row, stop - row.num_computed)
         row.num_computed = stop
-
-    def _score(self, row: Row, stop: int) -> mx.array:
-        """`_compute`, noting what each token was given; the logits behind the last one, shape [1, vocabulary]."""
-        while True:
-            end = min(stop, row.num_computed + _SCORED_TOKENS)
-            logits = self._model(mx.array([row.token_ids[row.num_computed : end]]), cache=row.caches)[0]
-            behind = row.token_ids[row.num_computed + 1 : end + 1]
-            if behind:
-                row.prompt_logprobs += token_logprobs(logits[: len(behind)], behind, row.request.logprobs or 0)
-            evaluate(row.caches)
-            row.num_computed = end
-            if end == stop:
-                return logits[-1:]
 
     def _remember(self, row: Row, caches: Callable[[], list[LayerCache]], ended: bool = False) -> None:
         """Keep what the row has computed for later requests. `caches` finds it, where there is any news.

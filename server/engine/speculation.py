@@ -147,6 +147,10 @@ class Speculation:
         self._prices = StepPrices()
         self.counts = {drafter.name: DraftCount() for drafter in drafters}
 
+    def anew(self, *drafters: Drafter) -> Speculation:
+        """With these drafters too, and nothing measured yet."""
+        return Speculation([*self._drafters, *drafters])
+
     def join(self, key: str, token_ids: Sequence[int], without: Collection[str] = ()) -> None:
         """A row begins to decode; the drafters named in `without` are not asked for it."""
         serving = [drafter for drafter in self._drafters if drafter.name not in without]
