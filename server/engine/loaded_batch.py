@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -59,13 +59,14 @@ def load_batch(
     split: Split = Split.AUTO,
     draft_model: Path | None = None,
     cancelled: Container[str] = (),
+    go_on: Callable[[], None] = lambda: None,
 ) -> MlxBatch:
     """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
 
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
     only this rank's part of the model is loaded, divided as `split` says. `draft_model` is the folder of a smaller one
     that drafts. A prompt of one of the `cancelled` requests is computed no further; several ranks end it together.
-    Raises `ModelError`.
+    `go_on` is called for every piece of a prefix that has been read from the disk. Raises `ModelError`.
     """
     has_gpu = mx.default_device().type == mx.gpu
     loaded = load_model(path, ranks and (lambda model, config: divide(model, config, ranks.group, split)))
@@ -94,7 +95,8 @@ def load_batch(
     lower: DiskTier[BlockPayload] | None = None
     if disk_cache is not None:
         in_memory = min(disk_cache.limits.max_memory_bytes, int(max_prefix_bytes * _SHARE_UNDER_WAY))
-        lower = DiskTier(disk_cache.folder, identity, codec, replace(disk_cache.limits, max_memory_bytes=in_memory))
+        limits = replace(disk_cache.limits, max_memory_bytes=in_memory)
+        lower = DiskTier(disk_cache.folder, identity, codec, limits, go_on=go_on)
     info = BatchInfo(
         device=device,
         weight_bytes=loaded.weight_bytes,

@@ -85,7 +85,7 @@ def run(
     make_batch: Callable[[], BatchEngine],
     limits: SchedulerLimits | None = None,
     heartbeat_seconds: float = 5.0,
-    hear_server: Callable[[], None] = lambda: None,
+    hear_server: Callable[[Command], None] = lambda _: None,
     cancelled: set[str] | None = None,
 ) -> int:
     """`serve` with a model that writes."""
@@ -106,15 +106,15 @@ def serve(
     connection: socket.socket,
     load: Callable[[], Stepping],
     heartbeat_seconds: float = 5.0,
-    hear_server: Callable[[], None] = lambda: None,
+    hear_server: Callable[[Command], None] = lambda _: None,
     cancelled: set[str] | None = None,
 ) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
     The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
-    thread does all the model's work; a second one reads commands, and calls `hear_server` where the other side only
-    says that it lives. What it cancels stands in `cancelled` until the calling thread has heard of it too, so that
-    long work can be given up.
+    thread does all the model's work; a second one reads commands, and calls `hear_server` with each, also where the
+    other side only says that it lives. What it cancels stands in `cancelled` until the calling thread has heard of it
+    too, so that long work can be given up.
     """
     commands: _Inbox = queue.SimpleQueue()
     cancelled = set() if cancelled is None else cancelled
@@ -195,14 +195,16 @@ def _arrived(commands: _Inbox, patience: float) -> list[Command | BaseException 
     return arrived
 
 
-def _read(connection: socket.socket, commands: _Inbox, hear_server: Callable[[], None], cancelled: set[str]) -> None:
+def _read(
+    connection: socket.socket, commands: _Inbox, hear_server: Callable[[Command], None], cancelled: set[str]
+) -> None:
     """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
     decoder = msgspec.msgpack.Decoder(Command)
     try:
         while (payload := read_frame(connection)) is not None:
             command = decoder.decode(payload)
+            hear_server(command)
             if isinstance(command, Alive):
-                hear_server()
                 continue
             if isinstance(command, Cancel):
                 cancelled.add(command.request_id)

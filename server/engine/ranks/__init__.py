@@ -7,6 +7,7 @@ group      the collectives: what all ranks hear, agree on and share
 plan       what rank 0 tells the others
 leader     rank 0's batch                    follower   the others' loop
 control    who is alive, and who is to wake   joining    how a group comes together
+progress   whether a step takes too long      warming    the steps before the first request
 """
 
 CHECK_MARK = "omlx cluster check: "

@@ -1,9 +1,9 @@
 """Who is alive: a link from every rank to rank 0, beside the collectives, which cannot tell who is missing.
 
 It carries nothing of the model: signs of life with the sender's memory both ways, and rank 0's word to wake. Each
-message is a kind, what the sender's thread that computes is at, and two sizes in bytes. Where a link closes, or says
-nothing for `SILENCE_SECONDS`, the other side is lost. Where a step of rank 0's takes longer than it may, the ranks
-that the others wait for are.
+message is a kind, what the sender's thread that computes is at, how often it has gone on within steps, and two sizes in
+bytes. Where a link closes, or says nothing for `SILENCE_SECONDS`, the other side is lost. Where a step of rank 0's gets
+no further for longer than it may, the ranks that the others wait for are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEAT_SECONDS = 0.5
 SILENCE_SECONDS = 3.0
 _JOIN_SECONDS = 30.0
 _VERDICT_SECONDS = SILENCE_SECONDS + 1
-_MESSAGE = struct.Struct("<BBQQ")
+_MESSAGE = struct.Struct("<BBQQQ")
 _HELLO = struct.Struct("<32sI64s")
 _BEAT, _WAKE, _END = range(3)
 _STOOD_STILL = f"stood still for more than {SILENCE_SECONDS:.0f} seconds, and the others gave it up"
@@ -64,6 +64,8 @@ class _Link:
         self._ended = threading.Event()
         self._beaten_at = time.monotonic()
         self._stood_still = 0.0
+        self._num_pieces = 0
+        """Of the other side's."""
         self.woken = threading.Event()
         self.other = RankMemory()
         self.other_state = State.WAITING
@@ -76,8 +78,8 @@ class _Link:
         """Say it; a side that is gone is `_listen`'s to find out."""
         memory = self._memory()
         with self._sending, contextlib.suppress(OSError):
-            state = self._progress.state
-            self._connection.sendall(_MESSAGE.pack(kind, state, memory.cache_bytes, memory.memory_bytes))
+            at = self._progress.state, self._progress.num_pieces
+            self._connection.sendall(_MESSAGE.pack(kind, *at, memory.cache_bytes, memory.memory_bytes))
 
     def close(self) -> None:
         """End without a loss on either side."""
@@ -97,8 +99,11 @@ class _Link:
         reason = "has ended"
         try:
             while message := _receive(self._connection, _MESSAGE.size):
-                kind, state, *sizes = _MESSAGE.unpack(message)
+                kind, state, num_pieces, *sizes = _MESSAGE.unpack(message)
                 self.other_state = State(state)
+                if num_pieces != self._num_pieces:
+                    self._num_pieces = num_pieces
+                    self._progress.hear_other()
                 self.other = RankMemory(*sizes)
                 if kind == _END:
                     self._ended.set()
@@ -184,14 +189,14 @@ class Members:
         )
 
     def _watch(self) -> None:
-        """Look whether a step takes longer than it may, and which ranks hold it up; whether rank 0 does nothing where
-        it could; and whether its server lives, without which the group answers nobody."""
+        """Look whether a step gets no further for longer than it may, and which ranks hold it up; whether rank 0 does
+        nothing where it could; and whether its server lives, without which the group answers nobody."""
         while not self._closed.wait(BEAT_SECONDS):
             states = {self._names[rank]: link.other_state for rank, link in sorted(self._links.items())}
             states["rank 0"] = self._progress.state
-            if overdue := self._progress.overdue_seconds:
-                still = [name for name, state in states.items() if state is State.STILL]
-                busy = [name for name, state in states.items() if state is State.AT_WORK]
+            still = [name for name, state in states.items() if state is State.STILL]
+            busy = [name for name, state in states.items() if state is State.AT_WORK]
+            if overdue := self._progress.overdue_seconds(bool(still)):
                 self._lose(" or ".join(still or busy), f"got no further for {overdue:.0f} seconds")
             elif self._progress.stands_still:
                 self._lose("rank 0", "goes on no more, in no step")

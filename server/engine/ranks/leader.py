@@ -14,8 +14,6 @@ from ..speculation import Draft
 from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, PrefillTogether, Release, Sleep, encode
 from .progress import Progress
 
-_OPEN_SECONDS = 60.0
-"""What a call may take that reads a prefix from disk, or saves those that are only in memory."""
 _CONTEXT_TOKENS = 4096
 """So much of a prompt before it hardly counts for what a piece takes."""
 
@@ -80,7 +78,7 @@ class LeaderBatch:
         return lambda: True
 
     def open(self, request: Submit) -> int:
-        with self._progress.long_step(_OPEN_SECONDS), self._together(Open(request)):
+        with self._progress.step(), self._together(Open(request)):
             self._done[request.request_id] = done = self._batch.open(request)
             return done
 
@@ -107,7 +105,7 @@ class LeaderBatch:
         return ("prefill", sum(counts.values()).bit_length(), (done // _CONTEXT_TOKENS).bit_length())
 
     def decode(self) -> dict[str, list[int]]:
-        with self._progress.long_step(self._progress.limit_seconds("decode", 0)):  # it takes less than a step
+        with self._progress.step():
             drafts = self._batch.draft()
         num_drafted = sum(len(draft.token_ids) for draft in drafts.values())
         with self._progress.step("decode", num_drafted.bit_length()), self._together(Decode(drafts)):
@@ -142,20 +140,25 @@ class LeaderBatch:
         if not self._asleep:
             with self._progress.step("sleep"), self._together(Sleep()):
                 self._asleep = True
-        with self._progress.long_step(_OPEN_SECONDS):
+        with self._progress.errand():
             return self._batch.idle()
 
     def rest(self) -> None:
-        with self._progress.long_step(_OPEN_SECONDS):
+        with self._progress.errand():
             self._batch.rest()
 
     def close(self) -> None:
+        self.end()
+        if not self._broken:
+            self._others.close()
+
+    def end(self) -> None:
+        """Let the others follow no longer, and close the batch; the links stay."""
         if self._broken:
             self._batch.close()
             return
-        with self._progress.long_step(_OPEN_SECONDS), self._together(Close()):
+        with self._progress.errand(), self._together(Close()):
             self._batch.close()
-        self._others.close()
 
     @contextmanager
     def _together(self, call: Call) -> Iterator[None]:

@@ -6,8 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import ParamSpec, TypeAlias, TypeVar
+
+from ..messages import Alive, Command, Submit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,15 +22,28 @@ a stalled step is noticed after `_LEAST_SECONDS`."""
 _LEAST_SECONDS = 4.0
 _TIMES_THE_SLOWEST = 8
 _NUM_STEPS = 8
-_NUM_FIRST_STEPS = 32
-_FIRST_SECONDS = 60.0
-"""What a first step may take: kernels are compiled, weights come from the disk."""
+_UNKNOWN_SECONDS = 60.0
+"""What a step may take of which nothing is known, while all ranks are at work: a kernel may be compiled for it."""
+_UNASKED_SECONDS = 60.0
+_WARM_UP_SECONDS = 600.0
+"""For the first step of all, the weights may come from the disk, and a hundred kernels be compiled."""
 _MOST_BEATS = 8
 """So often rank 0's server may be heard while nothing is done: four seconds of a server that goes on itself."""
 _SERVER_SECONDS = 20.0
-_SAMPLE_SECONDS = 0.4
+_SAMPLE_SECONDS = 0.9
 _BUSY_SHARE = 0.05
 """Of a core. Who waits takes all it can get, on a machine with other work perhaps a tenth."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is under way since `started`: it may take `limit` seconds where a rank stands still meanwhile, and `longest`
+    where all are at work. If it `can_wait`, and somebody asks for something, that changes."""
+
+    started: float
+    limit: float
+    longest: float
+    can_wait: bool = False
 
 
 class State(IntEnum):
@@ -40,23 +56,33 @@ class State(IntEnum):
 
 
 class Progress:
-    """One thread says what it is at, one thing at a time; any may look. On rank 0 another one says whenever the server
-    is heard."""
+    """One thread says what it is at, one thing at a time; any may look. On rank 0 others say what the server and the
+    other ranks say.
+
+    To end a group that is only slow is worse than to be late, so a step may take several times what others took. A
+    group has taken each kind of step while it `warms_up`, so that in the first one that it serves, too, a stall is told
+    from the making of kernels. What is new even so, such as a context longer than any before, may take several times
+    the slowest step there has been; and where no rank stands still, a minute: to compile a kernel keeps a core busy.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._num_steps = 0
         self._taken: dict[Kind, deque[float]] = {}
-        self._step: tuple[float, float] | None = None
+        self._step: _Step | None = None
+        self._is_warming_up = False
         self._is_waiting = False
+        self._went_on_at = clock()
         self._num_unheeded: int | None = None
         self._heard_at: float | None = None
+        self._asked_at = clock()
         self._sampled = (clock(), time.process_time())
         self._keeps_a_core_busy = True
+        self.num_pieces = 0
+        """How often it has gone on within a step, ever."""
 
     @property
     def state(self) -> State:
-        """As of now, or by the last half second."""
+        """As of now, or by the last second."""
         if self._is_waiting:
             return State.WAITING
         now, used = self._clock(), time.process_time()
@@ -66,44 +92,69 @@ class Progress:
             self._sampled = (now, used)
         return State.AT_WORK if self._keeps_a_core_busy else State.STILL
 
-    def limit_seconds(self, *kind: str | int) -> float:
-        """What a step may take: 4 seconds, or 8 times the slowest of the last 8 of its kind where that is more.
+    def _limits(self, kind: Kind) -> tuple[float, float]:
+        """What a step may take, in seconds, where a rank stands still and where none does.
 
-        Among the first 32, and the first two of its kind, it is a minute, or 8 times the slowest of any. To end a slow
-        group is worse than to be late.
+        Both are 4, or 8 times the slowest of the last 8 of its kind where that is more. Of a kind that has no times
+        yet, the first is 4 or 8 times the slowest of any kind, the second at least a minute.
         """
+        if self._is_warming_up:
+            return _WARM_UP_SECONDS, _WARM_UP_SECONDS
         taken = self._taken.get(kind)
-        if taken and self._num_steps >= _NUM_FIRST_STEPS:
-            return max(_LEAST_SECONDS, _TIMES_THE_SLOWEST * max(taken))
-        slowest = max(map(max, filter(None, self._taken.values())), default=0.0)
-        return max(_FIRST_SECONDS, _TIMES_THE_SLOWEST * slowest)
+        slowest = max(taken or (max(each) for each in self._taken.values() if each), default=0.0)
+        limit = max(_LEAST_SECONDS, _TIMES_THE_SLOWEST * slowest)
+        return limit, limit if taken else max(_UNKNOWN_SECONDS, limit)
 
-    @property
-    def overdue_seconds(self) -> float:
-        """For how long the step under way has been going on, where that is more than it may; else 0."""
+    def overdue_seconds(self, stands_still: bool = True) -> float:
+        """For how long the step under way has got no further, where that is more than it may; else 0. `stands_still`:
+        whether a rank does."""
         step = self._step
         if step is None:
             return 0.0
-        started, limit = step
-        taken = self._clock() - started
+        since, limit = max(step.started, self._went_on_at), step.limit if stands_still else step.longest
+        if step.can_wait and self._asked_at > step.started:
+            since, limit = self._asked_at, _LEAST_SECONDS if stands_still else step.longest
+        taken = self._clock() - since
         return taken if taken > limit else 0.0
 
     @contextmanager
-    def step(self, *kind: str | int) -> Iterator[None]:
-        """Something is computed that takes about as long as other steps of its kind, a few times longer at most."""
-        started = self._clock()
-        with self.long_step(self.limit_seconds(*kind)):
+    def warms_up(self) -> Iterator[None]:
+        """Steps are taken that nobody waits for, so that their times are known. Each may take ten minutes."""
+        self._is_warming_up = True
+        try:
             yield
-        self._num_steps += 1
-        if kind in self._taken:
-            self._taken[kind].append(self._clock() - started)
-        else:  # the first tells of what it made ready, too
-            self._taken[kind] = deque(maxlen=_NUM_STEPS)
+        finally:
+            self._is_warming_up = False
+            self._num_unheeded = None
 
     @contextmanager
-    def long_step(self, limit_seconds: float) -> Iterator[None]:
-        """Something is done that may take so long, and tells nothing of the next step's time."""
-        self._step = (self._clock(), limit_seconds)
+    def step(self, *kind: str | int) -> Iterator[None]:
+        """Something is computed that takes about as long as other steps of its kind, a few times longer at most.
+
+        Without a kind it is like no other: its time tells nothing of theirs.
+        """
+        started = self._clock()
+        with self._under_way(_Step(started, *self._limits(kind))):
+            yield
+        if kind:
+            self._note(kind, self._clock() - started)
+
+    def _note(self, kind: Kind, seconds: float) -> None:
+        is_first = kind not in self._taken
+        taken = self._taken.setdefault(kind, deque(maxlen=_NUM_STEPS))
+        if not is_first or seconds * _TIMES_THE_SLOWEST <= _LEAST_SECONDS:  # a slow first one had things to make ready
+            taken.append(seconds)
+
+    @contextmanager
+    def errand(self) -> Iterator[None]:
+        """Something is done that nobody waits for, on this rank alone. It may take a minute; or four seconds more, once
+        a request has come."""
+        with self._under_way(_Step(self._clock(), _UNASKED_SECONDS, _UNASKED_SECONDS, can_wait=True)):
+            yield
+
+    @contextmanager
+    def _under_way(self, step: _Step) -> Iterator[None]:
+        self._step = step
         try:
             yield
         finally:
@@ -114,10 +165,21 @@ class Progress:
         """The thread that computes goes on, though it computes nothing."""
         self._num_unheeded = 0
 
-    def hear_server(self) -> None:
-        """The server says that it lives, twice a second."""
+    def go_on(self) -> None:
+        """A piece of the step under way is done; its time begins anew. Any thread may say so."""
+        self.num_pieces += 1
+        self.hear_other()
+
+    def hear_other(self) -> None:
+        """Another rank goes on within the step that this one is in, too."""
+        self._went_on_at = self._clock()
+
+    def hear_server(self, command: Command) -> None:
+        """The server says something: twice a second, at least that it lives."""
         self._heard_at = self._clock()
-        if self._num_unheeded is not None and self._step is None:
+        if isinstance(command, Submit):
+            self._asked_at = self._heard_at
+        if isinstance(command, Alive) and self._num_unheeded is not None and self._step is None:
             self._num_unheeded += 1
 
     @property

@@ -30,6 +30,7 @@ from .group import MlxRanks
 from .joining import agree, die, join, link
 from .leader import LeaderBatch
 from .progress import Progress
+from .warming import Guesses, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class RankOptions:
 def load_leader(
     options: RankOptions, report: Callable[[EngineFailed | Alive], bool], progress: Progress
 ) -> LeaderBatch:
-    """Rank 0's batch, once all ranks have loaded their parts.
+    """Rank 0's batch, once all ranks have loaded their parts and warmed up together.
 
     `report` says, from another thread, that the process lives, and why it is about to end; whether somebody listens.
     `progress` is told by another thread when the server is heard. Raises `OmlxError`.
@@ -79,7 +80,12 @@ def load_leader(
     threading.Thread(target=beat, name="rank-beat", daemon=True).start()
     batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress))
     assert isinstance(members, Members)
-    return LeaderBatch(batch, progress.while_waiting(ranks.broadcast), members, progress)
+    broadcast = progress.while_waiting(ranks.broadcast)
+    with progress.warms_up():
+        scratch = LeaderBatch(batch.scratch(Guesses()), broadcast, members, progress)
+        warm_up(scratch)
+        scratch.end()
+    return LeaderBatch(batch, broadcast, members, progress)
 
 
 def run_follower(options: RankOptions) -> int:
@@ -95,7 +101,8 @@ def run_follower(options: RankOptions) -> int:
         ranks = join()
         batch, membership = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress))
         assert isinstance(membership, Membership)
-        follow(batch, progress.while_waiting(ranks.broadcast), progress.while_waiting(membership.wait_for_wake))
+        for followed in (batch.scratch(), batch):  # rank 0 warms up first
+            follow(followed, progress.while_waiting(ranks.broadcast), progress.while_waiting(membership.wait_for_wake))
     except EngineUnavailable as error:
         logger.error("%s", error)
         return DISAGREES_STATUS
@@ -121,7 +128,9 @@ def _load(
     agree(ranks, {**_facts(options), **options.settings})
     fetch_part(options.model, ranks.group, options.split, lambda: Hub.of(os.environ))
     logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
-    batch = load_batch(options.model, options.disk_cache, options.prefix_bytes, ranks, options.split)
+    batch = load_batch(
+        options.model, options.disk_cache, options.prefix_bytes, ranks, options.split, go_on=progress.go_on
+    )
     agree(
         ranks, {"the way of decoding": batch.batching.name}
     )  # all have loaded; other ways would call other collectives
@@ -138,7 +147,7 @@ def _facts(options: RankOptions) -> dict[str, str]:
 
 
 def _later(end: Callable[[str], None], reason: str, progress: Progress) -> None:
-    is_stuck = progress.overdue_seconds or progress.stands_still or progress.server_silent_seconds
+    is_stuck = progress.overdue_seconds() or progress.stands_still or progress.server_silent_seconds
     _in(0 if is_stuck else _LOSS_GRACE_SECONDS, lambda: end(reason))
 
 

@@ -101,13 +101,18 @@ def main(model: Path, cache: Path, split: Split, whole: Path, loses: bool) -> in
     while leader.idle():
         pass
     leader.close()
-    leader = load_leader(options, told, Progress())
+    progress = Progress()
+    leader = load_leader(options, told, progress)
     restarted = answers(leader)
     drafts = {count.drafter: [count.num_drafts, count.num_accepted] for count in leader.drafts}
     leader.close()
     alone = answers(load_batch(whole, prefix_bytes=1 << 26))
     named = {"alone": alone, "cold": cold, "warm": warm, "again": again, "restarted": restarted}
-    print(json.dumps({"batching": leader.batching.name, "answers": named, "drafts": drafts}))
+    print(
+        json.dumps(
+            {"batching": leader.batching.name, "answers": named, "drafts": drafts, "pieces": progress.num_pieces}
+        )
+    )
     return 0
 
 

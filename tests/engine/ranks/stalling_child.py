@@ -1,7 +1,7 @@
 """An engine process that gets stuck: `python -m tests.engine.ranks.stalling_child WHERE OPTION...`.
 
-WHERE is "step", for its 60th decode step, "between", for what comes before it, or "nowhere"; the options are an
-engine's. It has little patience with a server that says nothing.
+WHERE is "first", for the first piece of a prompt that it serves, "step", for its 60th decode step, "between", for what
+comes before one, or "nowhere"; the options are an engine's. It has little patience with a server that says nothing.
 """
 
 from __future__ import annotations
@@ -17,23 +17,38 @@ from omlx.server.engine.ranks import progress
 from omlx.server.engine.scheduler import Scheduler
 
 _STALLS_AT = 60
+_SECONDS = 45
+"""Less than a step may take of which nothing is known."""
 
 
-def _stalling(call: Callable[..., Any]) -> Callable[..., Any]:
-    calls = iter(range(_STALLS_AT + 1))
+def _stalling(call: Callable[..., Any], at: int = _STALLS_AT) -> Callable[..., Any]:
+    calls = iter(range(at + 1))
 
     def stalling(*arguments: Any) -> Any:
-        if next(calls, 0) == _STALLS_AT:
-            time.sleep(60)
+        if next(calls, None) == at:
+            time.sleep(_SECONDS)
         return call(*arguments)
 
     return stalling
 
 
+def _serving(make_scratch: Callable[..., Any]) -> Callable[..., Any]:
+    """Has the batch that serves stall, and not the one that it makes to warm up."""
+
+    def making(batch: MlxBatch, *drafters: Any) -> MlxBatch:
+        scratch = make_scratch(batch, *drafters)
+        setattr(batch, "prefill", _stalling(batch.prefill, at=0))  # noqa: B010
+        return scratch
+
+    return making
+
+
 if __name__ == "__main__":
     where, *options = sys.argv[1:]
     setattr(progress, "_SERVER_SECONDS", 3.0)  # noqa: B010  (the checker knows what stands there)
-    if where == "step":
+    if where == "first":
+        setattr(MlxBatch, "scratch", _serving(MlxBatch.scratch))  # noqa: B010
+    elif where == "step":
         setattr(MlxBatch, "decode", _stalling(MlxBatch.decode))  # noqa: B010
     elif where == "between":
         setattr(Scheduler, "schedule", _stalling(Scheduler.schedule))  # noqa: B010

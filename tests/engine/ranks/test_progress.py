@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from omlx.server.engine.engine import Engine
-from omlx.server.engine.messages import RankMemory, Submit
+from omlx.server.engine.messages import Alive, RankMemory, Submit
+from omlx.server.engine.ranks.control import Meeting, Members, Membership
 from omlx.server.engine.ranks.leader import LeaderBatch
 from omlx.server.engine.ranks.progress import PIECE_SECONDS, Progress, State
+from omlx.server.engine.ranks.warming import warm_up
 from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
 from omlx.server.engine.speculation import Draft
 
@@ -22,43 +27,72 @@ class _Clock:
 
 
 def _take(progress: Progress, clock: _Clock, seconds: float, *kind: str | int) -> float:
-    """A step of so many seconds; how long it was overdue at its end."""
+    """A step of so many seconds, in which no rank stands still; how long it was overdue at its end."""
     with progress.step(*kind):
         clock.now += seconds
-        return progress.overdue_seconds
+        return progress.overdue_seconds(stands_still=False)
 
 
-def _warm(progress: Progress, clock: _Clock, *kind: str | int) -> None:
-    for _ in range(32):
-        assert _take(progress, clock, 0.1, *kind) == 0
+def _stall(progress: Progress, clock: _Clock, seconds: float, *kind: str | int) -> float:
+    """`_take`, with a rank that stands still."""
+    with progress.step(*kind):
+        clock.now += seconds
+        return progress.overdue_seconds(stands_still=True)
 
 
-def test_a_first_step_may_take_a_minute_and_a_stalled_one_later_four_seconds() -> None:
+def _warmed_up(clock: _Clock, seconds: float = 0.1) -> Progress:
+    """A group's progress as it begins to serve: the first step of all took a minute, later ones so many seconds."""
+    progress = Progress(clock)
+    with progress.warms_up():
+        for taken in (60, seconds, seconds):
+            assert _take(progress, clock, taken, "decode", 0) == _stall(progress, clock, 0, "sleep") == 0
+    return progress
+
+
+def test_a_warm_up_may_take_long_and_the_first_step_served_four_seconds() -> None:
     progress = Progress(clock := _Clock())
-    assert _take(progress, clock, 59) == 0
-    _warm(progress, clock)
-    assert progress.limit_seconds() == 4
-    assert _take(progress, clock, 3.9) == 0
-    _warm(progress, clock)
-    assert _take(progress, clock, 4.1) > 4
-    assert progress.overdue_seconds == 0
+    with progress.warms_up():
+        assert _stall(progress, clock, 599, "decode", 0) == 0
+        assert _stall(progress, clock, 601, "decode", 1) > 600
+        assert _take(progress, clock, 0.1, "decode", 0) == 0
+    assert _take(progress, clock, 3.9, "decode", 0) == 0
+    progress = _warmed_up(clock)
+    assert _take(progress, clock, 4.1, "decode", 0) > 4
+    assert progress.overdue_seconds() == 0
 
 
-def test_the_first_two_steps_of_a_kind_may_take_a_minute_and_count_for_no_other_kind() -> None:
-    progress = Progress(clock := _Clock())
-    _warm(progress, clock, "decode", 0)
+def test_the_first_step_of_a_kind_may_take_four_seconds_where_a_rank_stands_still_and_a_minute_where_none_does() -> (
+    None
+):
+    progress = _warmed_up(clock := _Clock())
+    assert _take(progress, clock, 59, "prefill", 12, 1) == 0
+    assert _stall(progress, clock, 4.1, "prefill", 12, 0) > 4
+    assert _take(progress, clock, 61, "prefill", 12, 2) > 60
+
+
+def test_on_a_slow_group_a_step_of_a_new_kind_may_take_eight_times_the_slowest_of_any_kind() -> None:
+    progress = _warmed_up(clock := _Clock(), 1.5)
+    assert _stall(progress, clock, 11.9, "prefill", 12, 0) == 0
+    assert _stall(progress, clock, 12.1, "prefill", 12, 1) > 12
+    assert _stall(progress, clock, 4.1, "sleep") > 4  # it has times of its own
+
+
+def test_a_slow_first_step_of_a_kind_says_nothing_of_the_next_and_a_quick_one_does() -> None:
+    progress = _warmed_up(clock := _Clock())
+    assert _take(progress, clock, 30, "prefill", 12, 0) == 0
+    assert _take(progress, clock, 0.4, "prefill", 12, 1) == 0
+    assert _stall(progress, clock, 4.1, "prefill", 12, 2) > 4
     assert _take(progress, clock, 59, "prefill", 12, 0) == 0
-    assert _take(progress, clock, 0.3, "prefill", 12, 0) == 0
-    assert progress.limit_seconds("prefill", 12, 0) == progress.limit_seconds("decode", 0) == 4
-    assert _take(progress, clock, 61, "prefill", 12, 1) == 61
+    assert _take(progress, clock, 4.1, "prefill", 12, 1) > 4
 
 
 def test_long_steps_before_raise_what_the_next_of_their_kind_may_take() -> None:
-    progress = Progress(clock := _Clock())
-    for _ in range(40):
-        assert _take(progress, clock, 1.5) == 0
-    assert _take(progress, clock, 11.9) == 0
-    assert _take(progress, clock, 96) > 0
+    progress = _warmed_up(clock := _Clock())
+    for _ in range(8):
+        assert _take(progress, clock, 1.5, "decode", 0) == 0
+    assert _take(progress, clock, 11.9, "decode", 0) == 0
+    assert _take(progress, clock, 96, "decode", 0) > 0
+    assert _stall(progress, clock, 4.1, "sleep") > 4
 
 
 class _Nobody:
@@ -93,10 +127,10 @@ class _TimedBatch(ScriptedBatch):
         self.clock.now += count * self._seconds * (1 + before / 16384) + (count not in self._met)
         self._met.add(count)
         token_ids = super().prefill(request_id, count)
-        assert self.progress.overdue_seconds == 0
+        assert self.progress.overdue_seconds() == 0
         if token_ids:
             self.clock.now += self.stalls
-            self.overdue_seconds = self.progress.overdue_seconds
+            self.overdue_seconds = self.progress.overdue_seconds()
         return token_ids
 
     def draft(self) -> dict[str, Draft]:
@@ -106,6 +140,18 @@ class _TimedBatch(ScriptedBatch):
         del drafts
         self.clock.now += 0.01
         return super().decode()
+
+
+class _ScratchBatch(_TimedBatch):
+    """The same, for its warm-up: no prefix is kept."""
+
+    def __init__(self, batch: _TimedBatch) -> None:
+        super().__init__(batch._seconds)
+        self.clock, self.progress, self._met = batch.clock, batch.progress, batch._met
+
+    def match(self, request: Submit) -> int:
+        del request
+        return 0
 
 
 def _answer(engine: Engine, name: str, length: int) -> None:
@@ -136,27 +182,105 @@ def test_a_stalled_piece_is_noticed_in_four_seconds_where_a_small_one_takes_unde
 
 
 def _engine(batch: _TimedBatch) -> Engine:
-    """Rank 0's, with the limits of a group."""
+    """Rank 0's, warm, with the limits of a group."""
+    with batch.progress.warms_up():
+        warm_up(LeaderBatch(_ScratchBatch(batch), lambda _: None, _Nobody(), batch.progress), batch.clock)
     leader = LeaderBatch(batch, lambda _: None, _Nobody(), batch.progress)
     return Engine(Scheduler(SchedulerLimits(max_chunk_seconds=PIECE_SECONDS)), leader, batch.clock)
 
 
-def test_what_reads_from_disk_has_its_own_limit_and_counts_for_no_other() -> None:
-    progress = Progress(clock := _Clock())
-    for _ in range(32):
-        _take(progress, clock, 0.1)
-    with progress.long_step(60):
+class _ReadingBatch(ScriptedBatch):
+    """Reads a prefix of a hundred pieces, each as slow as may be, and stops for a while before the last one."""
+
+    def __init__(self) -> None:
+        super().__init__([[5, 0]])
+        self.clock = _Clock()
+        self.progress = _warmed_up(self.clock)
+        self.stalls = 0.0
+        self.overdue_seconds = 0.0
+
+    def open(self, request: Submit) -> int:
+        for _ in range(100):
+            self.clock.now += 3.9
+            assert self.progress.overdue_seconds() == 0
+            self.progress.go_on()
+        self.clock.now += self.stalls
+        self.overdue_seconds = self.progress.overdue_seconds()
+        return super().open(request)
+
+    def draft(self) -> dict[str, Draft]:
+        return {}
+
+    def decode(self, drafts: object = None) -> dict[str, list[int]]:
+        del drafts
+        return super().decode()
+
+
+def test_a_prefix_that_comes_slowly_from_the_disk_is_no_stall_and_one_that_stops_is() -> None:
+    batch = _ReadingBatch()
+    leader = LeaderBatch(batch, lambda _: None, _Nobody(), batch.progress)
+    leader.open(Submit("slow", [1, 2, 3], 1))
+    assert batch.overdue_seconds == 0
+    batch.stalls = 4.1
+    leader.open(Submit("stuck", [1, 2, 3], 1))
+    assert batch.overdue_seconds > 4
+
+
+class _Hearing(Progress):
+    """Says that it has heard of another rank's."""
+
+    def __init__(self, clock: _Clock) -> None:
+        super().__init__(clock)
+        self.heard = threading.Event()
+
+    def hear_other(self) -> None:
+        super().hear_other()
+        self.heard.set()
+
+
+def test_rank_0_hears_that_another_rank_goes_on_within_a_step() -> None:
+    ours, theirs, told = _Hearing(clock := _Clock()), Progress(), list[str]()
+    listener = socket.create_server(("127.0.0.1", 0))
+    members = Members(listener, 2, RankMemory, ours, told.append)
+    meeting = threading.Thread(target=members.meet, args=(60,), daemon=True)
+    meeting.start()
+    address: tuple[str, int] = listener.getsockname()
+    membership = Membership(Meeting(*address, members.token), 1, RankMemory, theirs, told.append)
+    meeting.join(60)
+    with ours.step():
+        for _ in range(3):
+            ours.heard.clear()
+            clock.now += 3.9
+            theirs.go_on()
+            assert ours.heard.wait(60)
+        assert ours.overdue_seconds() == 0
+    membership.close()
+    members.close()
+    assert told == []
+
+
+def test_what_nobody_waits_for_may_take_a_minute_and_four_seconds_more_once_somebody_does() -> None:
+    progress = _warmed_up(clock := _Clock())
+    with progress.errand():
         clock.now += 50
-        assert progress.overdue_seconds == 0
-        clock.now += 11
-        assert progress.overdue_seconds == 61
-    assert progress.limit_seconds() == 4
+        assert progress.overdue_seconds() == 0
+        progress.hear_server(Submit("a", [1], 1))
+        clock.now += 3.9
+        assert progress.overdue_seconds() == 0
+        clock.now += 0.2
+        assert progress.overdue_seconds() > 4
+    with progress.errand():
+        clock.now += 59
+        assert progress.overdue_seconds() == 0
+        clock.now += 2
+        assert progress.overdue_seconds() > 60
+    assert _stall(progress, clock, 3.9, "decode", 0) == 0  # and it tells nothing of steps
 
 
 def _hear(progress: Progress, clock: _Clock, times: int) -> None:
     for _ in range(times):
         clock.now += 0.5
-        progress.hear_server()
+        progress.hear_server(Alive())
 
 
 def test_rank_0_stands_still_where_it_does_nothing_while_its_server_is_heard_for_four_seconds() -> None:
@@ -167,7 +291,7 @@ def test_rank_0_stands_still_where_it_does_nothing_while_its_server_is_heard_for
         progress.turn()
         _hear(progress, clock, 7)
         assert not progress.stands_still
-    with progress.long_step(60):
+    with progress.errand():
         _hear(progress, clock, 100)
         assert not progress.stands_still
     _hear(progress, clock, 7)
