@@ -34,7 +34,9 @@ _FORMATS = frozenset(
 _REPETITION = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _GROUP = re.compile(r"\((?:\?(?:[\w-]*:|P?<\w+>))?")
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?", re.DOTALL)
-_LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"|/((?:[^/\\\n]|\\.)+)/')
+_LITERAL = re.compile(r'//.*|"((?:[^"\\\n]|\\.)*)"?|/((?:[^/\\\n]|\\.)+)/?')
+"""A comment, a text, or a pattern. One that is not closed ends with its line: to look for its end anew from every mark
+in it took a minute."""
 
 
 def pattern_size(pattern: str) -> int:

@@ -86,6 +86,9 @@ REQUESTS: dict[str, tuple[GenerationRequest, str]] = {
     "deep definitions": (schema(200, 40), "references"),
     "joined patterns": (grammar(Grammar("start: A\nA: " + " & ".join(f"/{each}/" for each in PATTERNS))), "patterns"),
     "a few joined patterns": (grammar(Grammar("start: A\nA: /.*a.*/ & /.*b&&&&&&&&&&&&&.*/")), ""),
+    "an open pattern": (grammar(Grammar("start: /" + "\\/" * 32_000)), "characters"),
+    "an open text": (grammar(Grammar('start: "' + '\\"' * 32_000)), "characters"),
+    "a comment": (grammar(Grammar(f"// {'&' * 20_000}\nstart: /a/")), ""),
     "patterns of allOf": (asked(JOINED), "patterns"),
     "patterns of references": (asked(REFERRED), "patterns"),
     "patterns of a tool": (forced(JOINED), "patterns"),
@@ -118,6 +121,7 @@ def test_what_would_take_a_process_with_it_is_refused_or_compiled(name: str, tmp
 if __name__ == "__main__":
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # what is not refused may take no more
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
     thread = Thread(target=compile_one, args=(sys.argv[1], Path(sys.argv[2])))
     thread.start()
     thread.join()
