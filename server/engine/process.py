@@ -1,7 +1,7 @@
 """An engine process, seen from the API process: started, spoken to, ended.
 
-One task reads the socket and deals the updates out to the requests' queues. When the socket closes,
-expected or not, every open request ends with a typed error.
+What it says is dealt out to the requests' streams where it is read. When the socket closes, expected or not, every open
+request ends with a typed error.
 """
 
 from __future__ import annotations
