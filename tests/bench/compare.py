@@ -38,6 +38,8 @@ from .servers import Contender, Running, mlx_lm, omlx, peers, running, wait_unti
 _CACHE = Path(__file__).parents[2] / ".cache"
 _REST_SECONDS = 8.0
 """Before a server's memory is read: it may give back what it needs no more."""
+_QUIET_SECONDS = 3.0
+"""After a start, before anything is asked: a server may finish what it puts off until nobody waits."""
 MEMORY = "memory after all"
 AGENT_MEMORY = "memory after those 10 turns"
 ENGINE_MEMORY = "memory of the engine's process over the weights"
@@ -63,6 +65,7 @@ def measure(
         figures[START] = server.start_seconds
         figures[ENGINE_MEMORY] = (server.engine_bytes() - weights) / 1e6
         client = ChatClient(server.port, contender.model)
+        time.sleep(_QUIET_SECONDS)
         for scenario in scenarios:
             figures |= _try(contender, scenario, client, share, seeds[scenario])
             if scenario is agent:
