@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,7 +37,7 @@ from .overhead_server import INSTANT, PACED, TOKENS_AN_ANSWER
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "performance.md"
 _AGENT_BYTES = 180_000
-_CLIENTS = 16
+_CLIENTS = (16, 64)
 _SHORT = 16
 _USER = [{"role": "user", "content": "How are you today?"}]
 _DIALECTS = {
@@ -177,26 +178,29 @@ def _times(connection: http.client.HTTPConnection, path: str, content: bytes, co
 
 
 async def token_microseconds(url: str) -> list[Figure]:
-    """CPU time of the API process for each token streamed to `_CLIENTS` clients at once. What a request takes before
+    """CPU time of the API process for each token streamed to so many of `_CLIENTS` at once. What a request takes before
     its first tokens is not in it: that is what short answers cost, which are taken off."""
     figures = []
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=64)) as client:
-        for name, (path, body) in {**_DIALECTS, "bare ASGI": ("/bare", {})}.items():
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=80)) as client:
+        for clients, (name, (path, body)) in product(_CLIENTS, {**_DIALECTS, "bare ASGI": ("/bare", {})}.items()):
             asked = {"model": PACED, "stream": True, **body}
-            await _cpu_seconds(client, path, asked, _SHORT)  # the first of its kind
-            short = await _cpu_seconds(client, path, asked, _SHORT)
-            spent = await _cpu_seconds(client, path, asked, TOKENS_AN_ANSWER) - short
-            per_token = 1e6 * spent / (_CLIENTS * (TOKENS_AN_ANSWER - _SHORT))
+            num_tokens = TOKENS_AN_ANSWER * min(_CLIENTS) // clients
+            await _cpu_seconds(client, clients, path, asked, _SHORT)  # the first of its kind
+            short = await _cpu_seconds(client, clients, path, asked, _SHORT)
+            spent = await _cpu_seconds(client, clients, path, asked, num_tokens) - short
+            per_token = 1e6 * spent / (clients * (num_tokens - _SHORT))
             limit = None if path == "/bare" else 20
-            figures.append(Figure(f"CPU a streamed token, {_CLIENTS} clients, {name}", per_token, limit, "µs"))
+            figures.append(Figure(f"CPU a streamed token, {clients} clients, {name}", per_token, limit, "µs"))
     return figures
 
 
-async def _cpu_seconds(client: httpx.AsyncClient, path: str, asked: dict[str, Any], num_tokens: int) -> float:
+async def _cpu_seconds(
+    client: httpx.AsyncClient, clients: int, path: str, asked: dict[str, Any], num_tokens: int
+) -> float:
     """What the API process takes for an answer of so many tokens to each client."""
     asked = {**asked, "max_tokens": num_tokens, "max_output_tokens": num_tokens}
     before = float((await client.get("/cpu")).text)
-    await asyncio.gather(*(_drain(client, path, asked) for _ in range(_CLIENTS)))
+    await asyncio.gather(*(_drain(client, path, asked) for _ in range(clients)))
     return float((await client.get("/cpu")).text) - before
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     tokenizer = build_text_model(home / "models" / INSTANT, CONTEXT_WINDOW)
     build_text_model(home / "models" / PACED, CONTEXT_WINDOW)
     answer = tokenizer.encode("word " * (TOKENS_AN_ANSWER // 5) + END_OF_TURN).ids
-    command = Script([answer], STEP_SECONDS).command(home / "script.json")
+    command = Script([answer], STEP_SECONDS, max_num_seqs=64).command(home / "script.json")
 
     def start(entry: ModelEntry) -> Any:
         return InstantEngine() if entry.id == INSTANT else EngineProcess.start(command)
