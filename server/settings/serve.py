@@ -22,7 +22,7 @@ class ServeSettings:
     port: int = 8000
     api_key: str = field(default="", repr=False)
     max_body_bytes: int = 64 * 1024 * 1024
-    heartbeat_seconds: float = 10.0
+    heartbeat_seconds: float = 9.0
     shutdown_grace_seconds: float = 1.0
     cache: CacheSettings = field(default_factory=CacheSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)

@@ -55,7 +55,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 picks a free one")] = 8000
     model_dirs: Annotated[tuple[Text, ...], Meta(description="Folders with models; none means `~/.omlx/models`")] = ()
     max_body_bytes: Annotated[Size, Meta(description="The largest request body")] = 64 << 20
-    heartbeat_seconds: Annotated[Seconds, Meta(description="Seconds for which a stream may be silent")] = 10.0
+    heartbeat_seconds: Annotated[Seconds, Meta(description="Seconds for which a stream may be silent")] = 9.0
     shutdown_grace_seconds: Annotated[
         float,
         Meta(ge=0, le=10**9, description="Seconds for which open requests may go on after the server was told to stop"),
