@@ -4,7 +4,9 @@ Codex speaks Responses only. `-c` overrides rank above the user's config.toml an
 TOML. Without an entry in a model catalog it takes an unknown model for a weak one: no `apply_patch`, a guessed
 window, a base prompt of 17 KB. So a generated catalog names every served model. `model` stands in `-c` too, since
 `-m` belongs to the subcommand. Codex gives up on a stream that is silent for 5 minutes, and counts events only, not
-comments. On its first start in a terminal Codex itself notes in config.toml that it has looked for a screen reader.
+comments. At its very first start in a terminal Codex itself, with omlx or without, writes into the user's config.toml
+that it has looked for a screen reader (`screen_reader_detection_done`): a record of its own, like its sessions and
+history. It asks that file alone whether it has, so no override keeps it from writing.
 """
 
 from __future__ import annotations

@@ -62,8 +62,11 @@ def make_plan(
     )
 
 
-def check_window(integration: Integration, target: Target, *, force: bool) -> tuple[str, ...]:
-    """Refuse a window the agent cannot live in; returns warnings where it cannot tell or is told not to refuse."""
+def check_window(integration: Integration, target: Target, *, force: bool, command: str = "launch") -> tuple[str, ...]:
+    """Refuse a window the agent cannot live in, with the `omlx` command that is not refused.
+
+    Returns warnings where it cannot tell or is told not to refuse.
+    """
     window, minimum = target.context_window, integration.minimum_context
     if window is None:
         return (f"the server does not say the window of {target.model.name}; {integration.title} will guess",)
@@ -73,7 +76,7 @@ def check_window(integration: Integration, target: Target, *, force: bool) -> tu
     fact = f"{integration.title} needs a window of {minimum:,} tokens; {smallest.name} has {window:,}"
     if force:
         return (fact,)
-    raise WindowTooSmall(f"{fact}.\n{_remedy(integration, target)}, or try it all the same with --force")
+    raise WindowTooSmall(f"{fact}.\n{_remedy(integration, target, command)}, or try it all the same with --force")
 
 
 def _wired(integration: Integration, target: Target, surroundings: Surroundings, *, persist: bool) -> Wiring:
@@ -101,12 +104,14 @@ def child_environment(plan: LaunchPlan, environ: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in environ.items() if name not in plan.unset} | dict(plan.environment)
 
 
-def _remedy(integration: Integration, target: Target) -> str:
+def _remedy(integration: Integration, target: Target, command: str) -> str:
     large = [model for model in target.models if (model.context_window or 0) >= integration.minimum_context]
     if not large:
-        return "Serve a model with a longer window"
+        return (
+            "Serve a model with a longer window (`omlx inspect MODEL` says what one holds, `omlx pull REPO` gets one)"
+        )
     best = max(large, key=lambda model: (model.loaded, -(model.size_bytes or 0)))
-    return f"Use `omlx launch {integration.name} --model {best.name}`"
+    return f"Use `omlx {command} {integration.name} --model {best.name}`"
 
 
 def _proxy_bypass(url: str, environ: Mapping[str, str]) -> dict[str, str]:

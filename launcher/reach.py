@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
 
-from .address import ServerAddress, is_loopback
+from .address import DEFAULT_URL, ServerAddress, is_loopback
 from .client import ServerClient
 from .errors import ServerDown
 from .keys import access_key
@@ -65,7 +66,14 @@ def down(address: ServerAddress) -> ServerDown:
     """That nothing answers there, with the remedy: `omlx serve` is none for a server that somebody named."""
     if not address.is_chosen:
         return ServerDown(f"no server runs at {address.url}; start it with `omlx serve`")
-    remedy = (
-        "Start it with `omlx serve` and that address" if is_loopback(address.url) else "Is it running, and reachable?"
-    )
-    return ServerDown(f"nothing answers at {address.url}, which {address.source} names. {remedy}")
+    return ServerDown(f"nothing answers at {address.url}, which {address.source} names. {_remedy(address.url)}")
+
+
+def _remedy(url: str) -> str:
+    parts = urlsplit(url)
+    if not is_loopback(url) or parts.scheme != "http" or parts.path:
+        return "Is it running, and reachable?"
+    if parts.port is None:
+        return f"It names no port, and omlx's own is {urlsplit(DEFAULT_URL).port} unless a setting says otherwise"
+    host = "" if parts.hostname in ("127.0.0.1", "localhost") else f" --host {parts.hostname}"
+    return f"Start it with `omlx serve{host} --port {parts.port}`"

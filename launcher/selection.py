@@ -42,7 +42,8 @@ def choose(models: Sequence[Model], wanted: Wanted, last_used: str | None, pick:
     """
     if not models:
         raise ModelError(
-            "the server has no models; add one with `omlx import FILE.gguf` or `omlx serve --model-dir DIR`"
+            "the server has no models; add one with `omlx pull REPO` or `omlx import FILE.gguf`, or serve a folder of "
+            "yours with `omlx serve --model-dir DIR`"
         )
     main = _main(models, wanted.model, last_used, pick)
 

@@ -57,8 +57,7 @@ def pick_model(models: Sequence[Model], fit: Callable[[Model], str] = lambda _: 
     ]
     click.echo(columns([("   ", "MODEL", "SIZE", "WINDOW", ""), *rows]), err=True)
     best = next((number for number, model in enumerate(models, 1) if not fit(model)), 1)
-    number = click.prompt("Which model?", type=click.IntRange(1, len(models)), default=best, err=True)
-    return models[number - 1]
+    return models[_asked("Which model?", len(models), best) - 1]
 
 
 def pick_agent(agents: Sequence[tuple[Integration, bool]]) -> str:
@@ -68,8 +67,19 @@ def pick_agent(agents: Sequence[tuple[Integration, bool]]) -> str:
     shown = [agent for agent, is_installed in agents if is_installed] or [agent for agent, _ in agents]
     rows = [(f"  {number}", agent.title, agent.name) for number, agent in enumerate(shown, 1)]
     click.echo(columns(rows), err=True)
-    number = click.prompt("Which agent?", type=click.IntRange(1, len(shown)), default=1, err=True)
-    return shown[number - 1].name
+    return shown[_asked("Which agent?", len(shown), 1) - 1].name
+
+
+def _asked(question: str, highest: int, default: int) -> int:
+    """A number from 1 to `highest`, asked for until it is one."""
+    import click
+
+    def number(text: str) -> int:
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= highest:
+            return int(text)
+        raise click.UsageError(f"give a number from 1 to {highest}" if highest > 1 else "there is only 1")
+
+    return click.prompt(question, value_proc=number, default=str(default), err=True)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

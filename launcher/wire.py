@@ -44,7 +44,9 @@ def plan_wiring(aim: Aim, home: OmlxHome, *, force: bool) -> WiringPlan:
     integration = aim.integration
     assert integration.edits is not None
     # Without a server there is no window to check.
-    unknown = check_window(integration, aim.target, force=force) if aim.client is not None else aim.warnings
+    unknown = aim.warnings
+    if aim.client is not None:
+        unknown = check_window(integration, aim.target, force=force, command="wire")
     warnings = (*unknown, *_key_warnings(aim, home))
     if integration.overrides is not None:
         warnings += integration.overrides(aim.target, aim.surroundings)

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from ..wire import WiringPlan
 
 
-@click.command("launch", short_help="Start a coding agent, wired to the server.")
+class _Launch(click.Command):
+    """Who gives it an option of the agent's is told where these stand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = f"The agent's own options stand after `--`: omlx launch AGENT -- {error.option_name}"
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from error
+
+
+@click.command("launch", cls=_Launch, short_help="Start a coding agent, wired to the server.")
 @click.argument("agent", shell_complete=complete_agent, required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @model_options

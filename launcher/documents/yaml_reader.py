@@ -36,7 +36,9 @@ def read(text: str) -> YamlText:
         raise document_error(f"a character that YAML does not allow ({error.reason})", text, error.position) from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        fact = " ".join(part for part in (error.context, error.problem) if part)
+        began = error.context_mark
+        context = f"{error.context} from line {began.line + 1}:" if error.context and began else error.context
+        fact = " ".join(part for part in (context, error.problem) if part)
         raise document_error(fact, text, mark.index if mark else 0) from error
     except ValueError as error:  # such as a date with month 13, which PyYAML reads as a date
         raise document_error(f"a value that cannot be read ({error})", text, 0) from error

@@ -108,6 +108,5 @@ def test_a_server_that_is_not_there_is_told_without_the_systems_numbers(environ:
     shown = at_terminal("ps", {**environ, "OMLX_URL": "http://127.0.0.1:1"})
     assert shown == Shown(
         4,
-        "omlx: nothing answers at http://127.0.0.1:1, which OMLX_URL names. "
-        "Start it with `omlx serve` and that address\r\n",
+        "omlx: nothing answers at http://127.0.0.1:1, which OMLX_URL names. Start it with `omlx serve --port 1`\r\n",
     )

@@ -183,6 +183,18 @@ def test_options_that_do_not_go_together_are_wrong_usage(omlx: Run, server: Fake
     assert server.requests == []
 
 
+def test_an_option_of_the_agents_is_told_its_place(omlx: Run):
+    done = omlx("launch", "claude", "-p", "hi")
+    assert done.returncode == 2
+    assert "The agent's own options stand after `--`: omlx launch AGENT -- -p" in done.stderr
+
+
+def test_a_server_without_models_says_every_way_to_one(omlx: Run, server: FakeServer):
+    server.serve_models()
+    refused = omlx("launch", "claude", "--dry-run").stderr
+    assert [way for way in ("omlx pull", "omlx import", "omlx serve --model-dir") if way not in refused] == []
+
+
 def test_what_is_missing_is_told_with_its_remedy(omlx: Run, server: FakeServer):
     server.serve_models({"id": "m"})
     assert "npm install -g @earendil-works/pi-coding-agent" in omlx("launch", "pi").stderr

@@ -61,6 +61,12 @@ def test_a_window_the_agent_cannot_live_in_is_refused_with_the_line_that_mends_i
     assert "--force" in str(refusal.value)
 
 
+def test_where_no_served_model_would_do_the_refusal_says_how_to_get_one(target: Target, surroundings: Surroundings):
+    only = Model("m", 8192, 100)
+    with pytest.raises(WindowTooSmall, match=r"`omlx inspect MODEL`.*`omlx pull REPO`.*--force"):
+        make_plan(AGENT, replace(with_window(target, 8192), models=(only,)), surroundings)
+
+
 def test_one_small_tier_is_enough_for_a_refusal(target: Target, surroundings: Surroundings):
     with pytest.raises(WindowTooSmall, match="tiny has 4,096"):
         make_plan(AGENT, replace(target, haiku=Model("tiny", 4096, 1)), surroundings)

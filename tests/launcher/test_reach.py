@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from omlx.launcher.address import ServerAddress
 from omlx.launcher.errors import ServerDown, WindowTooSmall
 from omlx.launcher.machine import Machine
-from omlx.launcher.reach import reached
+from omlx.launcher.reach import down, reached
 from omlx.launcher.state import OmlxHome, ServerState, read_server_state, write_private
 
 NOBODY = "http://127.0.0.1:9"
@@ -80,3 +81,18 @@ def test_nothing_is_started_where_it_may_not_be(machine: Machine, tmp_path: Path
     ):
         pass
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("http://127.0.0.1:9", "Start it with `omlx serve --port 9`"),
+        ("http://localhost:9", "Start it with `omlx serve --port 9`"),
+        ("http://[::1]:9", "Start it with `omlx serve --host ::1 --port 9`"),
+        ("http://127.0.0.1", "It names no port, and omlx's own is 8000"),
+        ("https://127.0.0.1:9", "Is it running, and reachable?"),
+        ("http://10.0.0.7:9", "Is it running, and reachable?"),
+    ],
+)
+def test_a_named_server_that_is_down_is_told_with_the_line_that_starts_one_there(url: str, remedy: str):
+    assert remedy in str(down(ServerAddress(url, "--url", is_chosen=True)))

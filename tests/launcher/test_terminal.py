@@ -52,3 +52,13 @@ def test_the_picker_says_which_model_does_not_fit_and_offers_one_that_does(
     models = [Model("small", 8192, 1), Model("large", 131_072, 1)]
     assert pick_model(models, lambda model: "too small" if model is models[0] else "") is models[1]
     assert "1  small  -     8,192    too small" in capsys.readouterr().err
+
+
+def test_the_picker_asks_again_in_words_after_what_is_no_number_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    typed = iter(["3", "small", "0", "1"])
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: next(typed))
+    models = [Model("small", 8192, 1), Model("large", 131_072, 1)]
+    assert pick_model(models) is models[0]
+    assert capsys.readouterr().err.count("Error: give a number from 1 to 2") == 3

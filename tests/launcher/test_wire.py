@@ -185,6 +185,13 @@ def test_copilot_whose_file_can_only_hold_a_key_is_not_wired_where_there_is_one(
     assert files_of_the_user(home) == {}
 
 
+def test_too_small_a_window_is_refused_with_the_wire_command_that_is_not(omlx: Run, home: Path, server: FakeServer):
+    server.serve_models({"id": "tiny", "max_model_len": 8192}, {"id": "m", "max_model_len": 131_072})
+    refused = omlx("wire", "hermes", "--model", "tiny", "--yes")
+    assert "Use `omlx wire hermes --model m`" in refused.stderr
+    assert files_of_the_user(home) == {}
+
+
 def test_without_agreement_nothing_is_written(omlx: Run, home: Path):
     before = put(home, "hermes")
     refused = omlx("wire", "hermes")

@@ -93,7 +93,7 @@ def test_any_text_can_be_set(key, text):
         ("a: 1\nb: 2\na: 3\n", 3, "a second time"),
         ("a:\n\tb: 1\n", 2, "character '\\\\t'"),
         ("a: 1\n---\nb: 2\n", 2, "second document"),
-        ("a: [1\nb: 2\n", 2, "flow sequence"),
+        ("a: [1\nb: 2\n", 2, "flow sequence from line 1:"),
         ("a: *nobody\n", 1, "undefined alias"),
         ("a: !ours x\n", 1, "could not determine a constructor"),
         ("a: \x01\n", 1, "not allow"),
