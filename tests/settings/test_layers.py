@@ -39,7 +39,7 @@ TEXT = """{
 def test_each_layer_wins_over_the_one_below_and_is_named():
     document = parse_document(FILE, TEXT)
     found = layered(document, {"OMLX_PORT": "9001", "OMLX_MAX_NUM_SEQS": "4"}, {"engine.max_num_seqs": "8"}).values
-    assert (found["server.heartbeat_seconds"].value, found["server.heartbeat_seconds"].layer) == (10.0, Layer.DEFAULT)
+    assert (found["server.heartbeat_seconds"].value, found["server.heartbeat_seconds"].layer) == (9.0, Layer.DEFAULT)
     assert (found["server.host"].value, found["server.host"].place) == ("localhost", "/omlx/settings.json:4")
     assert (found["server.port"].value, found["server.port"].place) == (9001, "OMLX_PORT")
     assert (found["engine.max_num_seqs"].value, found["engine.max_num_seqs"].place) == (8, "--max-num-seqs")
