@@ -26,6 +26,11 @@ MAX_PATTERN = 10_000
 """Characters, with what is repeated written out: half of the states that `grammar_limits` leaves."""
 _VALUES = frozenset({"const", "enum", "default", "examples"})
 """What stands under these is no schema."""
+_ANNOTATIONS = frozenset(
+    {"$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description", "examples", "title"}
+)
+"""These hold a value to nothing."""
+_COMBINING = frozenset({"allOf", "anyOf", "oneOf", "$ref"})
 _FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 )  # llguidance's docs/json_schema.md
@@ -141,7 +146,7 @@ def too_deep(schema: Json) -> str:
 
 
 def too_joined_schema(schema: Json) -> str:
-    """Why a schema is not to be compiled for the patterns that it may join, by `allOf` or beside a reference."""
+    """Why a schema is not to be compiled for the patterns that it may join, "" where it may be."""
     patterns, joins = 0, False
     nodes = [schema]
     while nodes:
@@ -151,8 +156,15 @@ def too_joined_schema(schema: Json) -> str:
         elif isinstance(node, dict):
             nodes += node.values()
             patterns += isinstance(node.get("pattern"), str)
-            joins = joins or "allOf" in node or (isinstance(node.get("$ref"), str) and len(node) > 1)
+            joins = joins or _joins(node)
     return _too_many_joined(patterns) if joins else ""
+
+
+def _joins(node: dict[str, Json]) -> bool:
+    """Whether several schemas have to hold of one value: all of a list, or another one beside what stands here."""
+    all_of = node.get("allOf")
+    is_list = isinstance(all_of, list) and len(all_of) > 1
+    return is_list or (not node.keys().isdisjoint(_COMBINING) and len(node.keys() - _ANNOTATIONS) > 1)
 
 
 def _text_size(node: dict[str, Json]) -> int:

@@ -70,11 +70,32 @@ def forced(schema: dict[str, Json]) -> GenerationRequest:
 
 
 PATTERNS = [f".*{letter}.*" for letter in "abcdefghijklmnopqrstuvwx"]
+
+
+def nested(keyword: str, patterns: list[str]) -> dict[str, Json]:
+    """Each has to hold beside the next one, which is the only choice."""
+    schema: dict[str, Json] = {"type": "string"}
+    for pattern in patterns:
+        schema = {"type": "string", "pattern": pattern, keyword: [schema]}
+    return schema
+
+
 JOINED: dict[str, Json] = {"allOf": [{"type": "string", "pattern": pattern} for pattern in PATTERNS]}
 REFERRED: dict[str, Json] = {
     "$ref": "#/d0",
     **{f"d{n}": {"$ref": f"#/d{n + 1}", "pattern": pattern} for n, pattern in enumerate(PATTERNS)},
     f"d{len(PATTERNS)}": {"type": "string"},
+}
+APART_BY_CHOICE: dict[str, Json] = {
+    "$defs": {"name": {"type": "string", "pattern": "a+"}},
+    "type": "object",
+    "properties": {
+        f"p{n}": {
+            "description": "another one, or none",
+            "anyOf": [{"$ref": "#/$defs/name", "title": "a name"}, {"allOf": [{"pattern": pattern}], "default": "x"}],
+        }
+        for n, pattern in enumerate(PATTERNS)
+    },
 }
 APART: dict[str, Json] = {"properties": {f"p{n}": {"pattern": pattern} for n, pattern in enumerate(PATTERNS)}}
 
@@ -91,6 +112,10 @@ REQUESTS: dict[str, tuple[GenerationRequest, str]] = {
     "a comment": (grammar(Grammar(f"// {'&' * 20_000}\nstart: /a/")), ""),
     "patterns of allOf": (asked(JOINED), "patterns"),
     "patterns of references": (asked(REFERRED), "patterns"),
+    "patterns of nested choices": (asked(nested("anyOf", PATTERNS)), "patterns"),
+    "patterns of nested single choices": (asked(nested("oneOf", PATTERNS)), "patterns"),
+    "patterns of one choice": (asked({"oneOf": [{"pattern": each} for each in PATTERNS]}), ""),
+    "patterns apart, by choice": (asked(APART_BY_CHOICE), ""),
     "patterns of a tool": (forced(JOINED), "patterns"),
     "patterns apart": (asked({"type": "object", **APART}), ""),
     "definitions of a tool": (forced(definitions(3000)), "references"),
