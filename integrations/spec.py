@@ -44,7 +44,8 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the agent is sent, and with which models. `url` has no path, such as `http://127.0.0.1:8000`."""
+    """Where the agent is sent, and with which models. `url` is without `/v1`, such as `http://127.0.0.1:8000`;
+    behind a proxy it may have a path."""
 
     url: str
     model: Model

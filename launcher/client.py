@@ -165,7 +165,10 @@ def _refusal(response: httpx.Response, where: str) -> ServerError:
             f"{where} wants a key (HTTP {response.status_code}); set OMLX_API_KEY to the server's key; "
             "`omlx key new NAME` makes one, on the server's machine"
         )
-    return BadAnswer(f"{where} answered HTTP {response.status_code}: {response.text[:200]}")
+    said = " ".join(response.text[:200].split())
+    if said.startswith("<"):
+        said = "a page for a browser, so no OpenAI-compatible server stands there; check the address"
+    return BadAnswer(f"{where} answered HTTP {response.status_code}: {said}")
 
 
 def _model(entry: _ModelObject) -> Model:

@@ -69,9 +69,10 @@ def apply_wiring(plan: WiringPlan, home: OmlxHome, now: datetime) -> tuple[Path,
 
 
 def wired_rows(wired: Sequence[journal.Wired]) -> list[tuple[str, str, str, str]]:
-    """Agent, file, since when, and how much of it is ours."""
+    """Agent, file, since when by the clock here, and how much of it is ours."""
     return [
-        (entry.agent, str(entry.path), f"{entry.since:%Y-%m-%d %H:%M}", _how_much(len(entry.values))) for entry in wired
+        (entry.agent, str(entry.path), f"{entry.since.astimezone():%Y-%m-%d %H:%M}", _how_much(len(entry.values)))
+        for entry in wired
     ]
 
 

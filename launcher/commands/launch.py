@@ -72,7 +72,7 @@ def command(
     from ..terminal import Progress
     from ..wire import check_wirable, plan_wiring
 
-    _check_together(is_list=is_list, dry_run=dry_run, print_env=print_env, as_json=as_json)
+    _check_together(is_list=is_list, dry_run=dry_run, print_env=print_env, persist=persist, as_json=as_json)
     machine = this_machine()
     if is_list:
         _print_agents(machine, as_json=as_json)
@@ -101,9 +101,11 @@ def command(
         _start(plan, executable, machine, arrival)
 
 
-def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, as_json: bool) -> None:
+def _check_together(*, is_list: bool, dry_run: bool, print_env: bool, persist: bool, as_json: bool) -> None:
     if sum((is_list, dry_run, print_env)) > 1:
         raise click.UsageError("give one of --list, --dry-run and --print-env")
+    if persist and print_env:  # a shell that takes the lines would run the diff
+        raise click.UsageError("--print-env wires one shell, and --persist the agent's own settings: give one of them")
     if as_json and not is_list and not dry_run:
         raise click.UsageError("--json goes with --list or --dry-run")
 

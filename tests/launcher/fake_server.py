@@ -20,7 +20,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """A JSON body, or the lines of an event stream where `events` is given."""
+    """A JSON body, a text as it is, or the lines of an event stream where `events` is given."""
 
     body: object = None
     status: int = 200
@@ -28,7 +28,7 @@ class Reply:
 
     def content(self) -> bytes:
         if self.events is None:
-            return json.dumps(self.body).encode()
+            return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
         shown = (event if isinstance(event, str) else json.dumps(event) for event in self.events)
         return "".join(f"data: {event}\n\n" for event in shown).encode()
 

@@ -174,6 +174,7 @@ def test_a_dry_run_without_a_server_shows_what_is_known_and_says_what_is_not(oml
         (["--json"], "--json goes with --list or --dry-run"),
         (["--json", "--print-env"], "--json goes with --list or --dry-run"),
         (["--dry-run", "--print-env"], "give one of"),
+        (["--persist", "--print-env"], "give one of them"),
         (["--list", "--dry-run"], "give one of"),
     ],
 )

@@ -80,6 +80,7 @@ def test_nobody_there_is_told_with_the_address():
     [
         (Reply({"error": "no"}, 401), "OMLX_API_KEY"),
         (Reply({"error": "no"}, 500), "HTTP 500"),
+        (Reply("<html>\n<h1>Not Found</h1></html>", 404), "HTTP 404: a page for a browser.*check the address$"),
         (Reply({"models": []}), "not what an OpenAI-compatible server answers"),
         (Reply({"data": [{"id": 5}]}), "not what an OpenAI-compatible server answers"),
     ],

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from omlx.integrations.spec import Model
+from omlx.launcher.journal import Wired
 from omlx.launcher.terminal import Progress, columns, pick_model
+from omlx.launcher.wire import wired_rows
 
 
 class Terminal(io.StringIO):
@@ -62,3 +68,19 @@ def test_the_picker_asks_again_in_words_after_what_is_no_number_of_its_own(
     models = [Model("small", 8192, 1), Model("large", 131_072, 1)]
     assert pick_model(models) is models[0]
     assert capsys.readouterr().err.count("Error: give a number from 1 to 2") == 3
+
+
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A clock nine hours ahead of UTC's, for the time of the test."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "XXX-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
+def test_since_when_an_agent_is_wired_is_told_by_the_clock_here():
+    entry = Wired("pi", Path("/x"), datetime(2026, 11, 26, 20, 30, tzinfo=UTC), ())
+    assert wired_rows([entry]) == [("pi", "/x", "2026-11-27 05:30", "the whole file")]
