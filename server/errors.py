@@ -82,7 +82,8 @@ class ContextOverflow(RequestError):
     param = "messages"
 
     def __init__(self, num_tokens: int, context_window: int) -> None:
-        super().__init__(f"prompt is too long: {num_tokens} tokens > {context_window - 1} maximum")
+        maximum = max(0, context_window - 1)
+        super().__init__(f"prompt is too long: {num_tokens} tokens > {maximum} maximum")
         self.num_tokens = num_tokens
         self.context_window = context_window
 

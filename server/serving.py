@@ -90,7 +90,12 @@ def _serve(
         draft_of = drafting(lambda: pool.entries, model_settings, {model_settings.real_name(model or ""): draft_model})
         command = engine_command or mlx_engine_command(settings, draft_of=draft_of)
         pool = make_pool(
-            entries, command, model_settings, memory, is_group=split is not None, draft_of=None if split else draft_of
+            entries,
+            command,
+            model_settings,
+            memory,
+            is_group=split is not None,
+            draft_of=draft_of if split is None else None,
         )
         _warn_of_names(entries, model_settings, is_group=split is not None)
         wanted = {entry.id for entry in entries if model_settings.get(entry.id).preload}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from .blocks import BlockHash
@@ -44,12 +45,12 @@ def read_checked(path: str, go_on: Callable[[], None] = lambda: None) -> bytes:
     """The file's contents; `go_on` is called for every piece that has come. Raises `DamagedFile` where they or the name
     are not what they were, and `OSError`."""
     file = Path(path)
-    pieces: list[bytes] = []
+    contents = BytesIO()  # gives its bytes without a copy
     with file.open("rb", buffering=0) as opened:
         while piece := opened.read(_PIECE_BYTES):
-            pieces.append(piece)
+            contents.write(piece)
             go_on()
-    raw = b"".join(pieces)
+    raw = contents.getvalue()
     if checksum(file.name, raw) != BlockFile.parse(file, 0).checksum:
         raise DamagedFile("its checksum is wrong")
     return raw

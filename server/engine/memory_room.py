@@ -58,14 +58,20 @@ class MemoryRoom:
     def _left(self, lengths: dict[Sequence, int]) -> int:
         if self._footprint is None:
             return 1 << 62
-        rows = [self._footprint.held_bytes(length) for length in lengths.values()]
+        held_bytes = self._footprint.held_bytes
         if self._pads():
-            held = len(rows) * max(rows, default=0)
+            held = len(lengths) * max(map(held_bytes, lengths.values()), default=0)
         else:
-            held = sum(row * (_SHARED_SLOTS if row <= self._large_row_bytes else 1) for row in rows)
+            held = sum(self._most(held_bytes(_length(row)), held_bytes(length)) for row, length in lengths.items())
         # One prompt at a time, or several short ones, which look back on less.
         work = max((self._footprint.transient_bytes(sequence.num_prompt_tokens) for sequence in lengths), default=0)
         return self.limit_bytes - self._footprint.weight_bytes - held - work
+
+    def _most(self, now: int, then: int) -> int:
+        """What a row of `now` bytes takes at the most until it has `then`: one that is large shares no slots."""
+        if now > self._large_row_bytes:
+            return then
+        return max(then, _SHARED_SLOTS * min(then, self._large_row_bytes))
 
 
 def may_pad(batching: Batching) -> bool:

@@ -22,7 +22,7 @@ from .paged_attention import PAGE_TOKENS, LayerPages, PageAttention
 
 _FIRST_PAGES = 64
 SPARE_BYTES = 1 << 30
-"""What pages that no row has may take, where no one says."""
+"""Of pages that no row has, where no one says."""
 _LEAST_TABLE = 8
 
 
@@ -69,8 +69,8 @@ class _PagedRow:
 
 
 class PagedLayout(Decided):
-    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. Pages that no row has take at most about
-    `spare_bytes`.
+    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. Pages that no row has are added up to
+    `spare_bytes` at a time, and given back where they are more than twice that.
 
     Tokens that are not accepted stay where they were written, behind the row's end, where no one looks and the
     next ones go.
@@ -167,8 +167,8 @@ class PagedLayout(Decided):
     @property
     def _spare_pages(self) -> int:
         """At least one."""
-        pages = sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers)
-        return max(1, self._spare_bytes * self._layers[0].keys.shape[0] // pages)
+        nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers)
+        return max(1, self._spare_bytes * self._layers[0].keys.shape[0] // nbytes)
 
     def _make_room(self, row: _Row, num_tokens: int) -> None:
         """Give the row pages for so many tokens; the number of all pages doubles where there are too few, and grows by

@@ -230,7 +230,8 @@ class ModelPool(Generic[E]):
         if self._is_group:
             return
         loaded = {model_id: self._entries[model_id] for model_id in self._loaded}
-        self._entries = loaded | {entry.id: entry for entry in entries}
+        self._entries = {entry.id: entry for entry in entries}
+        self._entries |= {model_id: entry for model_id, entry in loaded.items() if model_id not in self._entries}
 
     async def _load(self, entry: ModelEntry) -> _Loaded[E]:
         async with self._making_room:

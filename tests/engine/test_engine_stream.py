@@ -48,12 +48,14 @@ async def test_a_refusal_is_raised_as_the_error_it_names():
         await refused.next()
 
 
-async def test_a_prompt_that_memory_has_no_room_for_is_refused_with_the_length_that_it_has():
+@pytest.mark.parametrize("window", [0, 1, 512])
+async def test_a_prompt_that_memory_has_no_room_for_is_refused_with_the_length_that_it_has(window: int):
     refused = stream()
-    refused.put(SequenceUpdate("a", error=f"{ContextOverflow.code}: {ContextOverflow(700, 512)}"))
-    with pytest.raises(ContextOverflow, match="700 tokens > 511 maximum") as caught:
+    refused.put(SequenceUpdate("a", error=f"{ContextOverflow.code}: {ContextOverflow(700, window)}"))
+    with pytest.raises(ContextOverflow) as caught:
         await refused.next()
-    assert (caught.value.num_tokens, caught.value.context_window) == (700, 512)
+    assert str(caught.value) == str(ContextOverflow(700, window))
+    assert (caught.value.num_tokens, caught.value.context_window) == (700, max(1, window))
 
 
 async def test_only_a_request_that_has_not_ended_is_cancelled():

@@ -113,6 +113,12 @@ def test_rows_that_share_slots_are_counted_with_the_idle_ones():
     assert room.left(large) == 0
 
 
+def test_a_row_that_will_be_large_is_counted_in_the_slots_that_it_shares_until_then():
+    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, large_row_bytes=1000)
+    for length, most in ((80, 3 * 90), (98, 3 * 100), (100, 3 * 100), (101, 111), (400, 410)):
+        assert room.left([sequence("a", length)]) == 10 * (1000 - most), length
+
+
 def test_rows_that_are_padded_are_all_as_long_as_the_longest():
     pads = True
     room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, pads=lambda: pads)

@@ -143,6 +143,16 @@ async def test_no_model_leaves_where_that_would_not_make_room():
     assert started[0].is_alive
 
 
+async def test_models_are_listed_in_the_order_of_their_entries_whatever_is_loaded():
+    pool, _ = make_pool("a", "b", "c")
+    await pool.lease("c")
+    pool.replace_entries([entry("a"), entry("b"), entry("c")])
+    assert [each.id for each in pool.entries] == ["a", "b", "c"]
+    pool.replace_entries([entry("b")])
+    assert [each.id for each in pool.entries] == ["b", "c"]
+    await pool.close()
+
+
 async def test_what_is_preloaded_fits_together():
     pool, started = make_pool("a", "b", "c", memory_limit=20)
     pool.preload("a")
