@@ -22,8 +22,8 @@ class BatchInfo:
     `checkpointed` models can be resumed only where a snapshot of their state was taken: prefill has to stop
     at the prompt's `checkpoints`, every `checkpoint_tokens` and where the request says. No piece of a prompt longer
     than `max_chunk` pays on the device. Sequences take what `footprint` says, None where that is not known, of the
-    `memory_bytes` that the model may take in all. One of up to `large_row_bytes` may share
-    slots with others, some of them idle.
+    `memory_bytes` that the model may take in all. One of up to `large_row_tokens` may share slots with others, some of
+    them idle.
     """
 
     device: str
@@ -33,7 +33,7 @@ class BatchInfo:
     max_chunk: int = 2048
     footprint: Footprint | None = None
     memory_bytes: int = 0
-    large_row_bytes: int = 0
+    large_row_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

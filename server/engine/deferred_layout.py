@@ -10,7 +10,7 @@ from ..cache.codec import LayerCache
 from .decode_layout import DecodeLayout, Forward, SerialLayout
 from .layout_choice import LayoutChoice, Trial, try_layouts
 from .messages import Batching
-from .slot_layout import LARGE_ROW_BYTES
+from .slot_layout import LARGE_ROW_TOKENS
 
 _PATIENT_STEPS = 16
 """A row that has gone on for so long without company or a quiet moment waits for the trial: drafts need its result."""
@@ -21,9 +21,9 @@ class DeferredLayout:
     how several go together. No second row is taken in before that."""
 
     def __init__(
-        self, model: Forward, make_cache: Callable[[], list[LayerCache]], large_row_bytes: int = LARGE_ROW_BYTES
+        self, model: Forward, make_cache: Callable[[], list[LayerCache]], large_row_tokens: int = LARGE_ROW_TOKENS
     ) -> None:
-        self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache, large_row_bytes)
+        self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache, large_row_tokens)
         self._layout: DecodeLayout = SerialLayout(model)
         self._batching = Batching("undecided", "rows have not been decoded together yet")
         self._num_rows = 0

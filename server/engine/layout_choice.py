@@ -15,7 +15,7 @@ from .messages import Batching
 from .paged_attention import CudaPageAttention
 from .paged_layout import PagedLayout
 from .rewinding_layout import RewindingLayout, can_rewind
-from .slot_layout import LARGE_ROW_BYTES, SlotLayout, can_slot
+from .slot_layout import LARGE_ROW_TOKENS, SlotLayout, can_slot
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +52,15 @@ def choose_layout(model: Forward, make_cache: Callable[[], list[LayerCache]]) ->
 
 
 def try_layouts(
-    model: Forward, make_cache: Callable[[], list[LayerCache]], large_row_bytes: int = LARGE_ROW_BYTES
+    model: Forward, make_cache: Callable[[], list[LayerCache]], large_row_tokens: int = LARGE_ROW_TOKENS
 ) -> Trial[LayoutChoice]:
-    """`choose_layout` in pieces of a pass or a few. Rows of more than `large_row_bytes` leave little memory idle."""
+    """`choose_layout` in pieces of a pass or a few. Rows of more than `large_row_tokens` leave little memory idle."""
     caches = make_cache()
     candidates: list[tuple[str, Callable[[Forward], DecodeLayout]]] = []
     if can_slot(caches):
         if mx.cuda.is_available() and mx.default_device().type == mx.gpu:
-            candidates.append(("batched", lambda model: PagedLayout(model, CudaPageAttention(), large_row_bytes)))
-        candidates.append(("batched", lambda model: SlotLayout(model, large_row_bytes)))
+            candidates.append(("batched", lambda model: PagedLayout(model, CudaPageAttention(), large_row_tokens)))
+        candidates.append(("batched", lambda model: SlotLayout(model, large_row_tokens)))
     elif can_rewind(caches):
         candidates.append(("padded", RewindingLayout))
     if can_pad(caches):

@@ -32,12 +32,14 @@ from .mlx_batch import MlxBatch
 from .model_drafter import ModelDrafter
 from .mtp_drafter import MtpDrafter
 from .ngram_drafter import NgramDrafter
-from .ranks.group import MlxRanks
+from .ranks.group import Alone, MlxRanks, Ranks
 from .recorder import Recorder
 from .speculation import Drafter
 
 _SHARE_UNDER_WAY = 0.125
 """Of what prefixes may hold in memory, for those on their way to the disk, and as much for those read ahead."""
+_MOST_TOKENS = (1 << 31) - 1
+"""That ranks can tell one another."""
 _GPU_CHUNK, _CPU_CHUNK = 2048, 256
 """Tokens of a prompt at once, at most. MLX's attention on a CPU works out what it masks, too, so that one piece of
 2,000 tokens takes twice as long as eight of 250."""
@@ -81,7 +83,9 @@ def load_batch(
     run: Forward = model
     if loaded.mtp is not None:
         run, drafters = Recorder(loaded.mtp), [*drafters, MtpDrafter(loaded.mtp)]
-    layout = DeferredLayout(run, lambda: make_prompt_cache(model), budget.large_row)
+    footprint = _footprint(path, loaded, ranks, draft_model)
+    large_row_tokens = agreed_large_row(budget.large_row, footprint, ranks or Alone())
+    layout = DeferredLayout(run, lambda: make_prompt_cache(model), large_row_tokens)
     # Ranks decide together, which they cannot when they are idle. A GPU is half as fast on a lone row outside a layout.
     while (ranks is not None or has_gpu) and layout.settle():
         pass
@@ -102,9 +106,9 @@ def load_batch(
         weight_bytes=loaded.weight_bytes,
         checkpointed=not codec.divisible,
         max_chunk=_GPU_CHUNK if has_gpu else _CPU_CHUNK,
-        footprint=_footprint(path, loaded, ranks, draft_model),
+        footprint=footprint,
         memory_bytes=memory.usable,
-        large_row_bytes=0 if has_gpu and mx.cuda.is_available() else budget.large_row,  # pages leave no slot idle
+        large_row_tokens=0 if has_gpu and mx.cuda.is_available() else large_row_tokens,  # pages leave no slot idle
     )
     prefix_cache = PrefixCache(identity, max_prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)
@@ -121,6 +125,12 @@ def load_batch(
         ranks=ranks,
         cancelled=cancelled,
     )
+
+
+def agreed_large_row(num_bytes: int, footprint: Footprint, ranks: Ranks) -> int:
+    """The tokens of a row of so many bytes, on the rank where they are fewest: what is large, and so the order that a
+    batch has its rows in, must not depend on a rank's memory or its part of the model."""
+    return min(ranks.gather(min(num_bytes // max(1, footprint.token_bytes), _MOST_TOKENS)))
 
 
 def _footprint(path: Path, loaded: LoadedModel, ranks: MlxRanks | None, draft_model: Path | None) -> Footprint:

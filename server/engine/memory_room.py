@@ -19,18 +19,18 @@ class MemoryRoom:
     """Of `limit_bytes` the weights have theirs, then the sequences that run; cached prefixes may have what is left.
 
     Without a footprint there is room for everything. What a sequence holds while it is decoded depends on how: of up to
-    `large_row_bytes` it shares slots with others; where the layout `pads`, all are as long as the longest.
+    `large_row_tokens` it shares slots with others; where the layout `pads`, all are as long as the longest.
     """
 
     def __init__(
         self,
         footprint: Footprint | None = None,
         limit_bytes: int = 0,
-        large_row_bytes: int = 0,
+        large_row_tokens: int = 0,
         pads: Callable[[], bool] = lambda: False,
     ) -> None:
         self._footprint = footprint
-        self._large_row_bytes = large_row_bytes
+        self._large_row_tokens = large_row_tokens
         self._pads = pads
         self.limit_bytes = limit_bytes
 
@@ -58,20 +58,20 @@ class MemoryRoom:
     def _left(self, lengths: dict[Sequence, int]) -> int:
         if self._footprint is None:
             return 1 << 62
-        held_bytes = self._footprint.held_bytes
         if self._pads():
-            held = len(lengths) * max(map(held_bytes, lengths.values()), default=0)
+            held = len(lengths) * self._footprint.held_bytes(max(lengths.values(), default=0))
         else:
-            held = sum(self._most(held_bytes(_length(row)), held_bytes(length)) for row, length in lengths.items())
+            held = sum(self._most(self._footprint, _length(row), length) for row, length in lengths.items())
         # One prompt at a time, or several short ones, which look back on less.
         work = max((self._footprint.transient_bytes(sequence.num_prompt_tokens) for sequence in lengths), default=0)
         return self.limit_bytes - self._footprint.weight_bytes - held - work
 
-    def _most(self, now: int, then: int) -> int:
-        """What a row of `now` bytes takes at the most until it has `then`: one that is large shares no slots."""
-        if now > self._large_row_bytes:
-            return then
-        return max(then, _SHARED_SLOTS * min(then, self._large_row_bytes))
+    def _most(self, footprint: Footprint, now: int, then: int) -> int:
+        """What a row of `now` tokens takes at the most until it has `then`: one that is large shares no slots."""
+        held = footprint.held_bytes(then)
+        if now > self._large_row_tokens:
+            return held
+        return max(held, _SHARED_SLOTS * footprint.held_bytes(min(then, self._large_row_tokens)))
 
 
 def may_pad(batching: Batching) -> bool:

@@ -21,7 +21,7 @@ from .messages import Batching
 from .paged_attention import PAGE_TOKENS, LayerPages, PageAttention
 
 _FIRST_PAGES = 64
-SPARE_BYTES = 1 << 30
+SPARE_TOKENS = 8192
 """Of pages that no row has, where no one says."""
 _LEAST_TABLE = 8
 
@@ -70,7 +70,7 @@ class _PagedRow:
 
 class PagedLayout(Decided):
     """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. Pages that no row has are added up to
-    `spare_bytes` at a time, and given back where they are more than twice that.
+    `spare_tokens` at a time, and given back where they are more than twice that.
 
     Tokens that are not accepted stay where they were written, behind the row's end, where no one looks and the
     next ones go.
@@ -80,10 +80,10 @@ class PagedLayout(Decided):
     takes_drafts = True
     overruns = True
 
-    def __init__(self, model: Forward, attention: PageAttention, spare_bytes: int = SPARE_BYTES) -> None:
+    def __init__(self, model: Forward, attention: PageAttention, spare_tokens: int = SPARE_TOKENS) -> None:
         self._model = model
         self._attention = attention
-        self._spare_bytes = spare_bytes
+        self._spare_pages = max(1, spare_tokens // PAGE_TOKENS)
         self._modules = attention_modules(model)
         self._rows: list[_Row] = []
         self._layers: list[LayerPages] = []
@@ -163,12 +163,6 @@ class PagedLayout(Decided):
             width = 1 << (most - 1).bit_length()
             self._table = mx.array([row.pages + [0] * (width - len(row.pages)) for row in self._rows])
         return self._table
-
-    @property
-    def _spare_pages(self) -> int:
-        """At least one."""
-        nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers)
-        return max(1, self._spare_bytes * self._layers[0].keys.shape[0] // nbytes)
 
     def _make_room(self, row: _Row, num_tokens: int) -> None:
         """Give the row pages for so many tokens; the number of all pages doubles where there are too few, and grows by

@@ -23,8 +23,8 @@ _READ_STEP = 64
 """Attention reads a group up to its longest row, rounded up to so many tokens."""
 _GROWTH_TOKENS = 256
 """A large row's room grows by so much, as a prompt's does while it is computed."""
-LARGE_ROW_BYTES = 64 << 20
-"""What makes a row large where no one says."""
+LARGE_ROW_TOKENS = 4096
+"""A row of more is large where no one says."""
 
 
 class SlotGroup:
@@ -183,7 +183,7 @@ class SlotCache(OwnAttention):
 
 
 class SlotLayout(Decided):
-    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. A row of more than `large_bytes` has a
+    """A `DecodeLayout` for models all of whose layers have a plain `KVCache`. A row of more than `large_tokens` has a
     group to itself.
 
     Tokens that are not accepted stay where they were written, behind the row's end, where no one looks
@@ -194,9 +194,9 @@ class SlotLayout(Decided):
     takes_drafts = True
     overruns = True
 
-    def __init__(self, model: Forward, large_bytes: int = LARGE_ROW_BYTES) -> None:
+    def __init__(self, model: Forward, large_tokens: int = LARGE_ROW_TOKENS) -> None:
         self._model = model
-        self._large_bytes = large_bytes
+        self._large_tokens = large_tokens
         self._modules = attention_modules(model)
         self._num_layers = 0
         self._rows: list[_Row] = []
@@ -260,7 +260,7 @@ class SlotLayout(Decided):
 
     def _place(self, caches: Sequence[LayerCache], needed: int) -> _Row:
         """Put a row where it has room for `needed` tokens: in a slot beside others, or in its own group if large."""
-        if sum(cache.keys.nbytes + cache.values.nbytes for cache in caches) > self._large_bytes:
+        if caches[0].offset > self._large_tokens:  # not bytes: a batch has its rows in one order on all ranks
             group = SlotGroup.of_one(caches)
             if group.capacity < needed:
                 group.grow(needed)

@@ -107,14 +107,14 @@ def test_the_limit_changes_while_requests_run(limit: int):
 
 
 def test_rows_that_share_slots_are_counted_with_the_idle_ones():
-    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, large_row_bytes=1000)
+    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, large_row_tokens=100)
     shared, large = ({sequence("a", length), sequence("b", length)} for length in (90, 490))
     assert room.left(shared) == 10 * (1000 - 2 * 3 * 100)
     assert room.left(large) == 0
 
 
 def test_a_row_that_will_be_large_is_counted_in_the_slots_that_it_shares_until_then():
-    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, large_row_bytes=1000)
+    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, large_row_tokens=100)
     for length, most in ((80, 3 * 90), (98, 3 * 100), (100, 3 * 100), (101, 111), (400, 410)):
         assert room.left([sequence("a", length)]) == 10 * (1000 - most), length
 

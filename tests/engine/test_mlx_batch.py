@@ -29,12 +29,12 @@ def paged(model: nn.Module) -> PagedLayout:
 
 
 def closely_paged(model: nn.Module) -> PagedLayout:
-    return PagedLayout(model, ReferencePageAttention(), spare_bytes=1)
+    return PagedLayout(model, ReferencePageAttention(), spare_tokens=1)
 
 
 def some_alone(model: nn.Module) -> SlotLayout:
     """Rows of more than 270 tokens have a group to themselves, others when they have grown so long."""
-    return SlotLayout(model, large_bytes=2 * 270 * 2 * 2 * 8 * 4)
+    return SlotLayout(model, large_tokens=270)
 
 
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.9, seed=11)

@@ -8,9 +8,12 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from omlx.server.cache.codec import LayerCache
+from omlx.server.engine.loaded_batch import agreed_large_row
 from omlx.server.engine.paged_attention import PAGE_TOKENS
 from omlx.server.engine.paged_layout import PagedLayout
+from omlx.server.engine.ranks.group import Alone
 from omlx.server.engine.slot_layout import SlotGroup, SlotLayout
+from omlx.server.models.footprint import Footprint
 
 from .reference_pages import ReferencePageAttention
 from .tiny_model import tiny_llama
@@ -19,13 +22,13 @@ LAYERS, LENGTH, WIDTH = 16, 2000, 64
 LAYER_BYTES = 2 * LENGTH * WIDTH * 4
 
 
-def row(seed: int) -> list[LayerCache]:
+def row(seed: int, length: int = LENGTH, width: int = WIDTH) -> list[LayerCache]:
     caches: list[LayerCache] = []
     for layer in range(LAYERS):
         cache = KVCache()
-        shape, key = (1, 1, LENGTH, WIDTH), mx.random.key(1000 * seed + layer)
+        shape, key = (1, 1, length, width), mx.random.key(1000 * seed + layer)
         cache.keys, cache.values = mx.random.normal(shape, key=key), mx.random.normal(shape, key=key)
-        cache.offset = LENGTH
+        cache.offset = length
         caches.append(cache)
     mx.eval([[cache.keys, cache.values] for cache in caches])
     return caches
@@ -43,7 +46,7 @@ def start_measuring() -> int:
 
 
 def test_a_large_row_joins_without_a_copy():
-    layout = SlotLayout(tiny_llama(), large_bytes=0)
+    layout = SlotLayout(tiny_llama(), large_tokens=0)
     for seed in range(3):
         caches = row(seed)
         before = start_measuring()
@@ -56,7 +59,7 @@ def test_a_large_row_joins_without_a_copy():
 
 
 def test_a_large_row_that_outgrows_its_room_is_never_held_twice():
-    layout = SlotLayout(tiny_llama(), large_bytes=0)
+    layout = SlotLayout(tiny_llama(), large_tokens=0)
     layout.join(row(0))
     before = start_measuring()
     layout._move_up(layout._rows[0], 100)
@@ -68,7 +71,7 @@ def test_a_large_row_that_outgrows_its_room_is_never_held_twice():
 
 
 def test_what_a_large_row_leaves_is_free():
-    layout = SlotLayout(tiny_llama(), large_bytes=0)
+    layout = SlotLayout(tiny_llama(), large_tokens=0)
     for seed in range(3):
         layout.join(row(seed))
     before = start_measuring()
@@ -76,6 +79,28 @@ def test_what_a_large_row_leaves_is_free():
     assert before - mx.get_active_memory() >= LAYERS * LAYER_BYTES
     assert is_whole(layout.extract(0), 0)
     assert is_whole(layout.extract(1), 2)
+
+
+class TwoRanks(Alone):
+    """The other one has less memory, or more of the model."""
+
+    size = 2
+
+    def gather(self, value: int) -> list[int]:
+        return [value, 70]
+
+
+def test_ranks_agree_on_which_rows_are_large_whatever_their_memory_and_their_part_of_the_model():
+    assert agreed_large_row(1000, Footprint(weight_bytes=0, token_bytes=10), Alone()) == 100
+    assert agreed_large_row(1000, Footprint(weight_bytes=0, token_bytes=10), TwoRanks()) == 70
+    assert agreed_large_row(1 << 40, Footprint(weight_bytes=0, token_bytes=0), TwoRanks()) == 70
+    orders: list[list[list[int]]] = []
+    for width in (8, 64):
+        layout = SlotLayout(tiny_llama(), large_tokens=70)
+        for seed, length in enumerate((50, 100, 60, 71, 70)):
+            layout.join(row(seed, length, width))
+        orders.append([group.lengths for group in layout._groups])
+    assert orders == [[[50, 60, 70], [100], [71]]] * 2
 
 
 def test_rows_that_are_not_large_share_slots_whose_number_doubles():
@@ -86,7 +111,7 @@ def test_rows_that_are_not_large_share_slots_whose_number_doubles():
 
 
 def test_pages_grow_by_what_is_needed_and_go_with_the_row_that_needed_them():
-    layout = PagedLayout(tiny_llama(), ReferencePageAttention(), spare_bytes=0)
+    layout = PagedLayout(tiny_llama(), ReferencePageAttention(), spare_tokens=0)
     layout.join(row(0))
     for seed in range(1, 9):
         layout.join(row(seed))
