@@ -13,6 +13,7 @@ import uvicorn
 from litestar.types import ASGIApp
 
 from .http_protocol import BoundedHttpProtocol
+from .malloc import keep_one_arena
 
 logger = logging.getLogger(__name__)
 logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its name for all its news
@@ -46,6 +47,10 @@ class HttpServer(uvicorn.Server):
             timeout_graceful_shutdown=int(grace_seconds) + 1,
         )
         super().__init__(config)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        keep_one_arena()  # before there are threads
+        super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del frame

@@ -14,9 +14,9 @@ from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache
 from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
+from ..malloc import give_back_memory
 from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
-from .freed_memory import give_back_memory
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .messages import Batching, DraftStats, Submit, TokenLogprob
