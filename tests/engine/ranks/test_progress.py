@@ -17,6 +17,7 @@ from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
 from omlx.server.engine.speculation import Draft
 
 from ..scripted_batch import ScriptedBatch
+from .nobody import Nobody
 
 
 class _Clock:
@@ -95,20 +96,6 @@ def test_long_steps_before_raise_what_the_next_of_their_kind_may_take() -> None:
     assert _stall(progress, clock, 4.1, "sleep") > 4
 
 
-class _Nobody:
-    """The other ranks of a group of one."""
-
-    def memory(self) -> list[RankMemory]:
-        return []
-
-    def wake(self) -> None: ...
-
-    def lost(self) -> str:
-        return ""
-
-    def close(self) -> None: ...
-
-
 class _TimedBatch(ScriptedBatch):
     """Takes `seconds` for a token of a prompt and as long again for every 16,384 tokens before it, and a second more
     for a size that it meets for the first time. It `stalls` for so long in the last piece."""
@@ -184,8 +171,8 @@ def test_a_stalled_piece_is_noticed_in_four_seconds_where_a_small_one_takes_unde
 def _engine(batch: _TimedBatch) -> Engine:
     """Rank 0's, warm, with the limits of a group."""
     with batch.progress.warms_up():
-        warm_up(LeaderBatch(_ScratchBatch(batch), lambda _: None, _Nobody(), batch.progress), batch.clock)
-    leader = LeaderBatch(batch, lambda _: None, _Nobody(), batch.progress)
+        warm_up(LeaderBatch(_ScratchBatch(batch), lambda _: None, Nobody(), batch.progress), batch.clock)
+    leader = LeaderBatch(batch, lambda _: None, Nobody(), batch.progress)
     return Engine(Scheduler(SchedulerLimits(max_chunk_seconds=PIECE_SECONDS)), leader, batch.clock)
 
 
@@ -218,7 +205,7 @@ class _ReadingBatch(ScriptedBatch):
 
 def test_a_prefix_that_comes_slowly_from_the_disk_is_no_stall_and_one_that_stops_is() -> None:
     batch = _ReadingBatch()
-    leader = LeaderBatch(batch, lambda _: None, _Nobody(), batch.progress)
+    leader = LeaderBatch(batch, lambda _: None, Nobody(), batch.progress)
     leader.open(Submit("slow", [1, 2, 3], 1))
     assert batch.overdue_seconds == 0
     batch.stalls = 4.1
@@ -303,7 +290,7 @@ def test_rank_0_stands_still_where_it_does_nothing_while_its_server_is_heard_for
 
 def test_rank_0_does_not_stand_still_while_it_looks_up_many_prompts_between_two_steps() -> None:
     batch = _TimedBatch(1e-3)
-    leader = LeaderBatch(batch, lambda _: None, _Nobody(), batch.progress)
+    leader = LeaderBatch(batch, lambda _: None, Nobody(), batch.progress)
     for name in "abc":
         leader.match(Submit(name, [1, 2, 3], 1))
         _hear(batch.progress, batch.clock, 7)

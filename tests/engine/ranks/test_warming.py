@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from omlx.server.engine.batch import BatchInfo
-from omlx.server.engine.messages import DraftStats, RankMemory, Submit
+from omlx.server.engine.messages import DraftStats, Submit
 from omlx.server.engine.ngram_drafter import NgramDrafter
 from omlx.server.engine.ranks.leader import LeaderBatch
 from omlx.server.engine.ranks.progress import Progress
@@ -19,20 +19,7 @@ from omlx.server.models.footprint import Footprint
 from ..driving import TickingClock, drain, make_engine
 from ..scripted_batch import ScriptedBatch
 from ..tiny_model import greedy_solo, make_batch, prompt_of, submit, tiny_llama
-
-
-class _Alone:
-    """The other ranks of a group of one."""
-
-    def memory(self) -> list[RankMemory]:
-        return []
-
-    def wake(self) -> None: ...
-
-    def lost(self) -> str:
-        return ""
-
-    def close(self) -> None: ...
+from .nobody import Nobody
 
 
 class _Kinds(Progress):
@@ -51,10 +38,10 @@ class _Kinds(Progress):
 
 def test_no_step_of_ordinary_requests_is_the_first_of_its_kind() -> None:
     batch, progress = make_batch(tiny_llama(), max_bytes=0), _Kinds()
-    warm_up(LeaderBatch(batch.scratch(Guesses()), lambda _: None, _Alone(), progress), TickingClock())
+    warm_up(LeaderBatch(batch.scratch(Guesses()), lambda _: None, Nobody(), progress), TickingClock())
     assert ("decode", 0) in progress.kinds
     warm, progress.kinds = progress.kinds, set()
-    engine = make_engine(LeaderBatch(batch, lambda _: None, _Alone(), progress))
+    engine = make_engine(LeaderBatch(batch, lambda _: None, Nobody(), progress))
     engine.idle()
     for number, length in enumerate((1, 2, 3, 5, 9, 20, 40, 100, 200, 300, 1000, 4000)):
         engine.submit(submit(f"{number}", prompt_of(length, number), 40))
@@ -69,7 +56,7 @@ def test_a_warm_up_leaves_nothing_behind(tmp_path: Path) -> None:
     model = tiny_llama()
     batch = make_batch(model, disk=tmp_path, drafters=[NgramDrafter()])
     told: list[bytes] = []
-    scratch = LeaderBatch(batch.scratch(Guesses()), told.append, _Alone(), Progress())
+    scratch = LeaderBatch(batch.scratch(Guesses()), told.append, Nobody(), Progress())
     warm_up(scratch, TickingClock())
     assert len(told) > 20
     assert scratch.drafts[1].num_drafts > 0
