@@ -10,6 +10,7 @@ from ..cache.codec import LayerCache
 from .decode_layout import DecodeLayout, Forward, SerialLayout
 from .layout_choice import LayoutChoice, Trial, try_layouts
 from .messages import Batching
+from .paged_layout import PagedLayout
 from .slot_layout import LARGE_ROW_TOKENS
 
 _PATIENT_STEPS = 16
@@ -32,6 +33,11 @@ class DeferredLayout:
     @property
     def batching(self) -> Batching:
         return self._batching
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether rows share slots, or may once it is chosen; pages leave none idle."""
+        return not isinstance(self._layout, PagedLayout)
 
     @property
     def takes_drafts(self) -> bool:

@@ -108,7 +108,7 @@ def load_batch(
         max_chunk=_GPU_CHUNK if has_gpu else _CPU_CHUNK,
         footprint=footprint,
         memory_bytes=memory.usable,
-        large_row_tokens=0 if has_gpu and mx.cuda.is_available() else large_row_tokens,  # pages leave no slot idle
+        large_row_tokens=large_row_tokens if layout.has_slots else 0,
     )
     prefix_cache = PrefixCache(identity, max_prefix_bytes, lower)
     grammars = GrammarCompiler(path / "tokenizer.json", vocabulary)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from ..errors import ContextOverflow
 from ..models.footprint import Footprint
-from .messages import Batching, Submit
+from .messages import Submit
 from .sequence import Sequence
 
 _EXPECTED_TOKENS = 4096
@@ -18,8 +18,9 @@ _SHARED_SLOTS = 3
 class MemoryRoom:
     """Of `limit_bytes` the weights have theirs, then the sequences that run; cached prefixes may have what is left.
 
-    Without a footprint there is room for everything. What a sequence holds while it is decoded depends on how: of up to
-    `large_row_tokens` it shares slots with others; where the layout `pads`, all are as long as the longest.
+    Without a footprint there is room for everything. What a sequence holds while it is decoded depends on how, which
+    the name of the `batching` tells: where rows are batched, one of up to `large_row_tokens` shares slots with others;
+    where they are padded, or may be, all are as long as the longest.
     """
 
     def __init__(
@@ -27,11 +28,11 @@ class MemoryRoom:
         footprint: Footprint | None = None,
         limit_bytes: int = 0,
         large_row_tokens: int = 0,
-        pads: Callable[[], bool] = lambda: False,
+        batching: Callable[[], str] = lambda: "batched",
     ) -> None:
         self._footprint = footprint
         self._large_row_tokens = large_row_tokens
-        self._pads = pads
+        self._batching = batching
         self.limit_bytes = limit_bytes
 
     def check(self, request: Submit) -> None:
@@ -58,8 +59,11 @@ class MemoryRoom:
     def _left(self, lengths: dict[Sequence, int]) -> int:
         if self._footprint is None:
             return 1 << 62
-        if self._pads():
+        batching = self._batching()
+        if batching in ("padded", "undecided"):
             held = len(lengths) * self._footprint.held_bytes(max(lengths.values(), default=0))
+        elif batching == "serial":
+            held = sum(map(self._footprint.held_bytes, lengths.values()))
         else:
             held = sum(self._most(self._footprint, _length(row), length) for row, length in lengths.items())
         # One prompt at a time, or several short ones, which look back on less.
@@ -72,11 +76,6 @@ class MemoryRoom:
         if now > self._large_row_tokens:
             return held
         return max(held, _SHARED_SLOTS * footprint.held_bytes(min(then, self._large_row_tokens)))
-
-
-def may_pad(batching: Batching) -> bool:
-    """Whether rows may be padded to one another, as far as is known."""
-    return batching.name in ("padded", "undecided")
 
 
 def _expected(sequence: Sequence) -> int:

@@ -22,7 +22,7 @@ import msgspec
 from ..errors import OmlxError
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
-from .memory_room import MemoryRoom, may_pad
+from .memory_room import MemoryRoom
 from .messages import (
     Alive,
     Batching,
@@ -94,7 +94,7 @@ def run(
         batch = make_batch()
         info, asked = batch.info, limits or SchedulerLimits()
         bounded = replace(asked, max_chunk=min(asked.max_chunk, info.max_chunk))
-        room = MemoryRoom(info.footprint, info.memory_bytes, info.large_row_tokens, lambda: may_pad(batch.batching))
+        room = MemoryRoom(info.footprint, info.memory_bytes, info.large_row_tokens, lambda: batch.batching.name)
         scheduler = Scheduler(bounded, room)
         return Engine(scheduler, batch, time.perf_counter, given_up)
 

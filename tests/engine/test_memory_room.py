@@ -119,12 +119,14 @@ def test_a_row_that_will_be_large_is_counted_in_the_slots_that_it_shares_until_t
         assert room.left([sequence("a", length)]) == 10 * (1000 - most), length
 
 
-def test_rows_that_are_padded_are_all_as_long_as_the_longest():
-    pads = True
-    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, pads=lambda: pads)
+def test_rows_that_are_padded_are_all_as_long_as_the_longest_and_serial_ones_as_they_are():
+    batching = "padded"
+    room = MemoryRoom(FOOTPRINT, 1000 + 100 + 10 * 1000, 1000, lambda: batching)
     rows = [sequence("a", 90), sequence("b", 390)]
     assert room.left(rows) == 10 * 200
-    pads = False
+    batching = "undecided"
+    assert room.left(rows) == 10 * 200
+    batching = "serial"
     assert room.left(rows) == 10 * 500
 
 

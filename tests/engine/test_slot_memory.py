@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from omlx.server.cache.codec import LayerCache
+from omlx.server.engine.deferred_layout import DeferredLayout
+from omlx.server.engine.layout_choice import LayoutChoice
 from omlx.server.engine.loaded_batch import agreed_large_row
+from omlx.server.engine.messages import Batching
 from omlx.server.engine.paged_attention import PAGE_TOKENS
 from omlx.server.engine.paged_layout import PagedLayout
 from omlx.server.engine.ranks.group import Alone
@@ -79,6 +82,14 @@ def test_what_a_large_row_leaves_is_free():
     assert before - mx.get_active_memory() >= LAYERS * LAYER_BYTES
     assert is_whole(layout.extract(0), 0)
     assert is_whole(layout.extract(1), 2)
+
+
+def test_rows_in_pages_share_no_slots_and_others_may():
+    model = tiny_llama()
+    layout = DeferredLayout(model, lambda: make_prompt_cache(model))
+    assert layout.has_slots
+    layout._take(LayoutChoice(PagedLayout(model, ReferencePageAttention()), Batching("batched")))
+    assert not layout.has_slots
 
 
 class TwoRanks(Alone):
