@@ -105,7 +105,10 @@ def taken_aim(
     if may_guess and not is_up(machine, request.url):
         yield _guessed(integration, request, machine)
         return
-    with reached(machine, request.url, integration.name, report, may_start=may_start) as client:
+    # Lines for a shell outlive a key that is made for this process.
+    may_make_key = may_start or may_guess
+    name = integration.name
+    with reached(machine, request.url, name, report, may_start=may_start, may_make_key=may_make_key) as client:
         models = client.models()
         memory = machine.memory_bytes if is_loopback(client.url) else None
 
@@ -113,7 +116,7 @@ def taken_aim(
             assert pick is not None
             return pick(models, lambda model: fit(model, integration, memory))
 
-        last_used = read_last_models(machine.omlx_home).get(integration.name)
+        last_used = read_last_models(machine.omlx_home).get(name)
         chosen = choose(models, request.wanted, last_used, asked if pick else None)
         yield _aim(integration, request, machine, client, models, chosen)
 

@@ -22,16 +22,18 @@ def reached(
     report: Callable[[str], None],
     *,
     may_start: bool,
+    may_make_key: bool = True,
     command: Sequence[str] = SERVE_COMMAND,
 ) -> Iterator[ServerClient]:
     """A client, for the time of the block, of a server that answers; it speaks with `name`'s key. Raises ServerError.
 
-    Where nobody named one, a server that is down is started; it is ended again where the block raises.
+    Where nobody named one, a server that is down is started; it is ended again where the block raises. A key that is
+    made for this ends with the process.
     """
     address = machine.resolve(url)
     with closing(ServerClient(address.url)) as client:
         if _is_up(client, address, may_start=may_start):
-            client.use_key(access_key(machine, client.url, name, may_make=may_start))
+            client.use_key(access_key(machine, client.url, name, may_make=may_make_key))
             yield client
             return
     state = start_server(machine.omlx_home, machine.environ, report, command)

@@ -19,6 +19,9 @@ _HEAD = """\
 The wiring gives the agent the server's address, a key, a model for every tier it has, and the window and output cap
 that the server states. Approvals and sandboxes are never touched, and no model goes by a name that is not its own.
 
+An agent keeps records of its own, such as its sessions, its history and what it notes on a first start, where it always
+does.
+
 The key stands in the agent's environment as `OMLX_API_KEY`, and the agent is told to read it there; no argument and no
 file holds it. It is your own `OMLX_API_KEY` where that is set, else the agent's own key, which `omlx key new AGENT`
 makes, else one that ends with the launch; where the server asks for none, a random word. A proxy in the environment is

@@ -20,7 +20,7 @@ from omlx.launcher.state import write_private
 from omlx.server.api.keys import ServerKeys
 
 from .conftest import NO_KEYCHAIN, Omlx
-from .fake_server import FakeServer
+from .fake_server import FakeServer, Reply
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 OWN_SERVER = "http://127.0.0.1:8123"
@@ -219,6 +219,22 @@ def test_a_launch_speaks_with_its_agents_key_and_shows_it_nowhere(omlx: Omlx, ho
     wired = omlx("wire", "pi", "--dry-run")
     assert 'which Pi takes from OMLX_API_KEY: `export OMLX_API_KEY="$(omlx key show pi)"` in the shell' in wired.stderr
     assert "$OMLX_API_KEY" in wired.stdout
+
+
+@pytest.mark.parametrize("command", ["launch", "wire"])
+def test_a_dry_run_is_not_refused_for_a_key_that_the_command_itself_would_make(
+    omlx: Omlx, home: Path, server: FakeServer, command: str
+):
+    server.serve_models({"id": "m", "max_model_len": 131_072})
+    listed = server.answers["/v1/models"]
+    refused = Reply({"error": "no"}, 401)
+    server.answers["/v1/models"] = lambda asked: listed(asked) if "authorization" in asked.headers else refused
+    serve_here(home, server.url)
+    assert omlx("key", "new", "pi", "--yes").exit_code == 0
+    shown = omlx(command, "claude", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert "sk-omlx-" not in shown.output
+    assert omlx("launch", "claude", "--print-env").exit_code == 4, "its lines would outlive that key"
 
 
 def test_the_admin_key_opens_the_admin_pages_alone_and_a_new_one_ends_it(home: Path, omlx: Omlx):
