@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 from ..requests import Json
@@ -96,21 +96,15 @@ def too_long(size: int) -> str:
 def too_dear(schema: Json) -> str:
     """Why the schema is not to be compiled, "" where it may be."""
     properties, multiple = 0, 1
-    nodes = [schema]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, list):
-            nodes += node
-        elif isinstance(node, dict):
-            nodes += node.values()
-            own = node.get("properties")
-            count = len(own) if isinstance(own, dict) else 0
-            if count > MAX_PROPERTIES_OF_ONE:
-                return f"an object has {count} properties, at most {MAX_PROPERTIES_OF_ONE} can be followed"
-            if reason := too_long(_text_size(node)):
-                return f"of a pattern, const or enum in it: {reason}"
-            properties += count
-            multiple = math.lcm(multiple, _digits(node.get("multipleOf")))
+    for node in _objects(schema):
+        own = node.get("properties")
+        count = len(own) if isinstance(own, dict) else 0
+        if count > MAX_PROPERTIES_OF_ONE:
+            return f"an object has {count} properties, at most {MAX_PROPERTIES_OF_ONE} can be followed"
+        if reason := too_long(_text_size(node)):
+            return f"of a pattern, const or enum in it: {reason}"
+        properties += count
+        multiple = math.lcm(multiple, _digits(node.get("multipleOf")))
     if properties > MAX_PROPERTIES:
         return f"it has {properties} properties, at most {MAX_PROPERTIES} can be followed"
     if multiple > MAX_MULTIPLE:
@@ -148,16 +142,22 @@ def too_deep(schema: Json) -> str:
 def too_joined_schema(schema: Json) -> str:
     """Why a schema is not to be compiled for the patterns that it may join, "" where it may be."""
     patterns, joins = 0, False
-    nodes = [schema]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, list):
-            nodes += node
-        elif isinstance(node, dict):
-            nodes += node.values()
-            patterns += isinstance(node.get("pattern"), str)
-            joins = joins or _joins(node)
+    for node in _objects(schema):
+        patterns += isinstance(node.get("pattern"), str)
+        joins = joins or _joins(node)
     return _too_many_joined(patterns) if joins else ""
+
+
+def _objects(value: Json) -> Iterator[dict[str, Json]]:
+    """All JSON objects in it, however deep."""
+    left = [value]
+    while left:
+        node = left.pop()
+        if isinstance(node, list):
+            left += node
+        elif isinstance(node, dict):
+            left += node.values()
+            yield node
 
 
 def _joins(node: dict[str, Json]) -> bool:
