@@ -79,7 +79,8 @@ def _restored(
         return _restored_by_values(record, before, sharing.others(home, agent, record.path))
     except (DocumentError, EditError) as error:
         was = f"; what stood there before is in {record.backup}" if record.backup else ""
-        raise EditError(f"{record.path} was changed since and cannot be undone value by value: {error}{was}") from error
+        fact = f"{record.path} was changed since and cannot be undone value by value: {error}"
+        raise EditError(f"{fact}; correct that and run it again{was}") from error
 
 
 def _restored_whole(home: Path, record: FileRecord, before: bytes, planned: Mapping[Path, FileRestore]) -> FileRestore:

@@ -196,7 +196,8 @@ def test_a_file_that_does_not_parse_is_refused_with_its_line_and_stays(tmp_path,
 def test_a_file_broken_since_is_not_undone_and_its_backup_is_named(home, config):
     apply(home, "hermes", [edit_of(config)], NOW)
     config.write_text("a: [\n")
-    with pytest.raises(EditError, match=r"cannot be undone value by value.*what stood there before is in .*backups"):
+    words = r"cannot be undone value by value.*correct that and run it again; what stood there before is in .*backups"
+    with pytest.raises(EditError, match=words):
         restore(home, "hermes")
     assert config.read_text() == "a: [\n"
     assert len(wired(home)) == 1
