@@ -132,6 +132,9 @@ def _aim(
     key = client.api_key if client is not None else machine.environ.get(KEY_VARIABLE)
     url = client.url if client is not None else machine.resolve(request.url).url
     looker = Looker()
+    home = machine.omlx_home
+    # Below an agent that was launched, and in a shell that took its lines, variables name our files, not the user's.
+    environ = {name: value for name, value in machine.environ.items() if not home.is_of_a_launch(value)}
     return Aim(
         integration=integration,
         target=Target(
@@ -144,10 +147,10 @@ def _aim(
             api_key=key or new_launch_key(),
         ),
         surroundings=Surroundings(
-            environ=dict(machine.environ) | ({KEY_VARIABLE: key} if key else {}),
+            environ=environ | ({KEY_VARIABLE: key} if key else {}),
             home=machine.user_home,
             directory=machine.directory,
-            run_directory=machine.omlx_home.run_directory(integration.name),
+            run_directory=home.run_directory(integration.name),
             arguments=request.arguments,
             read=looker.read,
             glob=glob,

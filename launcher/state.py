@@ -62,6 +62,10 @@ class OmlxHome:
         """Where files stand that lines for a shell name; they are not swept, since nobody knows how long it runs."""
         return self.root / "shell" / agent
 
+    def is_of_a_launch(self, value: str) -> bool:
+        """Whether this is the path of what was written for one launch, or one shell."""
+        return value.startswith(tuple(f"{self.root}/{folder}/" for folder in ("run", "shell")))
+
     def wired_directory(self, agent: str) -> Path:
         """Where files of ours stand that an agent's own settings name."""
         return self.root / "wired" / agent

@@ -85,6 +85,19 @@ def test_arguments_of_the_users_own_stand_in_the_comment_alone(omlx: Run):
     assert comment.endswith("omlx.ts --model omlx/m -p hi")
 
 
+@every_launch
+def test_in_a_shell_that_took_the_lines_our_files_are_not_taken_for_the_users(
+    agent: Integration, omlx: Run, environ: dict[str, str], tmp_path: Path
+):
+    lines = sourced(omlx("launch", agent.name, "--print-env").stdout, "env", environ).stdout.splitlines()
+    taken = {name: value for name, _, value in (line.partition("=") for line in lines) if str(tmp_path) in value}
+    shell = {name: value for name, value in taken.items() if name not in environ and name != "PWD"}
+    assert str(tmp_path / ".omlx" / "shell") not in omlx("launch", agent.name, "--dry-run", **shell).output
+    if agent.edits is not None:
+        wired = omlx("wire", agent.name, "--dry-run", **shell)
+        assert wired.stdout == omlx("wire", agent.name, "--dry-run").stdout
+
+
 @pytest.mark.parametrize("name", ["hermes", "aider"])
 def test_a_key_that_is_only_kept_is_fetched_and_not_printed(
     omlx: Run, environ: dict[str, str], server: FakeServer, tmp_path: Path, name: str
