@@ -96,8 +96,10 @@ def test_only_keys_that_still_hold_are_listed(home: Path, omlx: Omlx):
     lasting, left, live = new_key(home, "pi", now), launch_key(home, "status", now), launch_key(home, "claude", now)
     server = ServerKeys(file=key_file(home))
     assert server.accepts(left)
-    text = key_file(home).read_text()
-    key_file(home).write_text(text.replace(str(os.getpid()), str(ended_process()), 1))
+    written = json.loads(key_file(home).read_text())
+    (of_status,) = (each for each in written["keys"] if each["name"] == "status")
+    of_status["pid"] = ended_process()
+    key_file(home).write_text(json.dumps(written))
     assert [one["name"] for one in json.loads(omlx("key", "list", "--json").stdout)] == ["pi", "claude"]
     assert [key.name for key in server.described()] == ["pi", "claude"]
     assert [server.accepts(key) for key in (lasting, left, live)] == [True, False, True]
