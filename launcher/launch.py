@@ -133,8 +133,6 @@ def _aim(
     url = client.url if client is not None else machine.resolve(request.url).url
     looker = Looker()
     home = machine.omlx_home
-    # Below an agent that was launched, and in a shell that took its lines, variables name our files, not the user's.
-    environ = {name: value for name, value in machine.environ.items() if not home.is_of_a_launch(value)}
     return Aim(
         integration=integration,
         target=Target(
@@ -147,7 +145,7 @@ def _aim(
             api_key=key or new_launch_key(),
         ),
         surroundings=Surroundings(
-            environ=environ | ({KEY_VARIABLE: key} if key else {}),
+            environ=machine.users_environ | ({KEY_VARIABLE: key} if key else {}),
             home=machine.user_home,
             directory=machine.directory,
             run_directory=home.run_directory(integration.name),

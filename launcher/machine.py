@@ -23,6 +23,13 @@ class Machine:
         return OmlxHome.of(self.environ, self.user_home)
 
     @property
+    def users_environ(self) -> dict[str, str]:
+        """Without the variables that lead to files of ours: those of an agent that was launched and is above us, or of
+        a shell that took the lines for it."""
+        home = self.omlx_home
+        return {name: value for name, value in self.environ.items() if not home.is_of_a_launch(value)}
+
+    @property
     def memory_bytes(self) -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -91,7 +91,7 @@ def _warnings(agent: Integration, patient: Patient) -> tuple[str, ...]:
     url = machine.resolve(None).url
     target = Target(url, model, model, model, model, served or (model,), api_key="key")
     run_directory = machine.omlx_home.run_directory(agent.name)
-    place = (machine.environ, machine.user_home, machine.directory, run_directory)
+    place = (machine.users_environ, machine.user_home, machine.directory, run_directory)
     looker = Looker()
     surroundings = Surroundings(*place, (), looker.read, glob)
     warnings: tuple[str, ...] = ()

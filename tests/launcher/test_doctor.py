@@ -236,6 +236,15 @@ def test_an_administrator_whom_a_launch_would_displace_and_a_project_above_a_wir
     assert f"{managed} already manages it" in hermes.fact
 
 
+def test_the_folder_that_a_launch_gave_hermes_is_no_administrators(patient: Patient, fake_agent: Callable[[str], Path]):
+    fake_agent("hermes")
+    folder = patient.machine.omlx_home.run_directory("hermes") / "x"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: ours\n")
+    machine = replace(patient.machine, environ={**patient.machine.environ, "HERMES_MANAGED_DIR": str(folder)})
+    assert [each.grade for each in agents.overrides(replace(patient, machine=machine))] == [Grade.OK]
+
+
 def test_keys_that_others_can_read_and_keys_without_a_copy_are_found(patient: Patient, monkeypatch: pytest.MonkeyPatch):
     from datetime import UTC, datetime
 

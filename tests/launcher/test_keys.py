@@ -32,10 +32,14 @@ def serve_here(home: Path, url: str) -> None:
     write_private(home / "run" / "server.json", json.dumps(state))
 
 
-def ended_process() -> int:
+def end_process_of(name: str, home: Path) -> None:
+    """Give the key of that name to a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    return process.pid
+    written = json.loads(key_file(home).read_text())
+    (key,) = (each for each in written["keys"] if each["name"] == name)
+    key["pid"] = process.pid
+    key_file(home).write_text(json.dumps(written))
 
 
 def test_the_server_takes_a_new_key_and_keeps_only_its_hash(home: Path):
@@ -82,8 +86,7 @@ def test_a_file_that_is_not_ours_is_refused_and_left(home: Path):
 def test_a_launchs_key_ends_with_its_process(home: Path):
     now = datetime.now(UTC)
     key = launch_key(home, "pi", now)
-    file = key_file(home)
-    file.write_text(file.read_text().replace(str(os.getpid()), str(ended_process())))
+    end_process_of("pi", home)
     other = launch_key(home, "claude", now)
     assert [known.last4 for known in read_keys(home)] == [other[-4:]]
     assert key != other
@@ -96,10 +99,7 @@ def test_only_keys_that_still_hold_are_listed(home: Path, omlx: Omlx):
     lasting, left, live = new_key(home, "pi", now), launch_key(home, "status", now), launch_key(home, "claude", now)
     server = ServerKeys(file=key_file(home))
     assert server.accepts(left)
-    written = json.loads(key_file(home).read_text())
-    (of_status,) = (each for each in written["keys"] if each["name"] == "status")
-    of_status["pid"] = ended_process()
-    key_file(home).write_text(json.dumps(written))
+    end_process_of("status", home)
     assert [one["name"] for one in json.loads(omlx("key", "list", "--json").stdout)] == ["pi", "claude"]
     assert [key.name for key in server.described()] == ["pi", "claude"]
     assert [server.accepts(key) for key in (lasting, left, live)] == [True, False, True]
