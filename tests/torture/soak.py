@@ -3,7 +3,7 @@
     python -m tests.torture.soak --minutes 30
 
 The prompts come again and again, so that no cache has news; the first half of the time is to fill them, and for malloc
-to have had its highest peaks.
+to have had its highest peaks. Then memory is looked at in short pauses, when no request runs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .memory import noted, own_bytes
 
 _PROMPTS = 500
 _PARALLEL = 6
-_SAMPLE_SECONDS = 5.0
+_SAMPLE_SECONDS = 15.0
+_REST_SECONDS = 1.0
 _WARM_UP = 0.5
-_FLOORS = 30
 MOST_MB_PER_HOUR = 1.0
 
 
@@ -38,8 +38,7 @@ class Soak:
     """After the warm-up: seconds, and of the server and its engine the bytes of their own and the open descriptors."""
 
     in_use: list[tuple[float, int]] = field(default_factory=list)
-    """After the warm-up: seconds, and the bytes that the server's malloc has given out, the lowest of every so many:
-    what a request holds while it runs is no matter."""
+    """At the same times: seconds, and the bytes that the server's malloc has given out."""
 
     @property
     def slopes(self) -> dict[str, float]:
@@ -64,27 +63,33 @@ def _slope(sizes: Iterable[tuple[float, int]]) -> float:
     return linear_regression([at / 3600 for at in times], [size / 1e6 for size in num_bytes]).slope
 
 
-def _lowest(sizes: list[tuple[float, int]]) -> list[tuple[float, int]]:
-    count = max(1, len(sizes) // _FLOORS)
-    return [min(sizes[start : start + count], key=lambda each: each[1]) for start in range(0, len(sizes), count)]
-
-
 async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
     soak, chance = Soak(), random.Random(seed)
     load = Load(port, chance, 0.2, soak.outcome)
     engines, started = await started_engines(load, pid, 0), time.monotonic()
+    num_running, may_ask = 0, asyncio.Event()
+    may_ask.set()
 
     async def work() -> None:
+        nonlocal num_running
         while time.monotonic() - started < seconds:
+            await may_ask.wait()
+            num_running += 1
             await load.one(chance.randrange(_PROMPTS))
+            num_running -= 1
 
     async def watch() -> None:
         await asyncio.sleep(seconds * _WARM_UP)
         while time.monotonic() - started < seconds:
+            await asyncio.sleep(min(_SAMPLE_SECONDS, seconds / 40))
+            may_ask.clear()  # what a request holds while it runs is no matter
+            while num_running:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(min(_REST_SECONDS, seconds / 40))
             pids = [pid, *engines]
             descriptors = [len(os.listdir(f"/proc/{each}/fd")) for each in pids]
             soak.samples.append((time.monotonic(), [own_bytes(each) for each in pids], descriptors))
-            await asyncio.sleep(min(_SAMPLE_SECONDS, seconds / 40))
+            may_ask.set()
 
     await asyncio.gather(watch(), *(work() for _ in range(_PARALLEL)))
     soak.outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
@@ -98,8 +103,8 @@ def soak(seconds: float, seed: int = 4) -> Soak:
         home = Path(name)
         with load_server(home, "--note-in-use", PYTHONMALLOC="malloc") as (server, port, held):
             found = asyncio.run(_drive(port, server.pid, seconds, seed))
-        first, last = found.samples[0][0], found.samples[-1][0]
-        found.in_use = _lowest([(at, size) for at, size in noted(home / "in_use") if first <= at <= last])
+        notes = noted(home / "in_use")
+        found.in_use = [max(note for note in notes if note[0] <= at) for at, _, _ in found.samples]
     found.outcome.held = held
     return found
 
