@@ -60,7 +60,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await pool.attach()
-        watches = [_check(pool, settings.engine.stall_seconds), _follow(pool, settings.model_dirs)]
+        # Looked at before anybody is served: what comes from then on is news.
+        known = None
+        with contextlib.suppress(OSError):
+            known = await asyncio.to_thread(_look, settings.model_dirs)
+        watches = [_check(pool, settings.engine.stall_seconds), _follow(pool, settings.model_dirs, known)]
         watching = [asyncio.create_task(watch) for watch in watches]
         try:
             async with admin.at_work():
@@ -132,17 +136,17 @@ def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -
     return text_of
 
 
-async def _follow(pool: ModelPool[EngineProcess], folders: Sequence[Path]) -> None:
+def _look(folders: Sequence[Path]) -> list[tuple[str, Path, float]]:
+    """Every model's folder and when its config was written. Raises OSError where one goes away just now."""
+    return [(name, path, (path / "config.json").stat().st_mtime) for name, path in model_folders(folders)]
+
+
+async def _follow(pool: ModelPool[EngineProcess], folders: Sequence[Path], known: object) -> None:
     """Whatever adds or removes a model, a command or the user's own hand: the server has it soon after."""
-
-    def seen() -> list[tuple[str, Path, float]]:
-        return [(name, path, (path / "config.json").stat().st_mtime) for name, path in model_folders(folders)]
-
-    known = await asyncio.to_thread(seen)
     while True:
         await asyncio.sleep(_FOLLOW_SECONDS)
-        with contextlib.suppress(OSError):  # one that goes away just now
-            now = await asyncio.to_thread(seen)
+        with contextlib.suppress(OSError):
+            now = await asyncio.to_thread(_look, folders)
             gone = (entry for entry in pool.entries if not entry.changed_at and entry.id not in pool.engines)
             if now != known or any(gone):
                 known = now
