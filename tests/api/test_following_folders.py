@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,21 @@ async def test_a_model_is_served_once_its_folder_is_there_and_no_more_once_it_is
         shutil.rmtree(folder / "new")
         await until_listed(server, MODEL)
         assert (await server.client.post(CHAT, json={**CHAT_BODY, "model": "new"})).status_code == 404
+
+
+async def test_a_model_that_comes_right_after_the_start_is_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    find = app.model_folders
+
+    def find_slowly(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+        time.sleep(0.3)
+        return find(folders)
+
+    monkeypatch.setattr(app, "model_folders", find_slowly)
+    async with serving(tmp_path, "Hi.") as server:
+        (folder,) = {entry.path.parent for entry in server.pool.entries}
+        assert await listed(server) == [MODEL]
+        build_text_model(folder / "new", 1000)
+        await until_listed(server, MODEL, "new")
 
 
 async def test_a_loaded_model_answers_on_until_it_is_unloaded(tmp_path: Path):
