@@ -132,7 +132,6 @@ def _aim(
     key = client.api_key if client is not None else machine.environ.get(KEY_VARIABLE)
     url = client.url if client is not None else machine.resolve(request.url).url
     looker = Looker()
-    home = machine.omlx_home
     return Aim(
         integration=integration,
         target=Target(
@@ -148,7 +147,7 @@ def _aim(
             environ=machine.users_environ | ({KEY_VARIABLE: key} if key else {}),
             home=machine.user_home,
             directory=machine.directory,
-            run_directory=home.run_directory(integration.name),
+            run_directory=machine.omlx_home.run_directory(integration.name),
             arguments=request.arguments,
             read=looker.read,
             glob=glob,

@@ -49,7 +49,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        keep_one_arena()  # before there are threads
+        keep_one_arena()  # before the threads that serve
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

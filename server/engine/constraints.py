@@ -135,7 +135,7 @@ class _Rules:
 
     def _call(self, syntax: CallSyntax, tool: ToolDefinition) -> str:
         subject = f"tool {tool.name!r}: "
-        _refuse(too_deep(tool.parameters) or too_joined_schema(tool.parameters), "tools", subject)
+        _check_shape(tool.parameters, "tools", subject)
         schema = json.dumps(_tool_schema(tool), ensure_ascii=False)
         _check(json.dumps({"grammars": [{"lark_grammar": f"start: %json {schema}"}]}), "tools", subject)
         before = syntax.before_name + syntax.spell(tool.name) + syntax.before_arguments
@@ -176,7 +176,7 @@ def _answer_grammar(wanted: OutputFormat) -> dict[str, Json]:
             return {"json_schema": _with_options({"type": "object"}, lenient=False)}
         case JsonSchema(schema, param):
             _check_cost(schema, param or "response_format")
-            _refuse(too_deep(schema) or too_joined_schema(schema), param or "response_format")
+            _check_shape(schema, param or "response_format")
             return {"json_schema": _with_options(without_unknown_formats(schema), lenient=False)}
         case Regex(pattern):
             _refuse(too_long(pattern_size(pattern)), wanted.param or "structured_outputs.regex")
@@ -215,6 +215,10 @@ def _tool_schema(tool: ToolDefinition) -> dict[str, Json]:
 
 def _check_cost(schema: Json, param: str, subject: str = "") -> None:
     _refuse(too_dear(schema), param, subject)
+
+
+def _check_shape(schema: Json, param: str, subject: str = "") -> None:
+    _refuse(too_deep(schema) or too_joined_schema(schema), param, subject)
 
 
 def _refuse(reason: str, param: str, subject: str = "") -> None:
