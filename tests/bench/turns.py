@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
@@ -54,7 +54,15 @@ class Spent:
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def wrap(self, owner: Any, name: str, what: str) -> Callable[[], None]:
+    @contextmanager
+    def timing(self, *places: tuple[Any, str, str]) -> Iterator[None]:
+        """Time every call meanwhile: of which owner's function by which name, and what it counts for."""
+        with ExitStack() as undo:
+            for place in places:
+                undo.callback(self._wrap(*place))
+            yield
+
+    def _wrap(self, owner: Any, name: str, what: str) -> Callable[[], None]:
         """Time every call of the owner's function from now on, until the result is called."""
         plain = getattr(owner, name)
 
@@ -150,18 +158,14 @@ def run_omlx(batch: MlxBatch, asks: Sequence[Ask], seed: int) -> Result:
             assert not update.error, update.error
             yield from [int(update.request_id)] * len(update.token_ids)
 
-    undo = [
-        spent.wrap(batch, "prefill", "pieces"),
-        spent.wrap(batch, "prefill_together", "pieces together"),
-        spent.wrap(batch, "decode", "steps"),
-        spent.wrap(mx, "eval", "MLX"),
-        spent.wrap(batch, "_read", "MLX"),
-    ]
-    try:
+    with spent.timing(
+        (batch, "prefill", "pieces"),
+        (batch, "prefill_together", "pieces together"),
+        (batch, "decode", "steps"),
+        (mx, "eval", "MLX"),
+        (batch, "_read", "MLX"),
+    ):
         return Result(run(asks, submit, turn), spent)
-    finally:
-        for each in undo:
-            each()
 
 
 def run_mlx_lm(model: Any, asks: Sequence[Ask], seed: int) -> Result:
@@ -176,17 +180,15 @@ def run_mlx_lm(model: Any, asks: Sequence[Ask], seed: int) -> Result:
     def turn() -> Iterator[int]:
         yield from (indexes[response.uid] for response in generator.next()[1])
 
-    undo = [
-        spent.wrap(PromptProcessingBatch, "prompt", "prompts"),
-        spent.wrap(PromptProcessingBatch, "generate", "first tokens"),
-        spent.wrap(GenerationBatch, "next", "steps"),
-    ]
-    try:
+    with (
+        closing(generator),
+        spent.timing(
+            (PromptProcessingBatch, "prompt", "prompts"),
+            (PromptProcessingBatch, "generate", "first tokens"),
+            (GenerationBatch, "next", "steps"),
+        ),
+    ):
         return Result(run(asks, submit, turn), spent)
-    finally:
-        generator.close()
-        for each in undo:
-            each()
 
 
 @contextmanager
