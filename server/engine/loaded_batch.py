@@ -68,10 +68,11 @@ def load_batch(
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
     only this rank's part of the model is loaded, divided as `split` says. `draft_model` is the folder of a smaller one
     that drafts. A prompt of one of the `cancelled` requests is computed no further; several ranks end it together.
-    `go_on` is called for every piece of a prefix that has been read from the disk. Raises `ModelError`.
+    `go_on` is called for every piece of the weights, or later of a prefix, that has been read from the disk. Raises
+    `ModelError`.
     """
     has_gpu = mx.default_device().type == mx.gpu
-    loaded = load_model(path, ranks and (lambda model, config: divide(model, config, ranks.group, split)))
+    loaded = load_model(path, ranks and (lambda model, config: divide(model, config, ranks.group, split)), go_on)
     model = loaded.model
     memory = device_memory(has_own_gpu=mx.cuda.is_available())
     budget = plan(memory.total, loaded.weight_bytes)
@@ -88,7 +89,7 @@ def load_batch(
     layout = DeferredLayout(run, lambda: make_prompt_cache(model), large_row_tokens)
     # Ranks decide together, which they cannot when they are idle. A GPU is half as fast on a lone row outside a layout.
     while (ranks is not None or has_gpu) and layout.settle():
-        pass
+        go_on()
     if ranks is not None:
         disk_cache = disk_cache and DiskCache(disk_cache.folder / f"rank{ranks.rank}of{ranks.size}", disk_cache.limits)
     codec = CacheCodec(lambda: make_prompt_cache(model))

@@ -103,9 +103,13 @@ class Batching(msgspec.Struct, frozen=True, tag="batching"):
 
 
 class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """The engine cannot go on: the model did not load, or the step loop met an error. Then it exits."""
+    """The engine cannot go on: the model did not load, or the step loop met an error. Then it exits.
+
+    `is_final`: another engine would meet the same, a model that cannot be loaded, say.
+    """
 
     message: str
+    is_final: bool = False
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from ..errors import OmlxError
+from ..errors import EngineFailure, OmlxError
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
 from .memory_room import MemoryRoom
@@ -134,7 +134,7 @@ def serve(
         logger.info("the server has gone; the engine ends")
     except OmlxError as error:
         logger.error("%s", error)
-        report(connection, EngineFailed(str(error)))
+        report(connection, EngineFailed(str(error), is_final=not isinstance(error, EngineFailure)))
         return 1
     except Exception as error:
         logger.exception("the engine failed")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from .mtp_model import MtpModel
 from .part_folder import loadable
 
 _ARCHITECTURES = f"{__package__}.architectures"
+_PIECE_BYTES = 1 << 30
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -40,10 +41,15 @@ class LoadedModel:
     mtp: MtpModel | None = None
 
 
-def load_model(path: Path, divide: Callable[[nn.Module, Mapping[str, Any]], object] | None = None) -> LoadedModel:
+def load_model(
+    path: Path,
+    divide: Callable[[nn.Module, Mapping[str, Any]], object] | None = None,
+    go_on: Callable[[], None] = lambda: None,
+) -> LoadedModel:
     """Load the model in the folder `path`. The calling thread must own MLX.
 
     `divide` may replace and drop parts of the model before its weights are read; it is given the config too.
+    `go_on` is called after every GiB or so that has been read.
 
     Raises `UnsupportedModel` for an architecture neither omlx nor mlx-lm has, and `CorruptModel` for files
     that do not fit together.
@@ -52,7 +58,9 @@ def load_model(path: Path, divide: Callable[[nn.Module, Mapping[str, Any]], obje
     if divide is not None:
         divide(model, read_config(path))
     try:
-        mx.eval(model.parameters())
+        for piece in _pieces(model):
+            mx.eval(piece)
+            go_on()
     except RuntimeError as error:
         raise CorruptModel(f"{path}: its weights cannot be read ({error})") from error
     return LoadedModel(model, num_bytes(model), cast(MtpModel, model) if getattr(model, "mtp", None) else None)
@@ -68,6 +76,17 @@ def outline(path: Path) -> nn.Module:
     weight_headers(path)
     with loadable(path) as readable:
         return _load(readable, model_type)
+
+
+def _pieces(model: nn.Module) -> Iterator[list[mx.array]]:
+    """The model's weights, `_PIECE_BYTES` or a little more at a time: MLX reads several arrays at once."""
+    piece: list[mx.array] = []
+    for array in dict(tree_flatten(model.parameters())).values():
+        piece.append(array)
+        if sum(each.nbytes for each in piece) >= _PIECE_BYTES:
+            yield piece
+            piece = []
+    yield piece
 
 
 def num_bytes(model: nn.Module) -> int:

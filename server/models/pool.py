@@ -49,6 +49,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def ended_for_good(self) -> bool:
+        """Whether it said that another one would meet the same."""
+        ...
+
+    @property
     def silent_seconds(self) -> float:
         """How long a ready engine has said nothing; 0 before."""
         ...
@@ -278,7 +283,10 @@ class ModelPool(Generic[E]):
         engine, model_id = loaded.engine, loaded.entry.id
         del self._loaded[model_id]
         self._share_memory()
-        try_again = self._supervision.died(model_id, await engine.ended(), engine.ready_seconds)
+        reason = await engine.ended()
+        # In a group it may have been another rank, which its own server starts again, that kept it from being ready.
+        may_load = self._is_group and not engine.ended_for_good
+        try_again = self._supervision.died(model_id, reason, engine.ready_seconds, may_load=may_load)
         await engine.stop()
         if self._supervision.is_stopped(model_id):
             logger.error("%s", self._supervision.failed[model_id])

@@ -22,9 +22,9 @@ class Supervision:
         """Why the engines died in whose place no other is ready yet, by model."""
         return dict(self._reasons)
 
-    def died(self, model_id: str, reason: str, ready_seconds: float) -> bool:
-        """Note a death; whether the engine is worth starting again by itself. One that never got ready is not:
-        it would most likely meet the same again."""
+    def died(self, model_id: str, reason: str, ready_seconds: float, *, may_load: bool = False) -> bool:
+        """Note a death; whether the engine is worth starting again by itself. One that never got ready is not, unless
+        it `may_load` the next time: it would most likely meet the same again."""
         self._fast[model_id] = self._fast[model_id] + 1 if ready_seconds < FAST_SECONDS else 0
         if self.is_stopped(model_id):
             reason = (
@@ -32,7 +32,7 @@ class Supervision:
                 "Mend that, then load the model again or restart the server"
             )
         self._reasons[model_id] = reason
-        return ready_seconds > 0 and not self.is_stopped(model_id)
+        return (ready_seconds > 0 or may_load) and not self.is_stopped(model_id)
 
     def is_stopped(self, model_id: str) -> bool:
         return self._fast[model_id] >= MAX_FAST_DEATHS

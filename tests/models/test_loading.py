@@ -10,6 +10,7 @@ import mlx.core as mx
 import pytest
 
 from omlx.server.errors import CorruptModel, UnsupportedModel
+from omlx.server.models import loading
 from omlx.server.models.importing import ImportType, import_gguf
 from omlx.server.models.loading import load_model
 
@@ -32,6 +33,13 @@ def test_a_model_is_loaded_as_it_is_stored(folder: Path) -> None:
     header = 8 + struct.unpack("<Q", (folder / "model.safetensors").read_bytes()[:8])[0]
     assert loaded.weight_bytes == (folder / "model.safetensors").stat().st_size - header
     assert loaded.model(mx.array([[3, 4]])).dtype == mx.float32
+
+
+def test_every_piece_of_the_weights_that_was_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[None] = []
+    monkeypatch.setattr(loading, "_PIECE_BYTES", load_model(folder).weight_bytes // 4)
+    load_model(folder, go_on=lambda: told.append(None))
+    assert 2 <= len(told) <= 5
 
 
 def test_code_in_the_folder_never_runs(folder: Path, tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def test_an_engine_that_never_got_ready_is_tried_again_only_when_it_is_asked_for
     assert not supervision.is_stopped("a")
 
 
+def test_an_engine_that_may_load_the_next_time_is_tried_again_until_three_did_not():
+    supervision = Supervision()
+    deaths = [supervision.died("a", "rank 1 has ended", ready_seconds=0, may_load=True) for _ in range(3)]
+    assert deaths == [True, True, False]
+
+
 def test_a_stopped_model_that_is_forgiven_may_be_tried_again():
     supervision = Supervision()
     for _ in range(3):

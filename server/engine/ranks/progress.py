@@ -27,6 +27,8 @@ _UNKNOWN_SECONDS = 60.0
 _UNASKED_SECONDS = 60.0
 _WARM_UP_SECONDS = 600.0
 """For the first step of all, the weights may come from the disk, and a hundred kernels be compiled."""
+_LOAD_SECONDS = 60.0
+"""For a GiB of weights from a slow disk, or for a first pass."""
 _MOST_BEATS = 8
 """So often rank 0's server may be heard while nothing is done: four seconds of a server that goes on itself."""
 _SERVER_SECONDS = 20.0
@@ -126,6 +128,13 @@ class Progress:
         finally:
             self._is_warming_up = False
             self._num_unheeded = None
+
+    @contextmanager
+    def loads(self) -> Iterator[None]:
+        """The model is loaded, on all ranks at once. After a minute in which none of them went on, one is stuck."""
+        with self._under_way(_Step(self._clock(), _LOAD_SECONDS, _LOAD_SECONDS)):
+            yield
+        self._num_unheeded = None
 
     @contextmanager
     def step(self, *kind: str | int) -> Iterator[None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ...cache.fingerprint import model_fingerprint
-from ...errors import EngineUnavailable, OmlxError
+from ...errors import EngineFailure, EngineUnavailable, OmlxError
 from ...models.hub import Hub
 from ...models.part_fetching import fetch_part
 from ...models.part_folder import whole_name
@@ -125,16 +125,27 @@ def _load(
         return RankMemory(use.cache_bytes, use.memory_bytes)
 
     linked = link(ranks, os.environ, memory, progress, on_loss)
-    agree(ranks, {**_facts(options), **options.settings})
-    fetch_part(options.model, ranks.group, options.split, lambda: Hub.of(os.environ))
-    logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
-    batch = load_batch(
-        options.model, options.disk_cache, options.prefix_bytes, ranks, options.split, go_on=progress.go_on
-    )
-    agree(
-        ranks, {"the way of decoding": batch.batching.name}
-    )  # all have loaded; other ways would call other collectives
+    try:
+        batch = _load_together(options, ranks, progress)
+    except RuntimeError as error:  # what MLX raises when a collective fails
+        reason = linked.lost() if isinstance(linked, Members) else ""
+        raise EngineFailure(reason or f"the ranks lost touch with one another: {error}") from error
     return batch, linked
+
+
+def _load_together(options: RankOptions, ranks: MlxRanks, progress: Progress) -> MlxBatch:
+    with progress.loads():
+        agree(ranks, {**_facts(options), **options.settings})
+    fetch_part(options.model, ranks.group, options.split, lambda: Hub.of(os.environ))
+    agree(ranks, {})  # all have their part, and read it at the same time: a download may take an hour, and no step does
+    logger.info("rank %d of %d loads its part of %s", ranks.rank, ranks.size, options.model.name)
+    with progress.loads():
+        batch = load_batch(
+            options.model, options.disk_cache, options.prefix_bytes, ranks, options.split, go_on=progress.go_on
+        )
+        # all have loaded; other ways of decoding would call other collectives
+        agree(ranks, {"the way of decoding": batch.batching.name})
+    return batch
 
 
 def _facts(options: RankOptions) -> dict[str, str]:

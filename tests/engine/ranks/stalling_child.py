@@ -1,7 +1,8 @@
 """An engine process that gets stuck: `python -m tests.engine.ranks.stalling_child WHERE OPTION...`.
 
-WHERE is "first", for the first piece of a prompt that it serves, "step", for its 60th decode step, "between", for what
-comes before one, or "nowhere"; the options are an engine's. It has little patience with a server that says nothing.
+WHERE is "load", for the reading of its weights, "first", for the first piece of a prompt that it serves, "step", for
+its 60th decode step, "between", for what comes before one, or "nowhere"; the options are an engine's. It has little
+patience with a server that says nothing, and with weights.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from omlx.server.engine import loaded_batch
 from omlx.server.engine.__main__ import main
 from omlx.server.engine.mlx_batch import MlxBatch
 from omlx.server.engine.ranks import progress
@@ -46,7 +48,10 @@ def _serving(make_scratch: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     where, *options = sys.argv[1:]
     setattr(progress, "_SERVER_SECONDS", 3.0)  # noqa: B010  (the checker knows what stands there)
-    if where == "first":
+    setattr(progress, "_LOAD_SECONDS", 10.0)  # noqa: B010
+    if where == "load":
+        setattr(loaded_batch, "load_model", _stalling(loaded_batch.load_model, at=0))  # noqa: B010
+    elif where == "first":
         setattr(MlxBatch, "scratch", _serving(MlxBatch.scratch))  # noqa: B010
     elif where == "step":
         setattr(MlxBatch, "decode", _stalling(MlxBatch.decode))  # noqa: B010

@@ -19,7 +19,7 @@ from omlx.server.engine.blas import engine_environment
 from omlx.server.engine.messages import Alive, EngineFailed, EngineMessage, Submit
 from omlx.server.engine.process import EngineCommand, EngineProcess
 from omlx.server.engine.wire import frame, read_frame
-from omlx.server.errors import EngineFailure
+from omlx.server.errors import EngineFailure, EngineUnavailable
 from omlx.server.requests import SamplingParams
 
 from .models import write_llama
@@ -45,7 +45,9 @@ def _follower(where: str, model: Path, environment: dict[str, str]) -> Iterator[
             process.kill()
 
 
-@pytest.mark.parametrize(("stuck", "where"), [(1, "first"), (0, "step"), (1, "step"), (0, "between")])
+@pytest.mark.parametrize(
+    ("stuck", "where"), [(0, "load"), (1, "load"), (1, "first"), (0, "step"), (1, "step"), (0, "between")]
+)
 def test_a_rank_that_lives_and_goes_no_further_is_named_and_no_rank_stays_behind(
     tmp_path: Path, stuck: int, where: str
 ) -> None:
@@ -62,7 +64,7 @@ def test_a_rank_that_lives_and_goes_no_further_is_named_and_no_rank_stays_behind
             while (await stream.next()).finish_reason is None:
                 pass
             return ""
-        except EngineFailure as error:
+        except (EngineFailure, EngineUnavailable) as error:  # the latter where it never was ready
             return str(error)
         finally:
             await engine.stop()
