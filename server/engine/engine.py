@@ -156,7 +156,7 @@ class Engine:
         if sequence.request_id in self._cancelled:
             self.cancel(sequence.request_id)
             return
-        self._scheduler.observe_prefill(count, self._clock() - started)
+        self._scheduler.observe_piece(sequence, count, self._clock() - started, decoding)
         sequence.num_computed_tokens += count
         if sequence.is_decoding:
             self._match_waiting()

@@ -5,12 +5,15 @@ An answer that repeats pieces of its prompt, as an edited file does, gets most o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _LOOK_BACK = 3
 """Tokens that have to agree for a guess."""
 _LONGEST_DRAFT = 16
+_MOST_PLACES = 32
+"""Looked at for one guess."""
 
 
 class NgramDrafter:
@@ -39,28 +42,56 @@ class _Repeats:
 
     def __init__(self, token_ids: Sequence[int]) -> None:
         self._token_ids = token_ids
-        self._num_seen = 0
         self._after: dict[tuple[int, ...], int] = {}
         """Where the text went on after these tokens the last time."""
+        self._before = array("i")
+        """For each place, where it went on after the same tokens the time before; 0 where there was none."""
+        self._distance = 0
+        """How far back the last guess was found. A copy goes on there, however often its words stand elsewhere."""
 
     def draft(self, limit: int) -> list[int]:
-        """A guess at the next tokens, at most `limit`; longer the more of the text before agrees."""
+        """A guess at the next tokens, at most `limit`, from where the most of the text before agrees, and the longer
+        the more does."""
         self._look_through()
-        tokens = self._token_ids
-        start = self._after.get(tuple(tokens[-_LOOK_BACK:]))
-        if start is None or limit <= 0:
+        start, agreed = 0, 0
+        for place in self._places():
+            agrees = self._agreement(place)
+            if agrees > agreed:
+                start, agreed = place, agrees
+        if agreed < _LOOK_BACK or limit <= 0:
             return []
-        agreed = _LOOK_BACK
-        while agreed < _LONGEST_DRAFT and start > agreed and tokens[start - agreed - 1] == tokens[-agreed - 1]:
-            agreed += 1
+        tokens = self._token_ids
+        self._distance = len(tokens) - start
         guess: list[int] = []
         for place in range(start, start + min(limit, 2 * agreed, _LONGEST_DRAFT)):
             # Past the end of the text the guess goes on with itself: something is being repeated.
             guess.append(tokens[place] if place < len(tokens) else guess[place - len(tokens)])
         return guess
 
+    def _places(self) -> Iterator[int]:
+        """Where the text may go on: as far back as the last time, and after the last places where it stood so."""
+        place = len(self._token_ids) - self._distance
+        if self._distance and place:
+            yield place
+        place = self._after.get(tuple(self._token_ids[-_LOOK_BACK:]), 0)
+        for _ in range(_MOST_PLACES):
+            if not place:
+                return
+            yield place
+            place = self._before[place]
+
+    def _agreement(self, place: int) -> int:
+        """How many tokens before the place are those at the end of the text, at most 31."""
+        tokens, agreed = self._token_ids, 0
+        for step in (16, 8, 4, 2, 1):
+            theirs, ours = place - agreed, len(tokens) - agreed
+            if theirs >= step and tokens[theirs - step : theirs] == tokens[ours - step : ours]:
+                agreed += step
+        return agreed
+
     def _look_through(self) -> None:
         tokens = self._token_ids
-        for place in range(max(self._num_seen, _LOOK_BACK), len(tokens)):
-            self._after[tuple(tokens[place - _LOOK_BACK : place])] = place
-        self._num_seen = len(tokens)
+        for place in range(len(self._before), len(tokens)):
+            before = tuple(tokens[max(0, place - _LOOK_BACK) : place])
+            self._before.append(self._after.get(before, 0))
+            self._after[before] = place

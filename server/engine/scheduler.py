@@ -173,7 +173,8 @@ class Scheduler:
         budget = self._budget(decoding)
         size = smallest
         if self._prefill_seconds_per_token > 0:
-            while size * 2 <= limits.max_chunk and size * 2 * self._prefill_seconds_per_token <= budget:
+            largest = min(limits.max_chunk, sequence.max_piece if decoding else limits.max_chunk)
+            while size * 2 <= largest and size * 2 * self._prefill_seconds_per_token <= budget:
                 size *= 2
         done = sequence.num_computed_tokens
         ends = [(done // size + 1) * size, sequence.num_prompt_tokens]
@@ -183,6 +184,16 @@ class Scheduler:
 
     def observe_decode(self, seconds: float) -> None:
         self._decode_seconds = _mean(self._decode_seconds, seconds)
+
+    def observe_piece(self, sequence: Sequence, count: int, seconds: float, decoding: bool) -> None:
+        """A piece of the sequence's prompt took so long. Where decoding rows waited for it longer than they may, its
+        next pieces are half as long, for they take longer the more of the prompt comes before them."""
+        self.observe_prefill(count, seconds)
+        budget = self._budget(decoding)
+        if decoding and seconds > budget:
+            sequence.max_piece = max(self._limits.min_chunk, count // 2)
+        elif seconds < budget / 4 and sequence.max_piece < self._limits.max_chunk:
+            sequence.max_piece *= 2
 
     def observe_prefill(self, count: int, seconds: float) -> None:
         """Good news is believed at once, bad news slowly: a GPU prepares itself for every new size of a piece, which

@@ -33,6 +33,8 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_output_tokens: int = 0
+    max_piece: int = 1 << 30
+    """Of its prompt, beside rows that decode, by how long others took; in tokens."""
     queue_seconds: float = 0.0
     prefix: PrefixReport = field(default_factory=PrefixReport)
     is_fetched: Callable[[], bool] = lambda: True

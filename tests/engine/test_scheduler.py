@@ -156,6 +156,23 @@ def test_beside_decoding_rows_a_chunk_keeps_to_the_latency_target():
     assert scheduler.chunk(sequence, decoding=True) == 512
 
 
+def test_a_piece_that_kept_decoding_rows_waiting_too_long_is_followed_by_smaller_ones_of_its_prompt():
+    scheduler = Scheduler(SchedulerLimits(decode_gap_seconds=0.2))
+    long, other = add(scheduler, "long", 10_000), add(scheduler, "other", 10_000)
+    for sequence in (long, other):
+        scheduler.start(sequence, 0)
+    scheduler.observe_piece(long, 256, 0.1, decoding=True)
+    assert scheduler.chunk(long, decoding=True) == 512
+    scheduler.observe_piece(long, 512, 0.5, decoding=True)
+    assert scheduler.chunk(long, decoding=True) == 256
+    scheduler.observe_piece(long, 256, 0.3, decoding=True)
+    assert scheduler.chunk(long, decoding=True) == 128
+    assert scheduler.chunk(other, decoding=True) >= 256
+    assert scheduler.chunk(long, decoding=False) >= 1024
+    scheduler.observe_piece(long, 128, 0.04, decoding=True)
+    assert scheduler.chunk(long, decoding=True) == 256
+
+
 def company(scheduler: Scheduler, first: Sequence, decoding: bool = False) -> list[str]:
     scheduler.start(first, first.num_cached_tokens)
     return [sequence.request_id for sequence in scheduler.company(first, decoding, 0.0)]

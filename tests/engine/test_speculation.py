@@ -9,7 +9,6 @@ import pytest
 
 from omlx.server.engine.decode_layout import PaddedLayout
 from omlx.server.engine.messages import Submit
-from omlx.server.engine.ngram_drafter import NgramDrafter
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.speculation import Draft, DraftControl, Speculation, StepPrices
 from omlx.server.requests import SamplingParams
@@ -27,42 +26,6 @@ def repeating(length: int, seed: int = 1) -> list[int]:
     """A prompt a draft finds its continuation in."""
     piece = prompt_of(40, seed)
     return (piece * (length // 40 + 1))[:length]
-
-
-def ngram_draft(token_ids: list[int], limit: int) -> list[int]:
-    drafter = NgramDrafter()
-    drafter.join("a", token_ids)
-    return drafter.draft({"a": limit})["a"]
-
-
-def test_a_draft_is_what_followed_the_same_tokens_the_last_time():
-    assert ngram_draft([1, 2, 3, 4, 5, 9, 1, 2, 3, 7, 8, 0, 1, 2, 3], 4) == [7, 8, 0, 1]
-
-
-def test_the_draft_is_longer_the_more_agrees():
-    few = [9, 9, 9, 1, 2, 3, *range(50, 90), 8, 1, 2, 3]
-    many = [*range(20), *range(50, 90), *range(20)]
-    assert ngram_draft(few, 99) == list(range(50, 56))
-    assert ngram_draft(many, 99) == list(range(50, 66))
-
-
-def test_without_an_earlier_place_there_is_no_draft():
-    assert ngram_draft([1, 2, 3, 4], 5) == []
-    assert ngram_draft([1], 5) == []
-    assert ngram_draft([1, 2, 3, 1, 2, 3], 0) == []
-
-
-def test_what_is_being_repeated_goes_on_being_repeated():
-    assert ngram_draft([7, 7, 7, 7], 4) == [7, 7, 7, 7]
-    assert ngram_draft([1, 2, 1, 2, 1, 2], 5) == [1, 2, 1, 2, 1]
-
-
-def test_new_tokens_are_found_as_well():
-    drafter, token_ids = NgramDrafter(), [1, 2, 3]
-    drafter.join("a", token_ids)
-    assert drafter.draft({"a": 2}) == {"a": []}
-    token_ids += [4, 5, 1, 2, 3]
-    assert drafter.draft({"a": 2}) == {"a": [4, 5]}
 
 
 def test_a_row_whose_drafts_do_not_pay_pauses_longer_each_time():
