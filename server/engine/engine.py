@@ -34,6 +34,8 @@ class Engine:
         self._cancelled = cancelled
         self._updates: dict[str, SequenceUpdate] = {}
         self._is_checked = True
+        self._has_decoded = False
+        """Since a prompt was last computed."""
 
     @property
     def has_work(self) -> bool:
@@ -95,18 +97,26 @@ class Engine:
             self._batch.release(request_id)
 
     def step(self) -> StepOutput:
-        """One decode step of all rows, then one prefill chunk of one sequence, or several short prompts."""
+        """Half a turn: one decode step of all rows, or after one, a prefill chunk of one sequence or several short
+        prompts. What came meanwhile is looked at between the two, so that a short prompt waits for half a step, not
+        for that and another one."""
         self._keep_within_memory()
         plan = self._scheduler.schedule(self._clock())
-        if plan.decode:
+        if plan.decode and not (self._has_decoded and plan.prefill):
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
-        sequence, started, spent = plan.prefill, self._clock(), 0.0
+            self._has_decoded = True
+        else:
+            self._compute_prompts(plan.prefill, decoding=bool(plan.decode))
+            self._has_decoded = False
+        return self.news()
+
+    def _compute_prompts(self, sequence: Sequence | None, *, decoding: bool) -> None:
+        started, spent = self._clock(), 0.0
         while sequence is not None:
-            self._compute(sequence, bool(plan.decode), spent)
+            self._compute(sequence, decoding, spent)
             now = self._clock()
             spent = now - started
             sequence = self._scheduler.another(spent, now)
-        return self.news()
 
     def news(self) -> StepOutput:
         """What there is to tell, and nothing computed for it."""

@@ -43,7 +43,7 @@ class SchedulerLimits:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerOutput:
-    """One turn: a decode step of `decode` (all or nothing), then one chunk of `prefill`."""
+    """One turn: a decode step of `decode` (all or nothing), and one chunk of `prefill`."""
 
     decode: tuple[Sequence, ...]
     prefill: Sequence | None

@@ -177,8 +177,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     prompt_beside_streams,
 )
 
-WHOLE: tuple[Scenario, ...] = (file_edit,)
-"""What a model does only with all its layers: with the first few it copies nothing."""
+WHOLE: tuple[Scenario, ...] = (file_edit, prompt_again)
+"""Asked of the model with all its layers: with the first few it copies nothing, and half the time of a step, which is
+what a prompt found whole takes, is its head's."""
 
 
 def rate(streams: list[Stream]) -> float:

@@ -124,7 +124,18 @@ def test_rows_decode_together_while_a_prompt_is_computed():
     engine.step()
     engine.submit(request("long", length=5000, max_tokens=1))
     updates = [{u.request_id for u in engine.step().updates} for _ in range(10)]
-    assert all(ids == {"talking", "long"} for ids in updates)
+    assert updates[0] == {"talking", "long"}  # a step of the rows, and that the other was admitted
+    assert updates[1:] == [{"long"}, {"talking"}] * 4 + [{"long"}]
+
+
+def test_a_prompt_that_comes_while_rows_decode_is_computed_before_they_decode_again():
+    engine = make_engine(ScriptedBatch([[5]]))
+    engine.submit(request("talking", max_tokens=50))
+    for _ in range(3):
+        engine.step()
+    engine.submit(request("short", length=40))
+    assert {update.request_id for update in engine.step().updates if update.token_ids} == {"short"}
+    assert {update.request_id for update in engine.step().updates if update.token_ids} == {"talking", "short"}
 
 
 def test_an_identical_resend_joins_the_running_prefill():
