@@ -36,6 +36,8 @@ class Prose:
         self._watch = watch
         self._only_at_the_beginning = only_at_the_beginning
         self._has_text = False
+        self._may_turn = True
+        """Whether something other than text may follow the text."""
 
     def until(self, openers: Sequence[str]) -> Reading[str]:
         """Pass text on up to the first of `openers`; read that and return it, "" at the end of the answer.
@@ -43,6 +45,7 @@ class Prose:
         An opener inside reasoning ends the reasoning: models forget
         to close it before they call.
         """
+        self._may_turn = bool(openers or (self._starts and not self._only_at_the_beginning))
         while True:
             markers = (*openers, *self._ends, *self._starts)
             write = self.reason if self._is_reasoning else self.text
@@ -59,7 +62,7 @@ class Prose:
                 self._is_reasoning = becomes_reasoning
 
     def text(self, text: str) -> None:
-        """Write text; trailing white space waits for what follows it."""
+        """Write text; trailing white space waits for what follows it, where that may be something else than text."""
         self._write(text, TextDelta)
         if self._watch is not None:
             self._watch(text)
@@ -68,7 +71,8 @@ class Prose:
         self._write(text, ReasoningDelta)
 
     def _write(self, text: str, delta: type[TextDelta] | type[ReasoningDelta]) -> None:
-        body = text.rstrip()
+        is_last = delta is TextDelta and self._has_text and not self._may_turn
+        body = text if is_last else text.rstrip()
         if not body:
             self._space += text
             return

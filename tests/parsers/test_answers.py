@@ -56,6 +56,12 @@ def test_text_is_passed_on_at_once_but_for_what_may_become_a_mark() -> None:
     assert parser.feed("b>") == [TextDelta(" <b>")]
 
 
+def test_white_space_waits_only_where_a_call_or_reasoning_may_follow() -> None:
+    plain, with_tools = make_parser(HERMES), make_parser(HERMES, TOOLS)
+    assert [plain.feed(piece) for piece in ("a", " ", "\n\n", "b")] == [[TextDelta(t)] for t in ("a", " ", "\n\n", "b")]
+    assert [with_tools.feed(piece) for piece in ("a", " ", "b")] == [[TextDelta("a")], [], [TextDelta(" b")]]
+
+
 BEFORE_A_STRING = {
     "hermes": '<tool_call>{"name": "get_weather", "arguments": {"days": 3, "city": "',
     "qwen3_coder": "<tool_call><function=get_weather><parameter=days>3</parameter><parameter=city>\n",
