@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 _LOOK_BACK = 3
@@ -51,16 +52,17 @@ class _Repeats:
 
     def draft(self, limit: int) -> list[int]:
         """A guess at the next tokens, at most `limit`, from where the most of the text before agrees, and the longer
-        the more does."""
+        the more does. Where nothing does, a copy is taken to go on behind a word or two that were changed."""
         self._look_through()
-        start, agreed = 0, 0
-        for place in self._places():
-            agrees = self._agreement(place)
-            if agrees > agreed:
-                start, agreed = place, agrees
+        tokens = self._token_ids
+        agreed, start = max(
+            ((self._agreement(place), place) for place in self._places()), key=itemgetter(0), default=(0, 0)
+        )
+        if agreed < _LOOK_BACK and 0 < self._distance < len(tokens):
+            start = len(tokens) - self._distance
+            agreed = max(self._agreement(start, num_changed) for num_changed in (1, 2))
         if agreed < _LOOK_BACK or limit <= 0:
             return []
-        tokens = self._token_ids
         self._distance = len(tokens) - start
         guess: list[int] = []
         for place in range(start, start + min(limit, 2 * agreed, _LONGEST_DRAFT)):
@@ -70,9 +72,8 @@ class _Repeats:
 
     def _places(self) -> Iterator[int]:
         """Where the text may go on: as far back as the last time, and after the last places where it stood so."""
-        place = len(self._token_ids) - self._distance
-        if self._distance and place:
-            yield place
+        if 0 < self._distance < len(self._token_ids):
+            yield len(self._token_ids) - self._distance
         place = self._after.get(tuple(self._token_ids[-_LOOK_BACK:]), 0)
         for _ in range(_MOST_PLACES):
             if not place:
@@ -80,11 +81,12 @@ class _Repeats:
             yield place
             place = self._before[place]
 
-    def _agreement(self, place: int) -> int:
-        """How many tokens before the place are those at the end of the text, at most 31."""
+    def _agreement(self, place: int, num_left_out: int = 0) -> int:
+        """How many tokens before the place are those at the end of the text, at most 31, without the very last ones
+        where some are left out."""
         tokens, agreed = self._token_ids, 0
         for step in (16, 8, 4, 2, 1):
-            theirs, ours = place - agreed, len(tokens) - agreed
+            theirs, ours = place - num_left_out - agreed, len(tokens) - num_left_out - agreed
             if theirs >= step and tokens[theirs - step : theirs] == tokens[ours - step : ours]:
                 agreed += step
         return agreed

@@ -111,12 +111,12 @@ def one_stream(client: ChatClient, share: float, seed: int) -> Figures:
 
 
 def file_edit(client: ChatClient, share: float, seed: int) -> Figures:
-    """As long at every share: so far a small model writes again what stands there, and soon after it does not."""
+    """The file is written a third time: a small model copies what it has copied before. As long at every share."""
     del share
-    names = words(14, seed).split()
+    names = words(6, seed).split()
     file = "\n".join(f"def {name}_{row}(value): return value + {row}" for row, name in enumerate(names))
-    written: Messages = [*asks("Write the file."), {"role": "assistant", "content": file}]
-    stream = client.ask(Chat([*written, *asks("Write the file again.")], 72))[0]
+    turn: Messages = [*asks("Write the file."), {"role": "assistant", "content": file}]
+    stream = client.ask(Chat([*turn, *turn, *asks("Write the file.")], 120))[0]
     client.texts[SAME_TEXT] = stream.text.strip()  # mlx_lm.server drops the first space
     return {"file edit": stream.tokens / (stream.times[-1] - stream.asked)}
 

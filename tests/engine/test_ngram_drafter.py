@@ -59,6 +59,19 @@ def test_a_copy_goes_on_where_the_last_guess_was_found():
     assert drafter.draft({"a": 4})["a"] == lines[5]
 
 
+def test_a_copy_goes_on_behind_a_word_that_was_changed():
+    drafter, token_ids = NgramDrafter(), [*range(20, 60), 1, 2]
+    drafter.join("a", token_ids)
+    token_ids += [20, 21, 22, 23]
+    assert drafter.draft({"a": 3})["a"] == [24, 25, 26]
+    token_ids += [24, 99]
+    assert drafter.draft({"a": 3})["a"] == [26, 27, 28]
+    token_ids += [98]
+    assert drafter.draft({"a": 3})["a"] == [27, 28, 29]
+    token_ids += [97]
+    assert drafter.draft({"a": 3})["a"] == []
+
+
 def test_a_guess_is_the_same_however_the_text_came_to_be():
     text = [token % 7 for token in range(0, 900, 4)]
     drafter, grown = NgramDrafter(), text[:100]
