@@ -57,9 +57,11 @@ def test_text_is_passed_on_at_once_but_for_what_may_become_a_mark() -> None:
 
 
 def test_white_space_waits_only_where_a_call_or_reasoning_may_follow() -> None:
-    plain, with_tools = make_parser(HERMES), make_parser(HERMES, TOOLS)
+    without_thinking = Formats("hermes", "implied")
+    plain, with_tools = make_parser(without_thinking), make_parser(without_thinking, TOOLS)
     assert [plain.feed(piece) for piece in ("a", " ", "\n\n", "b")] == [[TextDelta(t)] for t in ("a", " ", "\n\n", "b")]
     assert [with_tools.feed(piece) for piece in ("a", " ", "b")] == [[TextDelta("a")], [], [TextDelta(" b")]]
+    assert [make_parser(HERMES).feed(piece) for piece in (" ", "a ")] == [[], [TextDelta("a")]]
 
 
 BEFORE_A_STRING = {
