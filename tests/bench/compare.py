@@ -46,10 +46,8 @@ ENGINE_MEMORY = "memory of the engine's process over the weights"
 START = "start to first answer"
 _GOALS = {
     **GOALS,
-    START: Goal(1),
-    ENGINE_MEMORY: Goal(1, unit="MB"),
-    AGENT_MEMORY: Goal(1, unit="MB"),
-    MEMORY: Goal(1, unit="MB"),
+    START: Goal(1, beside="mlx_lm.server"),
+    **{name: Goal(1, unit="MB", beside="mlx_lm.server") for name in (ENGINE_MEMORY, AGENT_MEMORY, MEMORY)},
 }
 Samples = dict[str, dict[str, list[float]]]
 """Values by server and figure, one a round."""
@@ -137,19 +135,22 @@ def _share_alike(text: str, expected: str) -> float:
 
 
 def table(samples: Samples) -> str:
-    """Medians, the range in brackets for ours, and the ratio to the best peer: above 1 ours is better."""
+    """Medians, the range in brackets for ours, and the ratio to the best peer, or the one that the goal names: above 1
+    ours is better."""
     ours, theirs = samples["omlx"], {name: of for name, of in samples.items() if name != "omlx"}
-    lines = [f"| | omlx | {' | '.join(theirs)} | ratio to the best | wanted |", "|---" * (len(theirs) + 4) + "|"]
+    lines = [f"| | omlx | {' | '.join(theirs)} | ratio | wanted |", "|---" * (len(theirs) + 4) + "|"]
     for name, goal in _GOALS.items():
         if name not in ours:
             continue
-        values = [median(of[name]) if name in of else None for of in theirs.values()]
-        known = [value for value in values if value]
+        values = {peer: median(of[name]) if name in of else None for peer, of in theirs.items()}
+        known = [value for peer, value in values.items() if value and goal.beside in ("", peer)]
         mine = median(ours[name])
         compares = known and not goal.is_own
         ratio = f"{mine / max(known) if goal.is_rate else min(known) / mine:.2f}" if compares else ""
-        wanted = f"{'at least' if goal.is_rate else 'at most'} {goal.ratio:g}" if goal.is_own else f"{goal.ratio:.2f}"
-        cells = [f"{value:.3g}" if value is not None else "" for value in values]
+        wanted = f"{goal.ratio:.2f}" + (f" of {goal.beside}" if goal.beside else "")
+        if goal.is_own:
+            wanted = f"{'at least' if goal.is_rate else 'at most'} {goal.ratio:g}"
+        cells = [f"{value:.3g}" if value is not None else "" for value in values.values()]
         spread = f"{mine:.3g} ({min(ours[name]):.3g} to {max(ours[name]):.3g})"
         lines.append(f"| {name}, {goal.unit} | {spread} | {' | '.join(cells)} | {ratio} | {wanted} |")
     return "\n".join(lines)

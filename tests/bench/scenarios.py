@@ -19,21 +19,22 @@ Scenario = Callable[[ChatClient, float, int], Figures]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """How many times better than the best peer's the figure is to be; or, with `is_own`, what the figure itself is to
-    reach, or for one that is no rate, not to pass."""
+    """How many times better than the best peer's the figure is to be, or than that of the peer `beside`; or, with
+    `is_own`, what the figure itself is to reach, or for one that is no rate, not to pass."""
 
     ratio: float
     is_rate: bool = False
     unit: str = "s"
     is_own: bool = False
+    beside: str = ""
 
 
 WARM_MEMORY = "2K cold, over again from memory"
 WARM_DISK = "2K cold, over again from disk after a restart"
 SAME_TEXT = "file edit: how much of mlx_lm.server's text comes before the first difference"
 GOALS = {
-    "longest gap of 4 streams while 4K arrive": Goal(10),
-    "TTFT of those 4K": Goal(1),
+    "longest gap of 4 streams while 4K arrive": Goal(10, beside="mlx_lm.server"),
+    "TTFT of those 4K": Goal(1, beside="mlx_lm.server"),
     "mean TTFT, 2,000 and seven of 100 tokens at once": Goal(5),
     "16 staggered, sampled": Goal(1.6, True, "tokens/s"),
     "16 staggered, sampled: mean TTFT": Goal(3),
