@@ -105,11 +105,11 @@ class Batching(msgspec.Struct, frozen=True, tag="batching"):
 class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
     """The engine cannot go on: the model did not load, or the step loop met an error. Then it exits.
 
-    `is_final`: another engine would meet the same, a model that cannot be loaded, say.
+    `may_pass`: it was not for want of this process, and another one may be ready.
     """
 
     message: str
-    is_final: bool = False
+    may_pass: bool = False
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 _LOOK_BACK = 3
 """Tokens that have to agree for a guess."""
 _LONGEST_DRAFT = 16
-_MOST_PLACES = 32
-"""Looked at for one guess."""
+_MOST_AGREED = 16
+_MOST_PLACES = 8
+"""Looked at for one guess: many rows may ask for one in the same step."""
 
 
 class NgramDrafter:
@@ -54,14 +54,20 @@ class _Repeats:
         """A guess at the next tokens, at most `limit`, from where the most of the text before agrees, and the longer
         the more does. Where nothing does, a copy is taken to go on behind a word or two that were changed."""
         self._look_through()
+        if limit <= 0:
+            return []
         tokens = self._token_ids
-        agreed, start = max(
-            ((self._agreement(place), place) for place in self._places()), key=itemgetter(0), default=(0, 0)
-        )
+        agreed, start = 0, 0
+        for place in self._places():
+            agrees = self._agreement(place)
+            if agrees > agreed:
+                agreed, start = agrees, place
+            if agreed == _MOST_AGREED:
+                break
         if agreed < _LOOK_BACK and 0 < self._distance < len(tokens):
             start = len(tokens) - self._distance
             agreed = max(self._agreement(start, num_changed) for num_changed in (1, 2))
-        if agreed < _LOOK_BACK or limit <= 0:
+        if agreed < _LOOK_BACK:
             return []
         self._distance = len(tokens) - start
         guess: list[int] = []
@@ -82,13 +88,14 @@ class _Repeats:
             place = self._before[place]
 
     def _agreement(self, place: int, num_left_out: int = 0) -> int:
-        """How many tokens before the place are those at the end of the text, at most 31, without the very last ones
-        where some are left out."""
-        tokens, agreed = self._token_ids, 0
-        for step in (16, 8, 4, 2, 1):
-            theirs, ours = place - num_left_out - agreed, len(tokens) - num_left_out - agreed
+        """How many tokens before the place are those at the end of the text, at most `_MOST_AGREED`, without the very
+        last ones where some are left out."""
+        tokens, agreed, step = self._token_ids, 0, _MOST_AGREED
+        theirs, ours = place - num_left_out, len(self._token_ids) - num_left_out
+        while step and agreed < _MOST_AGREED:
             if theirs >= step and tokens[theirs - step : theirs] == tokens[ours - step : ours]:
-                agreed += step
+                agreed, theirs, ours = agreed + step, theirs - step, ours - step
+            step //= 2
         return agreed
 
     def _look_through(self) -> None:

@@ -152,7 +152,7 @@ class EngineProcess:
         self._reading: asyncio.Task[None] | None = None
         self._streams: dict[str, EngineStream] = {}
         self._failure = ""
-        self.ended_for_good = False
+        self.failure_may_pass = False
         self._ready_at = 0.0
         self._ended_at = 0.0
         self.stats = EngineStats()
@@ -312,7 +312,7 @@ class EngineProcess:
             self._listening = self._listening or asyncio.create_task(self._listen_for_beats())
         elif isinstance(message, EngineFailed):
             self._failure = message.message
-            self.ended_for_good = message.is_final
+            self.failure_may_pass = message.may_pass
 
     async def _listen_for_beats(self) -> None:
         """Kill an engine that lived and says so no more: the ranks that wait for it cannot. It hears of this process

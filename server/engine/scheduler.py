@@ -176,6 +176,7 @@ class Scheduler:
             largest = min(limits.max_chunk, sequence.max_piece if decoding else limits.max_chunk)
             while size * 2 <= largest and size * 2 * self._prefill_seconds_per_token <= budget:
                 size *= 2
+        sequence.piece_size = size
         done = sequence.num_computed_tokens
         ends = [(done // size + 1) * size, sequence.num_prompt_tokens]
         if checkpoint_tokens:
@@ -187,12 +188,13 @@ class Scheduler:
 
     def observe_piece(self, sequence: Sequence, count: int, seconds: float, decoding: bool) -> None:
         """A piece of the sequence's prompt took so long. Where decoding rows waited for it longer than they may, its
-        next pieces are half as long, for they take longer the more of the prompt comes before them."""
+        next pieces are half as long, for they take longer the more of the prompt comes before them; until one takes so
+        little that twice as long a one will do."""
         self.observe_prefill(count, seconds)
         budget = self._budget(decoding)
-        if decoding and seconds > budget:
-            sequence.max_piece = max(self._limits.min_chunk, count // 2)
-        elif seconds < budget / 4 and sequence.max_piece < self._limits.max_chunk:
+        if decoding and seconds > budget and 2 * count > sequence.piece_size:
+            sequence.max_piece = max(self._limits.min_chunk, sequence.piece_size // 2)
+        elif count == sequence.piece_size == sequence.max_piece and 2.5 * seconds < budget:
             sequence.max_piece *= 2
 
     def observe_prefill(self, count: int, seconds: float) -> None:

@@ -33,8 +33,10 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_output_tokens: int = 0
+    piece_size: int = 0
+    """Of its prompt's last piece, in tokens; it may have been cut short."""
     max_piece: int = 1 << 30
-    """Of its prompt, beside rows that decode, by how long others took; in tokens."""
+    """The same, beside rows that decode, by how long others took."""
     queue_seconds: float = 0.0
     prefix: PrefixReport = field(default_factory=PrefixReport)
     is_fetched: Callable[[], bool] = lambda: True

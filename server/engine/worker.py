@@ -134,7 +134,7 @@ def serve(
         logger.info("the server has gone; the engine ends")
     except OmlxError as error:
         logger.error("%s", error)
-        report(connection, EngineFailed(str(error), is_final=not isinstance(error, EngineFailure)))
+        report(connection, EngineFailed(str(error), may_pass=isinstance(error, EngineFailure)))
         return 1
     except Exception as error:
         logger.exception("the engine failed")

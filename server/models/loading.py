@@ -25,7 +25,7 @@ from .mtp_model import MtpModel
 from .part_folder import loadable
 
 _ARCHITECTURES = f"{__package__}.architectures"
-_PIECE_BYTES = 1 << 30
+_PIECE_BYTES = 1 << 27
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -49,7 +49,7 @@ def load_model(
     """Load the model in the folder `path`. The calling thread must own MLX.
 
     `divide` may replace and drop parts of the model before its weights are read; it is given the config too.
-    `go_on` is called after every GiB or so that has been read.
+    `go_on` is called after every 128 MiB or so of weights that have been read.
 
     Raises `UnsupportedModel` for an architecture neither omlx nor mlx-lm has, and `CorruptModel` for files
     that do not fit together.

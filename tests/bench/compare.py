@@ -159,7 +159,9 @@ def table(samples: Samples) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.compare", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--layers", type=int, default=4, help="of the embedded model; 0 for all, as editing has")
+    parser.add_argument(
+        "--layers", type=int, default=4, help="of the embedded model; 0 for all, as rows that need them have"
+    )
     parser.add_argument("--share", type=float, default=1.0, help="of the scenarios' full size")
     parser.add_argument("--peers", type=Path, default=_CACHE / "peers", help="folder of the peers' environments")
     parser.add_argument("--servers", nargs="+", help="omlx beside these only")

@@ -161,7 +161,7 @@ def test_a_piece_that_kept_decoding_rows_waiting_too_long_is_followed_by_smaller
     long, other = add(scheduler, "long", 10_000), add(scheduler, "other", 10_000)
     for sequence in (long, other):
         scheduler.start(sequence, 0)
-    scheduler.observe_piece(long, 256, 0.1, decoding=True)
+    scheduler.observe_prefill(256, 0.1)
     assert scheduler.chunk(long, decoding=True) == 512
     scheduler.observe_piece(long, 512, 0.5, decoding=True)
     assert scheduler.chunk(long, decoding=True) == 256
@@ -169,7 +169,11 @@ def test_a_piece_that_kept_decoding_rows_waiting_too_long_is_followed_by_smaller
     assert scheduler.chunk(long, decoding=True) == 128
     assert scheduler.chunk(other, decoding=True) >= 256
     assert scheduler.chunk(long, decoding=False) >= 1024
-    scheduler.observe_piece(long, 128, 0.04, decoding=True)
+    assert scheduler.chunk(long, decoding=True) == 128
+    scheduler.observe_piece(long, 20, 0.9, decoding=True)  # a short rest tells nothing of whole pieces
+    scheduler.observe_piece(long, 20, 0.01, decoding=True)
+    assert scheduler.chunk(long, decoding=True) == 128
+    scheduler.observe_piece(long, 128, 0.07, decoding=True)
     assert scheduler.chunk(long, decoding=True) == 256
 
 

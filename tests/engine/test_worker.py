@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from omlx.server.engine.batch import BatchEngine, BatchInfo
 from omlx.server.engine.messages import (
@@ -27,6 +28,7 @@ from omlx.server.engine.messages import (
 )
 from omlx.server.engine.wire import frame, read_frame
 from omlx.server.engine.worker import run
+from omlx.server.errors import CorruptModel, EngineFailure
 
 from ..scripted_engine import PacedBatch
 from ..waiting import wait_until
@@ -240,14 +242,23 @@ def test_a_cancel_is_obeyed_between_two_steps():
         assert peer.receive_until_finished("b") == [5, 5]
 
 
-def test_a_model_that_does_not_load_is_reported():
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (OSError("no such folder"), False),
+        (CorruptModel("no weights"), False),
+        (EngineFailure("a rank has ended"), True),
+    ],
+)
+def test_a_model_that_does_not_load_is_reported_and_whether_it_may_the_next_time(error: Exception, may_pass: bool):
     def fail() -> ScriptedBatch:
-        raise OSError("no such folder")
+        raise error
 
     with worker(fail) as (peer, wait):
         message = peer.receive()
         assert isinstance(message, EngineFailed)
-        assert "no such folder" in message.message
+        assert str(error) in message.message
+        assert message.may_pass is may_pass
         assert wait() == 1
 
 

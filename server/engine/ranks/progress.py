@@ -27,8 +27,9 @@ _UNKNOWN_SECONDS = 60.0
 _UNASKED_SECONDS = 60.0
 _WARM_UP_SECONDS = 600.0
 """For the first step of all, the weights may come from the disk, and a hundred kernels be compiled."""
-_LOAD_SECONDS = 60.0
-"""For a GiB of weights from a slow disk, or for a first pass."""
+_LOAD_SECONDS = 300.0
+"""For 128 MiB of weights, of which a rank that keeps a slice has more to read, or for one array, if that is larger; all
+ranks may share a slow disk."""
 _MOST_BEATS = 8
 """So often rank 0's server may be heard while nothing is done: four seconds of a server that goes on itself."""
 _SERVER_SECONDS = 20.0
@@ -131,8 +132,9 @@ class Progress:
 
     @contextmanager
     def loads(self) -> Iterator[None]:
-        """The model is loaded, on all ranks at once. After a minute in which none of them went on, one is stuck."""
-        with self._under_way(_Step(self._clock(), _LOAD_SECONDS, _LOAD_SECONDS)):
+        """The model is loaded, on all ranks at once. After five minutes in which none of them went on, one that stands
+        still is stuck; after ten one that does not, since its first passes compile kernels."""
+        with self._under_way(_Step(self._clock(), _LOAD_SECONDS, _WARM_UP_SECONDS)):
             yield
         self._num_unheeded = None
 

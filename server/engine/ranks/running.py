@@ -66,7 +66,7 @@ def load_leader(
         if progress.server_silent_seconds:
             _in(_LAST_WORD_SECONDS, lambda: die(1))  # it may take no word, either
             os.kill(os.getppid(), signal.SIGCONT)  # one that a signal has stopped goes on, with another engine
-        report(EngineFailed(reason))
+        report(EngineFailed(reason, may_pass=True))
         die(1)
 
     def beat() -> None:
@@ -128,8 +128,9 @@ def _load(
     try:
         batch = _load_together(options, ranks, progress)
     except RuntimeError as error:  # what MLX raises when a collective fails
-        reason = linked.lost() if isinstance(linked, Members) else ""
-        raise EngineFailure(reason or f"the ranks lost touch with one another: {error}") from error
+        if isinstance(linked, Members) and (reason := linked.lost()):
+            raise EngineFailure(reason) from error
+        raise
     return batch, linked
 
 

@@ -103,16 +103,14 @@ def main(model: Path, cache: Path, split: Split, whole: Path, loses: bool) -> in
     leader.close()
     progress = Progress()
     leader = load_leader(options, told, progress)
+    num_pieces = progress.num_pieces
     restarted = answers(leader)
     drafts = {count.drafter: [count.num_drafts, count.num_accepted] for count in leader.drafts}
     leader.close()
     alone = answers(load_batch(whole, prefix_bytes=1 << 26))
     named = {"alone": alone, "cold": cold, "warm": warm, "again": again, "restarted": restarted}
-    print(
-        json.dumps(
-            {"batching": leader.batching.name, "answers": named, "drafts": drafts, "pieces": progress.num_pieces}
-        )
-    )
+    pieces = progress.num_pieces - num_pieces
+    print(json.dumps({"batching": leader.batching.name, "answers": named, "drafts": drafts, "pieces": pieces}))
     return 0
 
 
