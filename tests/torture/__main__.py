@@ -164,8 +164,8 @@ def soaking(share: float) -> Iterator[Row]:
         counts["answered"] + counts["cut"],
         counts["errors"] + counts["engines lost"],
         counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()) + has_grown,
-        f"{found.outcome.seconds / 60:.0f} min; in the second half: server {slopes['server']:+.2f} MB/h, of which in "
-        f"use {slopes['in use']:+.2f}, engine {slopes['engine']:+.2f}; descriptors at most {first}, then {second}",
+        f"{found.outcome.seconds / 60:.0f} min; in the second half: server {slopes['server']:+.2f} MB/h, engine "
+        f"{slopes['engine']:+.2f}; descriptors at most {first}, then {second}",
     )
 
 

@@ -212,16 +212,13 @@ async def _running(port: int) -> int:
 
 
 @contextlib.contextmanager
-def load_server(
-    home: Path, *options: str, **environment: str
-) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str, int]]]:
+def load_server(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str, int]]]:
     """A `load_server` with its port; the mapping holds, when it has ended, what it still held."""
     held: dict[str, int] = {}
     argv = [sys.executable, "-m", "tests.torture.load_server", str(home), *options]
-    environ = {**os.environ, **environment}
     with (
         (home / "log").open("wb") as log,
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, env=environ) as server,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log) as server,
     ):
         assert server.stdout is not None
         try:

@@ -32,7 +32,6 @@ from omlx.server.settings.model_store import ModelSettingsStore
 
 from ..engine.scripted_batch import ScriptedBatch
 from ..text_model import END_OF_TURN, build_text_model, byte_tokenizer
-from .memory import note_in_use
 
 MODEL = "tiny"
 _ASKED = re.compile(r"say (\w+) times (\d+)")
@@ -115,15 +114,12 @@ def main() -> int:
     arguments.add_argument("--model", type=Path, help="a folder with a real model")
     arguments.add_argument("--window", type=int, default=16_384, help="of the model that is none, in tokens")
     arguments.add_argument("--address-space", type=int, default=0, help="bytes, of each process")
-    arguments.add_argument("--note-in-use", action="store_true", help="its memory, in HOME/in_use, all the time")
     given = arguments.parse_args()
     if given.address_space:
         resource.setrlimit(resource.RLIMIT_AS, (given.address_space, given.address_space))
     tokenizer._CACHED_CHARACTERS = 50_000  # as `with_few_words`
     model_text.Tokenizer = FewWords
     home: Path = given.home
-    if given.note_in_use:
-        note_in_use(home / "in_use")
     model: Path = given.model or home / "models" / MODEL
     if given.model is None:
         build_text_model(model, given.window)

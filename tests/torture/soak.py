@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import linear_regression
 
 from .load import Load, Outcome, engines_of, load_server, started_engines
-from .memory import noted, own_bytes
 
 _PROMPTS = 500
 _PARALLEL = 6
@@ -37,17 +36,12 @@ class Soak:
     samples: list[tuple[float, list[int], list[int]]] = field(default_factory=list)
     """After the warm-up: seconds, and of the server and its engine the bytes of their own and the open descriptors."""
 
-    in_use: list[tuple[float, int]] = field(default_factory=list)
-    """At the same times: seconds, and the bytes that the server's malloc has given out."""
-
     @property
     def slopes(self) -> dict[str, float]:
-        """MB an hour, by least squares: of what the server and its engine have of their own, and of what the server
-        has in use."""
+        """MB an hour, by least squares: of what the server and its engine have of their own."""
         return {
-            "server": _slope((at, sizes[0]) for at, sizes, _ in self.samples),
-            "engine": _slope((at, sizes[1]) for at, sizes, _ in self.samples),
-            "in use": _slope(self.in_use),
+            name: _slope((at, sizes[place]) for at, sizes, _ in self.samples)
+            for place, name in enumerate(("server", "engine"))
         }
 
     @property
@@ -97,14 +91,15 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
     return soak
 
 
+def own_bytes(pid: int) -> int:
+    """What the process has in memory and shares with no file."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
 def soak(seconds: float, seed: int = 4) -> Soak:
-    """The server's Python has its objects from malloc, so that all that is in use is counted."""
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        with load_server(home, "--note-in-use", PYTHONMALLOC="malloc") as (server, port, held):
-            found = asyncio.run(_drive(port, server.pid, seconds, seed))
-        notes = noted(home / "in_use")
-        found.in_use = [max(note for note in notes if note[0] <= at) for at, _, _ in found.samples]
+    with tempfile.TemporaryDirectory() as name, load_server(Path(name)) as (server, port, held):
+        found = asyncio.run(_drive(port, server.pid, seconds, seed))
     found.outcome.held = held
     return found
 
@@ -117,7 +112,6 @@ def main() -> int:
     print(f"{found.outcome.seconds:.0f} s, {dict(found.outcome.counts)}, held {found.outcome.held}")
     print("MB an hour:", ", ".join(f"{what} {slope:+.2f}" for what, slope in found.slopes.items()))
     print("MB after the warm-up and at the end:", [size / 1e6 for size in first[1]], [size / 1e6 for size in last[1]])
-    print("MB in use then:", found.in_use[0][1] / 1e6, found.in_use[-1][1] / 1e6)
     print("most descriptors in either half:", found.descriptors)
     return 1 if found.outcome.wrong or max(found.slopes.values()) > MOST_MB_PER_HOUR else 0
 
