@@ -284,10 +284,10 @@ class ModelPool(Generic[E]):
         del self._loaded[model_id]
         self._share_memory()
         reason = await engine.ended()
-        await engine.stop()
         # In a group it may have been another rank, which its own server starts again, that kept it from being ready.
         may_load = self._is_group and engine.failure_may_pass
         try_again = self._supervision.died(model_id, reason, engine.ready_seconds, may_load=may_load)
+        await engine.stop()
         if self._supervision.is_stopped(model_id):
             logger.error("%s", self._supervision.failed[model_id])
         return try_again
