@@ -148,20 +148,29 @@ def equal_streams(client: ChatClient, share: float, seed: int) -> Figures:
 
 
 def prompt_again(client: ChatClient, share: float, seed: int) -> Figures:
-    text = words(int(1900 * share), seed)
-    more = Chat([*asks(text), {"role": "assistant", "content": "Yes."}, *asks(words(80, seed + 1))], 1)
+    text = _long_text(share, seed)
     cold, again = (_first(client, Chat(asks(text), 1)) for _ in range(2))
     return {
         "2K, cold: TTFT": cold,
         "2K again: TTFT": again,
         WARM_MEMORY: cold / again,
-        "2K again and 93 tokens more: TTFT": _first(client, more),
+        "2K again and 93 tokens more: TTFT": _first(client, _more(text, seed)),
     }
 
 
 def prompt_after_restart(client: ChatClient, share: float, seed: int) -> Figures:
-    """Of a server that has been started anew since `prompt_again`. The system may still have the files in memory."""
-    return {"2K from disk after a restart: TTFT": _first(client, Chat(asks(words(int(1900 * share), seed)), 1))}
+    """The last prompt of `prompt_again`, of a server that has been started anew since: of the first, whose end the last
+    has taken up, whole blocks are left. The system may still have the files in memory."""
+    return {"2K from disk after a restart: TTFT": _first(client, _more(_long_text(share, seed), seed))}
+
+
+def _long_text(share: float, seed: int) -> str:
+    return words(int(1900 * share), seed)
+
+
+def _more(text: str, seed: int) -> Chat:
+    """93 tokens after the text and its answer."""
+    return Chat([*asks(text), {"role": "assistant", "content": "Yes."}, *asks(words(80, seed + 1))], 1)
 
 
 SCENARIOS: tuple[Scenario, ...] = (
