@@ -15,7 +15,7 @@ from types import FrameType
 from .engine.process import EngineCommand
 from .engine.ranks import DISAGREES_STATUS, MLX_RANK, RANK_VARIABLES
 from .errors import SettingsError
-from .models.catalog import ModelEntry, read_entry
+from .models.catalog import ENCODERS, ModelEntry, read_entry
 from .models.hub import Hub, pull_headers
 from .models.hub_files import checked_repo
 from .models.supervision import Supervision
@@ -63,6 +63,8 @@ def the_model(entries: Sequence[ModelEntry], name: str | None, parts: Path, hub:
     if len(found) != 1:
         listed = ", ".join(entry.id for entry in entries) or "none"
         raise SettingsError(f"a group serves one model; choose it with --model. Models here: {listed}")
+    if found[0].kind in ENCODERS:
+        raise SettingsError(f"{found[0].id} writes no text, and such models are not divided; serve it on one machine")
     return found[0]
 
 

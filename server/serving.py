@@ -195,7 +195,8 @@ def mlx_engine_command(
     def command(entry: ModelEntry) -> EngineCommand:
         smaller = draft_of(entry)
         draft = [] if smaller is None else ["--draft-model", str(smaller.path)]
-        return EngineCommand([*argv, str(entry.path), "--kind", entry.kind.value, *draft], environment, entry.id)
+        flags = [str(entry.path), "--kind", entry.kind.value, *draft]
+        return EngineCommand([*argv, *flags], environment, entry.id, "" if split is None else "rank 0")
 
     return command
 

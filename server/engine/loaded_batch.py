@@ -21,7 +21,7 @@ from ..models.folder import read_config, text_config
 from ..models.footprint import Footprint, footprint_of
 from ..models.loading import LoadedModel, load_model
 from ..models.part_folder import whole_name
-from ..models.sharding import divide
+from ..models.sharding import outline_part
 from ..models.shares import held_part
 from ..models.split import Split
 from .batch import BatchInfo
@@ -72,7 +72,7 @@ def load_batch(
     `ModelError`.
     """
     has_gpu = mx.default_device().type == mx.gpu
-    loaded = load_model(path, ranks and (lambda model, config: divide(model, config, ranks.group, split)), go_on)
+    loaded = load_model(path, ranks and (lambda folder: outline_part(folder, ranks.group, split)[0]), go_on)
     model = loaded.model
     memory = device_memory(has_own_gpu=mx.cuda.is_available())
     budget = plan(memory.total, loaded.weight_bytes)
@@ -108,7 +108,7 @@ def load_batch(
         checkpointed=not codec.divisible,
         max_chunk=_GPU_CHUNK if has_gpu else _CPU_CHUNK,
         footprint=footprint,
-        memory_bytes=memory.usable,
+        memory_bytes=agreed_memory(memory.usable, loaded.weight_bytes, ranks or Alone()),
         large_row_tokens=large_row_tokens if layout.has_slots else 0,
     )
     prefix_cache = PrefixCache(identity, max_prefix_bytes, lower)
@@ -132,6 +132,13 @@ def agreed_large_row(num_bytes: int, footprint: Footprint, ranks: Ranks) -> int:
     """The tokens of a row of so many bytes, on the rank where they are fewest: what is large, and so the order that a
     batch has its rows in, must not depend on a rank's memory or its part of the model."""
     return min(ranks.gather(min(num_bytes // max(1, footprint.token_bytes), _MOST_TOKENS)))
+
+
+def agreed_memory(usable: int, weight_bytes: int, ranks: Ranks) -> int:
+    """What rank 0 may plan with, in bytes: as much beside its weights as the rank has that has least."""
+    free = (usable - weight_bytes) >> 20
+    least = min(ranks.gather(free))
+    return usable if least >= free else weight_bytes + (least << 20)
 
 
 def _footprint(path: Path, loaded: LoadedModel, ranks: MlxRanks | None, draft_model: Path | None) -> Footprint:

@@ -52,11 +52,12 @@ _SAVING_SECONDS = 1.5
 @dataclass(frozen=True, slots=True)
 class EngineCommand:
     """How an engine process is started: its command line, to which `--fd N` is added, and its environment. `name` is
-    what it is called in the log: its model's."""
+    what it is called in the log: its model's. `rank` is what its place in a group is called, where it is in one."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
     name: str = "an engine"
+    rank: str = ""
 
 
 Take: TypeAlias = Callable[[SequenceUpdate], SequenceUpdate | None]
@@ -142,9 +143,12 @@ class Pulse:
 class EngineProcess:
     """A running engine. `start` spawns it at once; `attach` needs the event loop and begins to listen."""
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, log: Thread) -> None:
-        """`log` is the thread that writes the process's words to the log, until it ends."""
+    def __init__(
+        self, process: subprocess.Popen[bytes], connection: socket.socket, log: Thread, rank: str = ""
+    ) -> None:
+        """`log` is the thread that writes the process's words to the log, until it ends; `rank` as in its command."""
         self._process = process
+        self._rank = rank
         self._log = log
         self._connection = connection
         self._ready: asyncio.Future[EngineReady] | None = None
@@ -175,7 +179,7 @@ class EngineProcess:
                 pass_fds=[theirs.fileno()],
             )
         assert process.stderr is not None
-        return cls(process, ours, relay(process.stderr, command.name))
+        return cls(process, ours, relay(process.stderr, command.name), command.rank)
 
     @property
     def pid(self) -> int:
@@ -311,7 +315,8 @@ class EngineProcess:
             self._beaten_at = monotonic()
             self._listening = self._listening or asyncio.create_task(self._listen_for_beats())
         elif isinstance(message, EngineFailed):
-            self._failure = message.message
+            named = "rank " in message.message
+            self._failure = f"{self._rank}: {message.message}" if self._rank and not named else message.message
             self.failure_may_pass = message.may_pass
 
     async def _listen_for_beats(self) -> None:
@@ -335,13 +340,17 @@ class EngineProcess:
         stream.put(update)
 
     async def _closed(self) -> None:
-        """The socket has closed: whoever waits learns why."""
+        """The socket has closed: whoever waits learns why, at once where that is known, for the process's end may take
+        long. `stop` waits for that."""
         assert self._ready is not None
         self._ended_at = monotonic()
         if self._listening is not None:
             self._listening.cancel()
-        status = await asyncio.to_thread(self._end_process)
-        reason = self._failure or _words(status)
+        if not self._failure:
+            status = await asyncio.to_thread(self._end_process)
+            who = f"the engine process of {self._rank}" if self._rank else "the engine process"
+            self._failure = f"{who} {_words(status)}"
+        reason = self._failure
         if self._streams or not self._ready.done():
             logger.error("Engine %d: %s", self.pid, reason)
         for stream in self._streams.values():
@@ -350,7 +359,6 @@ class EngineProcess:
         if not self._ready.done():
             self._ready.set_exception(EngineUnavailable(reason))
             self._ready.exception()  # nobody need be waiting
-        self._failure = reason
 
     def _end_process(self) -> int:
         """Wait for the process, killing it when it does not end in time, and for its last words; its exit status."""
@@ -366,10 +374,10 @@ class EngineProcess:
 def _words(status: int) -> str:
     """Why a process ended that could not say so itself."""
     if status == -signal.SIGKILL:
-        return "the engine process was killed (SIGKILL), most likely because memory ran out"
+        return "was killed (SIGKILL), most likely because memory ran out"
     if status < 0:
-        return f"the engine process crashed ({signal.Signals(-status).name}); the log says more"
-    return f"the engine process ended with status {status}; the log says why"
+        return f"crashed ({signal.Signals(-status).name}); the log says more"
+    return f"ended with status {status}; the log says why"
 
 
 def _refusal(error: str) -> OmlxError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -43,20 +43,18 @@ class LoadedModel:
 
 def load_model(
     path: Path,
-    divide: Callable[[nn.Module, Mapping[str, Any]], object] | None = None,
+    part: Callable[[Path], nn.Module] | None = None,
     go_on: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Load the model in the folder `path`. The calling thread must own MLX.
 
-    `divide` may replace and drop parts of the model before its weights are read; it is given the config too.
+    `part` gives what is to be read of it, as `outline` gives all.
     `go_on` is called after every 128 MiB or so of weights that have been read.
 
     Raises `UnsupportedModel` for an architecture neither omlx nor mlx-lm has, and `CorruptModel` for files
     that do not fit together.
     """
-    model = outline(path)
-    if divide is not None:
-        divide(model, read_config(path))
+    model = (part or outline)(path)
     try:
         for piece in _pieces(model):
             mx.eval(piece)

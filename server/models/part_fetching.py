@@ -10,13 +10,11 @@ from typing import Any
 
 from .catalog import weight_files
 from .downloading import DownloadProgress
-from .folder import read_config
 from .hub import Hub, fetch_weights
 from .lean_mlx_lm import use_hub_client
-from .loading import outline
 from .part_folder import lacks_data, whole_name
 from .safetensors_file import read_header
-from .sharding import Group, divide
+from .sharding import Group, outline_part
 from .split import Split
 
 logger = logging.getLogger(__name__)
@@ -42,9 +40,10 @@ def fetch_part(folder: Path, group: Group, split: Split, hub: Callable[[], Hub])
 
 def needed_files(folder: Path, group: Group, split: Split) -> list[Path]:
     """The weight files that hold anything of this rank's part. Only headers are read. Raises `ModelError`."""
-    model: Any = outline(folder)
+    model: Any
+    model, taken = outline_part(folder, group, split)
     files = weight_files(folder)
-    if divide(model, read_config(folder), group, split) is not Split.PIPELINE:
+    if taken is not Split.PIPELINE:
         return files
     kept = {index for index, layer in enumerate(model.model.layers) if layer is not None}
     return [file for file in files if any(_is_needed(tensor.name, kept) for tensor in _tensors(file))]

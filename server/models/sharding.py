@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.nn as nn
 
 from ..errors import UnsupportedModel
+from .folder import read_config
+from .loading import outline
 from .split import Split
 
 logger = logging.getLogger(__name__)
 
 _MOST_RANKS = 16
 """As many as a remedy names."""
+_ALONE = "serve it on one machine, quantized to fewer bits where it does not fit (`omlx convert`)"
 
 
 class Group(Protocol):
@@ -27,6 +31,31 @@ class Group(Protocol):
 
     def rank(self) -> int: ...
     def size(self) -> int: ...
+
+
+class _NoSlices(UnsupportedModel):
+    """Found out while it was cut; that model is of no use any more."""
+
+    def __init__(self, size: int, error: str, has_pipeline: bool) -> None:
+        self.reason = f"this model cannot be cut into {size} slices: {error}"
+        super().__init__(f"{self.reason}; {'take --split pipeline' if has_pipeline else _ALONE}")
+
+
+def outline_part(path: Path, group: Group, split: Split = Split.AUTO) -> tuple[nn.Module, Split]:
+    """This rank's part of the model in the folder, with weights that have yet to be read, and how it was divided.
+
+    Raises as `outline` and `divide`.
+    """
+    config, model = read_config(path), outline(path)
+    try:
+        return model, divide(model, config, group, split)
+    except _NoSlices as error:
+        if split is not Split.AUTO or not _has_pipeline(model):
+            raise
+        if group.rank() == 0:
+            logger.warning("%s; each rank has some of the layers instead", error.reason)
+        model = outline(path)
+        return model, divide(model, config, group, Split.PIPELINE)
 
 
 def divide(model: nn.Module, config: Mapping[str, Any], group: Group, split: Split = Split.AUTO) -> Split:
@@ -53,17 +82,20 @@ def _cut(model: nn.Module, config: Mapping[str, Any], group: Group, split: Split
         try:
             shard(group)
         except (AssertionError, ValueError) as error:  # sizes that only the architecture's own code looks at
-            raise UnsupportedModel(f"this model cannot be cut into {group.size()} slices: {error}") from error
+            raise _NoSlices(group.size(), str(error), _has_pipeline(model)) from error
         return Split.TENSOR
-    inner = getattr(model, "model", None)
-    if hasattr(inner, "pipeline") and split is not Split.TENSOR:
-        _pipeline(inner, group)
+    if _has_pipeline(model) and split is not Split.TENSOR:
+        _pipeline(getattr(model, "model"), group)  # noqa: B009  (the checker knows no such attribute)
         return Split.PIPELINE
     reason = unfit if split is not Split.PIPELINE else "its architecture has no pipeline"
     raise UnsupportedModel(
         f"this model cannot be divided over {group.size()} ranks ({split}): {reason}; "
-        + _remedy(model, config, hasattr(inner, "pipeline"), split)
+        + _remedy(model, config, _has_pipeline(model), split)
     )
+
+
+def _has_pipeline(model: nn.Module) -> bool:
+    return hasattr(getattr(model, "model", None), "pipeline")
 
 
 def _unfit_for_tensor(model: nn.Module, config: Mapping[str, Any], size: int) -> str:
@@ -85,7 +117,7 @@ def _remedy(model: nn.Module, config: Mapping[str, Any], has_pipeline: bool, spl
         return "take --split pipeline" + (f", or {_listed(fitting)} ranks" if fitting else "")
     if fitting:
         return f"take {_listed(fitting)} ranks" + (" and --split tensor" if split is Split.PIPELINE else "")
-    return "serve it on one machine, quantized to fewer bits where it does not fit (`omlx convert`)"
+    return _ALONE
 
 
 def _listed(words: list[str]) -> str:

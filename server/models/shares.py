@@ -13,7 +13,7 @@ from .catalog import weight_headers
 from .folder import read_config, text_config
 from .footprint import footprint_of
 from .loading import num_bytes, outline
-from .sharding import divide
+from .sharding import outline_part
 from .split import Split
 
 
@@ -54,11 +54,11 @@ def shares(folder: Path, size: int, split: Split, window: int) -> tuple[Split, l
     kv_bytes, work = footprint.kv_bytes(window), footprint.transient_bytes(window)
     found: list[Share] = []
     taken = split
+    # MLX knows the shapes of arrays that it has not computed, so that a model that is never read can be cut.
+    model: Any = outline(folder)
+    num_layers = len(model.layers)
     for rank in range(size):
-        # MLX knows the shapes of arrays that it has not computed, so that a model that is never read can be cut.
-        model: Any = outline(folder)
-        num_layers = len(model.layers)
-        taken = divide(model, config, Place(rank, size), split)
+        model, taken = outline_part(folder, Place(rank, size), split)
         held = held_part(config, size, len(model.layers), num_layers)
         found.append(Share(num_bytes(model), int(kv_bytes * held), work))
     return taken, found

@@ -107,9 +107,16 @@ def _parent(pid: int) -> int:
         (1, signal.SIGKILL, False, "has ended"),
         (1, signal.SIGSTOP, False, "has ended"),
         (1, signal.SIGSTOP, True, "has not answered for 3 seconds"),
+        (0, signal.SIGKILL, False, "was killed"),
         (0, signal.SIGSTOP, False, "has not answered for 3 seconds"),
     ],
-    ids=["its engine killed", "its engine stopped", "stopped as a whole for a while", "rank 0's engine stopped"],
+    ids=[
+        "its engine killed",
+        "its engine stopped",
+        "stopped as a whole for a while",
+        "rank 0's engine killed",
+        "rank 0's engine stopped",
+    ],
 )
 def test_a_rank_that_is_lost_is_named_and_the_group_comes_back(
     tmp_path: Path, rank: int, how: signal.Signals, whole_rank: bool, reason: str

@@ -10,7 +10,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from omlx.server.cache.codec import LayerCache
 from omlx.server.engine.deferred_layout import DeferredLayout
 from omlx.server.engine.layout_choice import LayoutChoice
-from omlx.server.engine.loaded_batch import agreed_large_row
+from omlx.server.engine.loaded_batch import agreed_large_row, agreed_memory
 from omlx.server.engine.messages import Batching
 from omlx.server.engine.paged_attention import PAGE_TOKENS
 from omlx.server.engine.paged_layout import PagedLayout
@@ -112,6 +112,12 @@ def test_ranks_agree_on_which_rows_are_large_whatever_their_memory_and_their_par
             layout.join(row(seed, length, width))
         orders.append([group.lengths for group in layout._groups])
     assert orders == [[[50, 60, 70], [100], [71]]] * 2
+
+
+def test_ranks_plan_with_the_memory_of_the_one_that_has_least():
+    assert agreed_memory(90 << 20, 10 << 20, Alone()) == 90 << 20
+    assert agreed_memory(90 << 20, 10 << 20, TwoRanks()) == 80 << 20
+    assert agreed_memory(50 << 20, 10 << 20, TwoRanks()) == 50 << 20
 
 
 def test_rows_that_are_not_large_share_slots_whose_number_doubles():

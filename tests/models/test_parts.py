@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from mlx.utils import tree_flatten
 from omlx.server.cache.fingerprint import model_fingerprint
 from omlx.server.errors import CorruptModel, DownloadFailed, SettingsError
 from omlx.server.following import the_model
-from omlx.server.models.catalog import read_entry
+from omlx.server.models.catalog import ModelKind, read_entry
 from omlx.server.models.hub import Hub, pull_headers
 from omlx.server.models.loading import load_model
 from omlx.server.models.part_fetching import fetch_part
 from omlx.server.models.part_folder import lacks_data, whole_name
-from omlx.server.models.sharding import divide
+from omlx.server.models.sharding import outline_part
 from omlx.server.models.shares import Place, shares
 from omlx.server.models.split import Split
 
@@ -53,7 +54,7 @@ def fetch(fake: FakeHub, folder: Path, rank: int, split: Split = Split.PIPELINE)
 
 
 def parameters(folder: Path, rank: int) -> dict[str, mx.array]:
-    loaded = load_model(folder, lambda model, config: divide(model, config, Place(rank, 2), Split.PIPELINE))
+    loaded = load_model(folder, lambda folder: outline_part(folder, Place(rank, 2), Split.PIPELINE)[0])
     return dict(tree_flatten(loaded.model.parameters()))  # pyright: ignore[reportReturnType]
 
 
@@ -124,3 +125,5 @@ def test_a_group_takes_a_model_that_is_not_here_from_the_hub(fake: FakeHub, whol
     assert the_model([here], None, tmp_path, hub_of(fake)) is here
     with pytest.raises(SettingsError, match="Models here: here"):
         the_model([here], "other", tmp_path, hub_of(fake))
+    with pytest.raises(SettingsError, match="here writes no text"):
+        the_model([replace(here, kind=ModelKind.EMBEDDING)], None, tmp_path, hub_of(fake))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlx_lm.models import qwen3_moe
 
 from omlx.server.errors import UnsupportedModel
 from omlx.server.models.loading import load_model
-from omlx.server.models.shares import shares
+from omlx.server.models.shares import Place, shares
 from omlx.server.models.split import Split
 
 from ..cache.models import QWEN3_5
@@ -61,6 +62,21 @@ def test_what_only_the_architecture_knows_not_to_fit_is_told(tmp_path: Path):
     write_qwen3_5(tmp_path, QWEN3_5)
     with pytest.raises(UnsupportedModel, match="into 2 slices: group size 2 must divide vocab_size 97"):
         shares(tmp_path, 2, Split.TENSOR, 1000)
+
+
+def test_layers_are_divided_where_the_architecture_finds_no_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def shard(model: qwen3_moe.Model, group: Place) -> None:
+        model.model.layers[0] = None  # it has begun
+        raise ValueError(f"171 groups are no multiple of {group.size()}")
+
+    monkeypatch.setattr(qwen3_moe.Model, "shard", shard)
+    folder = write_mixture(tmp_path / "model")
+    assert shares(folder, 2, Split.AUTO, 1000) == shares(folder, 2, Split.PIPELINE, 1000)
+    assert "into 2 slices: 171 groups are no multiple of 2; each rank has some of the layers instead" in caplog.text
+    with pytest.raises(UnsupportedModel, match="into 2 slices: 171 groups are no multiple of 2; take --split pipeline"):
+        shares(folder, 2, Split.TENSOR, 1000)
 
 
 def test_heads_that_do_not_divide_are_named(tmp_path: Path):

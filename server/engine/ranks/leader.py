@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,8 @@ from ..messages import Batching, DraftStats, RankMemory, Submit
 from ..speculation import Draft
 from .plan import BoundPrefixes, Call, Close, Decode, Open, Prefill, PrefillTogether, Release, Sleep, encode
 from .progress import Progress
+
+logger = logging.getLogger(__name__)
 
 _CONTEXT_TOKENS = 4096
 """So much of a prompt before it hardly counts for what a piece takes."""
@@ -172,4 +175,5 @@ class LeaderBatch:
             yield
         except RuntimeError as error:  # what MLX raises when a collective fails
             self._broken = True
-            raise EngineFailure(self._others.lost() or f"the ranks lost touch with one another: {error}") from error
+            logger.error("%s", error)
+            raise EngineFailure(self._others.lost() or f"rank 0: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
@@ -151,11 +152,17 @@ def _load_together(options: RankOptions, ranks: MlxRanks, progress: Progress) ->
 
 def _facts(options: RankOptions) -> dict[str, str]:
     return {
-        **{package: version(package) for package in ("omlx", "mlx", "mlx-lm")},
+        **{package: version(package) for package in ("omlx", "mlx", "mlx-lm", "llguidance")},
         "the model of hash": model_fingerprint(options.model, whole=whole_name(options.model)),
+        "the tokenizer of hash": _hash(options.model / "tokenizer.json"),
         "the split": options.split,
         "the device": "CUDA" if mx.cuda.is_available() else mx.default_device().type.name,
     }
+
+
+def _hash(file: Path) -> str:
+    """Of its bytes; "none" where there is no such file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.exists() else "none"
 
 
 def _later(end: Callable[[str], None], reason: str, progress: Progress) -> None:

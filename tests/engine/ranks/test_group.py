@@ -28,6 +28,8 @@ from .models import (
     write_mixture,
 )
 
+LONG = "greedy 700"
+"""The request whose prompt has whole blocks."""
 _SECONDS = 600
 _ROOT = Path(__file__).parents[3]
 CASES: list[tuple[str, Callable[[Path], Path], str]] = [
@@ -87,7 +89,7 @@ def test_two_ranks_answer_as_one_does(tmp_path: Path, kind: str, write: Callable
     for when in ("cold", "warm", "again", "restarted"):
         tokens, cached = told["answers"][when]
         assert tokens == alone, f"{kind}, {when}"
-        assert (cached["greedy 700"] > 0) is (when != "cold"), when
+        assert (cached[LONG] > 0) is (when != "cold"), when
     assert (told["drafts"].get("mtp", [0, 0])[1] > 0) is ("MTP" in kind)
     assert told["pieces"] > 0  # of prefixes that were read from the disk
     assert {folder.name for folder in (tmp_path / "cache").iterdir()} == {"rank0of2", "rank1of2"}
