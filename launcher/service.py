@@ -75,7 +75,8 @@ class Manager(Protocol):
 
 
 def systemd_unit(service: Service) -> str:
-    """A user unit: started again after a crash, with a pause; ended for good after too many of them."""
+    """A user unit: started again after a crash, with a pause; ended for good after too many of them. Where memory runs
+    out and an engine is killed, the server goes on and starts another."""
     variables = "\n".join(f"Environment={_quoted(f'{name}={value}')}" for name, value in service.variables.items())
     output = str(service.home.service_output).replace("%", "%%")
     return f"""\
@@ -89,6 +90,7 @@ Type=exec
 ExecStart={" ".join(_quoted(part).replace("$", "$$") for part in service.command)}
 {variables}
 Restart=on-failure
+OOMPolicy=continue
 RestartSec={_THROTTLE_SECONDS}
 TimeoutStopSec={_END_SECONDS}
 UMask=0077

@@ -9,6 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 5.0
 BODY_SECONDS = 30.0
+LEAST_BODY_RATE = 4096.0
+"""Bytes a second, of what comes after those first seconds."""
 LINGER_SECONDS = 10.0
 BODY_WRITER = "body_writer"
 """Where a scope's state has the `BodyWriter` of its answer."""
@@ -38,14 +40,16 @@ class BodyWriter:
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Refuses a request whose head is over 64 KiB (431), is not whole five seconds after it or its connection began,
-    or whose body pauses for half a minute (408), and closes the connection. One that is kept alive may stay idle for
-    as long as uvicorn lets it.
+    or whose body pauses for half a minute, or comes more slowly than `LEAST_BODY_RATE` after that (408); closes the
+    connection. One that is kept alive may stay idle for as long as uvicorn lets it.
 
     A client that wants the connection closed gets its answer while it still sends: uvicorn would close at once, and
     bytes that nobody has read reset the connection, the answer with it. It may pause for ten seconds then.
     """
 
     _head_bytes = 0
+    _body_bytes = 0
+    _body_began = 0.0
     _is_in_head = True
     _limit: asyncio.TimerHandle | None = None
     _closes = False
@@ -61,7 +65,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._is_in_head:
-            self._start_clock(LINGER_SECONDS if self._lingers else BODY_SECONDS)
+            self._body_bytes += len(data)
+            left = self._body_began + BODY_SECONDS + self._body_bytes / LEAST_BODY_RATE - self.loop.time()
+            self._start_clock(min(LINGER_SECONDS if self._lingers else BODY_SECONDS, max(0.0, left)))
             super().data_received(data)
             return
         if self._limit is None:
@@ -83,6 +89,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._head_bytes = 0
+        self._body_bytes, self._body_began = 0, self.loop.time()
         self._start_clock(BODY_SECONDS)
         super().on_headers_complete()
         self._closes, self.cycle.keep_alive = not self.cycle.keep_alive, True

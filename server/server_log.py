@@ -7,12 +7,21 @@ import os
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _FILE_BYTES = 10 << 20
 _OLD_FILES = 5
 
 logger = logging.getLogger(__name__)
+
+
+class _Formatter(logging.Formatter):
+    """An exception's text begins no line, and has no control characters: a client may have written some of it."""
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).splitlines()
+        return "\n".join("  " + "".join(mark if mark.isprintable() else " " for mark in line) for line in lines)
 
 
 class _PrivateFile(RotatingFileHandler):
@@ -29,8 +38,10 @@ def start_logging(folder: Path, *, quiet: bool) -> None:
 
     A server whose log cannot be written serves all the same, and says so.
     """
-    logging.basicConfig(level=logging.INFO, format=_FORMAT)
+    logging.basicConfig(level=logging.INFO)
     root = logging.getLogger()
+    for handler in root.handlers:
+        handler.setFormatter(_Formatter(_FORMAT))
     if quiet:
         for handler in root.handlers:
             handler.setLevel(logging.WARNING)
@@ -40,5 +51,5 @@ def start_logging(folder: Path, *, quiet: bool) -> None:
     except OSError as error:
         logger.warning("The log is not kept: %s cannot be written (%s)", folder / "server.log", error.strerror or error)
         return
-    file.setFormatter(logging.Formatter(_FORMAT))
+    file.setFormatter(_Formatter(_FORMAT))
     root.addHandler(file)

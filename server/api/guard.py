@@ -70,7 +70,10 @@ def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
     origin = headers.get("origin")
     if origin is None:
         return False
-    netloc = urlsplit(origin).netloc
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:  # "http://[", which no browser sends
+        return True
     name = _host_name(netloc)
     address = _address(name)
     return netloc != host and not _is_localhost(name) and not (address and address.is_loopback)

@@ -46,7 +46,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             raise InvalidRequest("send the key that the agent will come with as Authorization: Bearer")
         try:
             body = msgspec.json.decode(await read_body(request), type=Body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"the body is no launch: {error}") from None
         return _described(context.openings.announce(body.agent, body.model, caller, key_name_of(request)))
 

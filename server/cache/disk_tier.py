@@ -18,7 +18,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -107,8 +107,8 @@ class DiskTier(Generic[P]):
         """Names, and the files or why there are none."""
         self._foreign_bytes = 0
         """Of files that other engines are writing; each has its whole size from the start."""
-        self._counted = 0
-        """The ledger's sum of all blocks, as far as they are in our books."""
+        self._counted: int | None = None
+        """The ledger's sum of all blocks, as far as they are in our books; None while those may lack some."""
         self._trouble = ""
         self._retry_at = 0.0
         self._num_damaged = 0
@@ -232,9 +232,10 @@ class DiskTier(Generic[P]):
     def _scan(self) -> None:
         """Read the folders: names, sizes, times. Removes what ended writers left unfinished."""
         found: list[tuple[float, BlockFile]] = []
-        self._foreign_bytes, self._counted = 0, read_written(self._root).in_all
+        self._foreign_bytes, self._counted = 0, None
+        counted = read_written(self._root).in_all
         for folder in (entry for entry in _entries(self._root) if entry.is_dir(follow_symlinks=False)):
-            for entry in _entries(folder.path):
+            for entry in self._content(folder.path):
                 is_part = entry.name.endswith(".part")
                 try:
                     if not entry.is_file(follow_symlinks=False):
@@ -251,6 +252,16 @@ class DiskTier(Generic[P]):
         self._files, self._paths, self._tails = {}, {}, {}
         for _, file in sorted(found, key=lambda item: item[0]):
             self._add(file)
+        self._counted = counted
+
+    def _content(self, folder: str) -> Iterable[os.DirEntry[str]]:
+        """A folder of another owner, as the root of a volume has some, holds nothing of ours."""
+        try:
+            return _entries(folder)
+        except PermissionError:
+            if folder == str(self._folder):
+                raise
+            return ()
 
     def _count_part(self, part: os.DirEntry[str]) -> None:
         """Another engine's unfinished file takes its place; that of an ended one is removed."""
@@ -287,7 +298,7 @@ class DiskTier(Generic[P]):
                     return False
                 if not spend(self._root, nbytes, self._today(), self._limits.max_bytes_per_day):
                     return False
-                self._counted += nbytes
+                self._counted = (self._counted or 0) + nbytes
                 with open(os.open(self._part(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as part:
                     part.truncate(nbytes)
         except OSError as error:
@@ -303,8 +314,8 @@ class DiskTier(Generic[P]):
         held = self.nbytes + sum(self._queued.values()) + self._foreign_bytes
         free = shutil.disk_usage(self._folder).free
         room = min(self._limits.max_bytes, int((free + held) * self._limits.free_share))
-        news = read_written(self._root).in_all - self._counted
-        if news < 0 or (news and held + news + nbytes > room):
+        news = None if self._counted is None else read_written(self._root).in_all - self._counted
+        if news is None or news < 0 or (news and held + news + nbytes > room):
             self._scan()
             held = self.nbytes + sum(self._queued.values()) + self._foreign_bytes
             nbytes += min(room // _SPARE, max(0, room - nbytes))

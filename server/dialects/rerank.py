@@ -25,7 +25,7 @@ class Body(msgspec.Struct, kw_only=True):
     model: str
     query: Annotated[str, msgspec.Meta(min_length=1)]
     documents: Annotated[list[str | Document], msgspec.Meta(min_length=1, max_length=MAX_DOCUMENTS)]
-    top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    top_n: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     return_documents: bool | None = None
     instruction: str | None = None
 

@@ -7,6 +7,7 @@ processes that run one model together, with `--split`, only rank 0 has one.
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     start_engine_log()
     set_signals()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # writing all of it out, prompts too, would keep clients waiting
     if options.fd is None:
         use_lean_mlx_lm()
         from .ranks.running import run_follower

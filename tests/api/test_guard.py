@@ -35,7 +35,8 @@ def test_a_rebound_name_is_refused(host: str):
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://203.0.113.5", "http://evil.localhost.example"]
+    "origin",
+    ["https://evil.example", "null", "http://203.0.113.5", "http://evil.localhost.example", "http://[", "http://[x]"],
 )
 def test_a_foreign_origin_is_refused(origin: str):
     assert isinstance(guard().check("POST", "/v1/messages", {**JSON, "origin": origin}), Forbidden)

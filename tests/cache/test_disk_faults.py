@@ -119,6 +119,41 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again_after_a_minute(
     assert tier.read(name(2)) == Text(b"b")
 
 
+def test_the_cap_holds_after_folders_could_not_be_listed(tmp_path: Path):
+    limits, clock = DiskLimits(max_bytes=5000, free_share=1.0), Clock()
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "scandir", _refuse)
+            tier = make(tmp_path, clock, limits)
+            assert not tier.write(name(0), ROOT, 256, Text(b"x" * 900))
+        clock.now += 61.0
+        for number in range(10):
+            write(tier, name(number), ROOT, 256, Text(bytes([number]) * 900))
+        tier.close()
+    assert 0 < sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 5000
+
+
+def test_a_folder_of_another_owner_is_none_of_ours(tmp_path: Path):
+    (tmp_path / "lost+found").mkdir()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        return _refuse(path) if str(path).endswith("lost+found") else real(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        tier = make(tmp_path)
+        assert write(tier, name(1), ROOT, 256, Text(b"a"))
+        tier.close()
+        again = make(tmp_path)
+        assert (again.read(name(1)), again.trouble) == (Text(b"a"), "")
+        again.close()
+
+
+def _refuse(path: Any) -> Any:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 def test_a_full_disk_is_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))  # type: ignore
     tier = make(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -74,6 +75,7 @@ def test_it_answers_like_the_model_survives_ctrl_c_and_ends_with_its_parent(fold
         ready = receive(connection)
         assert isinstance(ready, EngineReady)
         assert ready.weight_bytes > 0
+        assert resource.prlimit(child.pid, resource.RLIMIT_CORE) == (0, 0)
         child.send_signal(signal.SIGINT)
         connection.sendall(frame(submit("a", prompt_of(20))))
         token_ids: list[int] = []

@@ -110,7 +110,8 @@ def test_systemd_takes_the_unit(tmp_path: Path, folder: str):
 
 def test_the_unit_says_how_it_is_restarted(service: Service):
     lines = systemd_unit(service).splitlines()
-    for line in ("Restart=on-failure", "RestartSec=10", "StartLimitBurst=10", "WantedBy=default.target"):
+    restarts = ("Restart=on-failure", "OOMPolicy=continue", "RestartSec=10", "StartLimitBurst=10")
+    for line in (*restarts, "WantedBy=default.target"):
         assert line in lines
 
 

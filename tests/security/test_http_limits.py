@@ -73,6 +73,14 @@ async def test_a_half_open_connection_is_closed(
     assert "failed" not in caplog.text
 
 
+async def test_a_body_that_comes_a_byte_at_a_time_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 1.5)
+    head = b"POST /v1/messages HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await raw(server, head, *[b"{"] * 60, pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 408") or answer == b""  # what was still on its way resets the connection
+
+
 async def test_a_kept_connection_and_a_long_answer_outlive_the_clock_of_the_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -154,4 +154,8 @@ async def test_a_body_nested_without_end_is_refused(tmp_path: Path, depth: int):
             body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": {deep}}}]}}'
             answer = await server.client.post(CHAT, content=body, headers={"content-type": "application/json"})
             assert answer.status_code == 400, answer.text[:100]
+            for route in ("/v1/launches", "/admin/api/login"):
+                headers = {"content-type": "application/json", "authorization": "Bearer any"}
+                answer = await server.client.post(route, content=f'{{"a": {deep}}}', headers=headers)
+                assert answer.status_code == 400, (route, answer.text[:100])
         assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200

@@ -74,5 +74,5 @@ async def decoded(request: Request, kind: type[T]) -> T:
     """The body as a value of this kind. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(await request.body(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not what this route takes: {error}") from None
