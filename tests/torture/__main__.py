@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from . import crowd, disk, edits, kills, oversize, soak, undo, warm
+from . import crowd, deaths, disk, edits, kills, oversize, soak, undo, warm
 from .load import load, percentile
 from .ranks import answers
 
@@ -150,6 +150,22 @@ def warm_answers(share: float) -> Iterator[Row]:
         yield Row(f"{kind}: warm answers beside cold ones", found.answers.total(), 0, len(found.wrong), notes)
 
 
+def engine_deaths(share: float) -> Iterator[Row]:
+    yield _deaths("an engine killed or aborted", deaths.engine_deaths(max(1, int(10 * share))), 2.0)
+
+
+def rank_deaths(share: float) -> Iterator[Row]:
+    del share
+    for what, ends in deaths.rank_deaths():
+        yield _deaths(what, ends, 5.0)
+
+
+def _deaths(what: str, ends: deaths.Ends, most: float) -> Row:
+    times = f"p50 {1000 * percentile(ends.seconds, 0.5):.0f} ms, longest {1000 * max(ends.seconds):.0f} ms"
+    late = sum(seconds > most for seconds in ends.seconds)
+    return Row(f"{what}, until its streams have their error", len(ends.seconds), ends.num_cut, late, times)
+
+
 def ranks(share: float) -> Iterator[Row]:
     for size in (2, 4) if share >= 1 else (2,):
         for what, count, wrong in answers(size):
@@ -181,6 +197,8 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "kills": settings_kills,
     "undo": settings_undone,
     "warm": warm_answers,
+    "deaths": engine_deaths,
+    "rank deaths": rank_deaths,
     "ranks": ranks,
     "soak": soaking,
 }
