@@ -17,7 +17,7 @@ from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
 from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
 from . import __main__ as torture
-from . import disk, soak
+from . import deaths, disk, soak
 from .load import load
 from .warm import KINDS, LENGTH, edges, warm
 
@@ -58,6 +58,12 @@ def test_make_torture_prints_one_table(capsys: pytest.CaptureFixture[str], monke
     table = capsys.readouterr().out.partition("| what was done")[2].splitlines()
     assert len(table) == 2 + 2 + 5
     assert {line.count("|") for line in table[1:]} == {6}
+
+
+def test_every_stream_has_its_error_when_the_engine_dies():
+    ends = deaths.engine_deaths(1)
+    assert len(ends.seconds) == 8
+    assert ends.num_cut == 0
 
 
 def test_a_soak_tells_what_grew_and_leaves_no_descriptor():
