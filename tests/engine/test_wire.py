@@ -43,8 +43,7 @@ def test_what_an_engine_said_before_anybody_listened_is_heard(tmp_path: Path):
         try:
             return await process.ready()
         finally:
-            process.kill("enough")
-            await process.ended()
+            await process.stop()
 
     for run in (uvloop.run, asyncio.run):
         assert run(listen()) == EngineReady("cpu", 7, 0.5)
@@ -58,3 +57,4 @@ async def test_an_engine_whose_words_cannot_be_read_is_ended_with_the_reason():
     with pytest.raises(EngineUnavailable, match="cannot be read"):
         await process.ready()
     assert "cannot be read" in await process.ended()
+    await process.stop()
