@@ -36,7 +36,7 @@ class LogRing(logging.Handler):
             message = record.getMessage()
             if record.exc_info:
                 message += "\n" + logging.Formatter().formatException(record.exc_info)
-        except Exception:
+        except Exception:  # a handler must not raise into whoever logs; logging says it on stderr
             self.handleError(record)
             return
         self._count += 1

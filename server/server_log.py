@@ -9,6 +9,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from .engine.engine_log import printable
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _FILE_BYTES = 10 << 20
 _OLD_FILES = 5
@@ -19,9 +21,13 @@ logger = logging.getLogger(__name__)
 class _Formatter(logging.Formatter):
     """An exception's text begins no line, and has no control characters: a client may have written some of it."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_text = None  # another handler's words, which logging keeps for all
+        return super().format(record)
+
     def formatException(self, ei: Any) -> str:
         lines = super().formatException(ei).splitlines()
-        return "\n".join("  " + "".join(mark if mark.isprintable() else " " for mark in line) for line in lines)
+        return "\n".join(f"  {printable(line)}" for line in lines)
 
 
 class _PrivateFile(RotatingFileHandler):
@@ -38,10 +44,10 @@ def start_logging(folder: Path, *, quiet: bool) -> None:
 
     A server whose log cannot be written serves all the same, and says so.
     """
-    logging.basicConfig(level=logging.INFO)
+    stderr = logging.StreamHandler()
+    stderr.setFormatter(_Formatter(_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[stderr])
     root = logging.getLogger()
-    for handler in root.handlers:
-        handler.setFormatter(_Formatter(_FORMAT))
     if quiet:
         for handler in root.handlers:
             handler.setLevel(logging.WARNING)

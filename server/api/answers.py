@@ -128,7 +128,7 @@ class EventStream(Response[None]):
                 await self._send_records(send, self._records_of(events))
         except OmlxError as error:
             await self._send_records(send, encoder.error(error))
-        except Exception:
+        except Exception:  # headers are sent: what is left is the protocol's error event, and the log
             logger.exception("request %s: a stream failed", self._request_id)
             failure = EngineFailure("internal error; the server's log has the details")
             await self._send_records(send, encoder.error(failure))

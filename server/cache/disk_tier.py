@@ -298,7 +298,8 @@ class DiskTier(Generic[P]):
                     return False
                 if not spend(self._root, nbytes, self._today(), self._limits.max_bytes_per_day):
                     return False
-                self._counted = (self._counted or 0) + nbytes
+                assert self._counted is not None, "a file is taken room for by books that may lack some"
+                self._counted += nbytes
                 with open(os.open(self._part(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as part:
                     part.truncate(nbytes)
         except OSError as error:

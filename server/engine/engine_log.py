@@ -35,13 +35,13 @@ def _relay(stream: IO[bytes], name: str) -> None:
     level = logging.WARNING
     with stream:
         while raw := stream.readline(_MAX_LENGTH):
-            text = _printable(raw.decode(errors="replace").rstrip())
+            text = printable(raw.decode(errors="replace").rstrip())
             found = _LINE.fullmatch(text)
             level = logging.getLevelNamesMapping()[found[1]] if found else max(level, logging.WARNING)
             if text:
                 logger.log(level, "%s: %s", name, found[2] if found else text)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Nothing that would steer a terminal, or begin a line that the server did not write."""
     return "".join(mark if mark.isprintable() else " " for mark in text)

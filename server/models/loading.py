@@ -78,12 +78,13 @@ def outline(path: Path) -> nn.Module:
 
 def _pieces(model: nn.Module) -> Iterator[list[mx.array]]:
     """The model's weights, `_PIECE_BYTES` or a little more at a time: MLX reads several arrays at once."""
-    piece: list[mx.array] = []
+    piece, size = list[mx.array](), 0
     for array in dict(tree_flatten(model.parameters())).values():
         piece.append(array)
-        if sum(each.nbytes for each in piece) >= _PIECE_BYTES:
+        size += array.nbytes
+        if size >= _PIECE_BYTES:
             yield piece
-            piece = []
+            piece, size = [], 0
     yield piece
 
 

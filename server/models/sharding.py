@@ -50,7 +50,7 @@ def outline_part(path: Path, group: Group, split: Split = Split.AUTO) -> tuple[n
     try:
         return model, divide(model, config, group, split)
     except _NoSlices as error:
-        if split is not Split.AUTO or not _has_pipeline(model):
+        if split is not Split.AUTO or _layered(model) is None:
             raise
         if group.rank() == 0:
             logger.warning("%s; each rank has some of the layers instead", error.reason)
@@ -82,20 +82,23 @@ def _cut(model: nn.Module, config: Mapping[str, Any], group: Group, split: Split
         try:
             shard(group)
         except (AssertionError, ValueError) as error:  # sizes that only the architecture's own code looks at
-            raise _NoSlices(group.size(), str(error), _has_pipeline(model)) from error
+            raise _NoSlices(group.size(), str(error), _layered(model) is not None) from error
         return Split.TENSOR
-    if _has_pipeline(model) and split is not Split.TENSOR:
-        _pipeline(getattr(model, "model"), group)  # noqa: B009  (the checker knows no such attribute)
+    layered = _layered(model)
+    if layered is not None and split is not Split.TENSOR:
+        _pipeline(layered, group)
         return Split.PIPELINE
     reason = unfit if split is not Split.PIPELINE else "its architecture has no pipeline"
     raise UnsupportedModel(
         f"this model cannot be divided over {group.size()} ranks ({split}): {reason}; "
-        + _remedy(model, config, _has_pipeline(model), split)
+        + _remedy(model, config, layered is not None, split)
     )
 
 
-def _has_pipeline(model: nn.Module) -> bool:
-    return hasattr(getattr(model, "model", None), "pipeline")
+def _layered(model: nn.Module) -> Any:
+    """The part of the model whose layers can be divided, None where its architecture has no pipeline."""
+    inner = getattr(model, "model", None)
+    return inner if hasattr(inner, "pipeline") else None
 
 
 def _unfit_for_tensor(model: nn.Module, config: Mapping[str, Any], size: int) -> str:
