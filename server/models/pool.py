@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -80,6 +80,7 @@ class Engine(Protocol):
 
 
 E = TypeVar("E", bound=Engine)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class ModelPool(Generic[E]):
         self._loaded: dict[str, _Loaded[E]] = {}
         self._making_room = asyncio.Lock()
         self._supervision = Supervision()
-        self._watching: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
 
     @property
@@ -239,6 +240,19 @@ class ModelPool(Generic[E]):
         self._entries |= {model_id: entry for model_id, entry in loaded.items() if model_id not in self._entries}
 
     async def _load(self, entry: ModelEntry) -> _Loaded[E]:
+        """Who asked for it may leave meanwhile: it goes on, for an engine that is left half attached serves nobody."""
+        while True:
+            loaded = await asyncio.shield(self._keep(self._load_in_turn(entry)))
+            if self._loaded.get(entry.id) is loaded:  # it may have made room for another before this went on
+                return loaded
+
+    def _keep(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _load_in_turn(self, entry: ModelEntry) -> _Loaded[E]:
         async with self._making_room:
             if self._closing:
                 raise ShuttingDown("the server is shutting down; try again when it is back")
@@ -256,9 +270,7 @@ class ModelPool(Generic[E]):
                 await loaded.engine.attach()
                 loaded.attached.set()
                 self._share_memory()
-                watching = asyncio.create_task(self._watch(loaded))
-                self._watching.add(watching)
-                watching.add_done_callback(self._watching.discard)
+                self._keep(self._watch(loaded))
             return loaded
 
     async def _watch(self, loaded: _Loaded[E]) -> None:
@@ -369,7 +381,8 @@ class ModelPool(Generic[E]):
         async with self._making_room:
             await asyncio.gather(*(loaded.engine.stop() for loaded in self._loaded.values()))
             self._loaded.clear()
-        await asyncio.gather(*self._watching)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def kill(self) -> None:
         """End every engine at once, without an event loop."""

@@ -36,13 +36,17 @@ class FakeEngine:
         self.ready_seconds = 100.0
         self.failure_may_pass = False
         self.silent_seconds = 0.0
-        self.num_dumps = 0
+        self.num_dumps = self.num_attached = 0
         self.killed_for = ""
         self.memory_limit = 0
         self.failed_with: list[OmlxError] = []
         self._end = asyncio.Event()
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
 
     async def attach(self) -> None:
+        self.num_attached += 1
+        await asyncio.sleep(0)
         self.is_alive = True
 
     async def ready(self) -> None:
@@ -68,6 +72,7 @@ class FakeEngine:
         self._end.set()
 
     async def stop(self) -> None:
+        await self.may_stop.wait()
         self.is_alive = False
         self._end.set()
 
@@ -97,6 +102,36 @@ async def test_a_model_is_started_once_for_two_leases():
     first, second = await asyncio.gather(pool.lease("a"), pool.lease("a"))
     assert first.engine is second.engine
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_model_whose_first_client_leaves_while_it_is_started_serves_the_next(after: int):
+    pool, started = make_pool("a")
+    leaving = asyncio.create_task(pool.lease("a"))
+    for _ in range(after):
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    lease = await pool.lease("a")
+    assert [engine.num_attached for engine in started] == [1]
+    lease.release()
+    if not leaving.cancelled():
+        leaving.result().release()
+    assert await pool.unload("a")
+
+
+async def test_an_engine_that_makes_room_has_ended_before_another_starts_though_the_client_leaves():
+    pool, started = make_pool("a", "b", memory_limit=10)
+    (await pool.lease("a")).release()
+    started[0].may_stop.clear()
+    leaving = asyncio.create_task(pool.lease("b"))
+    await turns()
+    leaving.cancel()
+    next_one = asyncio.create_task(pool.lease("b"))
+    await turns()
+    assert len(started) == 1
+    started[0].may_stop.set()
+    assert (await next_one).engine is started[1]
 
 
 async def test_an_unknown_model_is_refused_naming_the_others():
