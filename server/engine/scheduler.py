@@ -107,13 +107,20 @@ class Scheduler:
         )
 
     def another(self, spent: float, now: float) -> Sequence | None:
-        """One more prompt for a turn that has computed prompts for `spent` seconds: a short one, to its end, where
-        the decoding rows can wait for it. Each of many small prompts would cost a step of all rows otherwise."""
-        sequence = self.schedule(now).prefill
-        if sequence is None or sequence.is_prefilling or sequence.num_remaining_tokens > self._limits.grid:
+        """Whose prompt to go on with in a turn that has computed prompts for `spent` seconds, beside rows that decode.
+
+        Each piece would cost a step of them otherwise. That is much for a short prompt; for a piece of a long one, as
+        large as pieces get, only where a step takes a good part of what it does.
+        """
+        plan = self.schedule(now)
+        sequence = plan.prefill
+        if sequence is None or not plan.decode:
             return None
-        seconds = sequence.num_remaining_tokens * self._prefill_seconds_per_token
-        return sequence if spent + seconds <= self._decode_gap else None
+        is_short = not sequence.is_prefilling and sequence.num_remaining_tokens <= self._limits.grid
+        patience = self._decode_gap if is_short else self._limits.decode_gap_steps * self._decode_seconds
+        count = min(sequence.num_remaining_tokens, self._limits.max_chunk)
+        seconds = count * max(self._prefill_seconds_per_token, sequence.seconds_per_token)
+        return sequence if spent + seconds <= patience else None
 
     def company(self, first: Sequence, decoding: bool, now: float, spent: float = 0.0) -> list[Sequence]:
         """The waiting prompts to compute in one pass with this one, where both are short: none of them is to be opened
@@ -191,6 +198,7 @@ class Scheduler:
         next pieces are half as long, for they take longer the more of the prompt comes before them; until one takes so
         little that twice as long a one will do."""
         self.observe_prefill(count, seconds)
+        sequence.seconds_per_token = seconds / count
         budget = self._budget(decoding)
         if decoding and seconds > budget and 2 * count > sequence.piece_size:
             sequence.max_piece = max(self._limits.min_chunk, sequence.piece_size // 2)

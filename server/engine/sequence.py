@@ -37,6 +37,8 @@ class Sequence:
     """Of its prompt's last piece, in tokens; it may have been cut short."""
     max_piece: int = 1 << 30
     """The same, beside rows that decode, by how long others took."""
+    seconds_per_token: float = 0.0
+    """Of its prompt's last piece; the later ones take longer."""
     queue_seconds: float = 0.0
     prefix: PrefixReport = field(default_factory=PrefixReport)
     is_fetched: Callable[[], bool] = lambda: True

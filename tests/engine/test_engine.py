@@ -205,9 +205,14 @@ def test_what_comes_from_the_disk_begins_once_it_is_here():
 
 
 class TimedBatch(ScriptedBatch):
-    """Takes a millisecond for a token of a prompt, and nothing for a step."""
+    """Takes a millisecond for a token of a prompt, and `step_seconds` for a step."""
 
     now = 0.0
+    step_seconds = 0.0
+
+    def decode(self) -> dict[str, list[int]]:
+        self.now += self.step_seconds
+        return super().decode()
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         self.now += count / 1000
@@ -229,3 +234,21 @@ def test_all_prompts_of_one_turn_together_keep_rows_waiting_no_longer_than_the_g
         engine.step()
         turns.append(batch.now - started)
     assert max(turns) < 0.301
+
+
+def test_a_turn_computes_as_many_pieces_of_prompts_as_take_four_steps():
+    batch = TimedBatch([[7] * 100])
+    batch.step_seconds = 0.15
+    engine = Engine(Scheduler(SchedulerLimits(max_chunk=256)), batch, lambda: batch.now)
+    engine.submit(Submit("running", list(range(256)), 100))
+    engine.step()
+    engine.step()
+    engine.submit(Submit("long", list(range(1000, 2300)), 100))
+    engine.submit(Submit("longer", list(range(3000, 4600)), 100))
+    turns: list[float] = []
+    while sum(count for _, count in batch.chunks) < 256 + 1300 + 1600:
+        started = batch.now
+        engine.step()
+        turns.append(batch.now - started)
+    assert [round(turn, 3) for turn in turns[::2]] == [0.512, 0.512, 0.532, 0.512, 0.512, 0.32]
+    assert [round(turn, 3) for turn in turns[1::2]] == [0.15] * 5
