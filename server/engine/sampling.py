@@ -15,8 +15,8 @@ from ..requests import SamplingParams
 from .grammar import RowGrammar
 from .thinking import RowThinking
 
-_SORTED_TOKENS = 256, 4096
-"""Most nuclei fit in so many of the likeliest tokens, nearly all in so many."""
+_SORTED_TOKENS = 4096, 256
+"""Nearly all nuclei fit in so many of the likeliest tokens, most in so many."""
 
 
 @dataclass(slots=True)
@@ -208,15 +208,15 @@ def _threshold(probabilities: mx.array, rows: Sequence[RowSampler], may_wait: bo
     top_k = mx.array([[row.top_k or vocabulary] for row in rows])
     head = probabilities
     for enough in _SORTED_TOKENS if may_wait else ():
-        num_sorted = max(enough, *(row.top_k for row in rows))
-        if num_sorted >= vocabulary:
-            break
-        likeliest = mx.partition(probabilities, kth=vocabulary - num_sorted, axis=-1)[:, vocabulary - num_sorted :]
+        num_sorted, num_known = max(enough, *(row.top_k for row in rows)), head.shape[-1]
+        if num_sorted >= num_known:
+            continue
+        likeliest = mx.partition(head, kth=num_known - num_sorted, axis=-1)[:, num_known - num_sorted :]
         # With top-p alone the nucleus may reach past the sorted head; top-k never does.
         short = (mx.sum(likeliest, axis=-1, keepdims=True) < top_p) & (top_k > num_sorted)
-        if not mx.any(short).item():
-            head = likeliest
+        if mx.any(short).item():
             break
+        head = likeliest
     head = -mx.sort(-head, axis=-1)
     head = mx.where(mx.arange(head.shape[-1]) < top_k, head, 0)
     total = mx.where(top_k < vocabulary, mx.sum(head, axis=-1, keepdims=True), 1.0)
