@@ -301,7 +301,7 @@ class MlxBatch:
 
     def _next(self, logits: mx.array, samplers: list[RowSampler]) -> mx.array:
         """What each row goes on with: rank 0's choice, yet to be computed."""
-        return self._ranks.share(choose(logits, samplers))
+        return self._ranks.share(choose(logits, samplers, may_wait=not self._may_run_ahead))
 
     def _read(self, tokens: mx.array) -> list[int]:
         """The tokens, waited for."""
