@@ -15,6 +15,9 @@ _SMOOTHING = 0.3
 _DOUBT = 0.1
 """Likewise of a piece of prompt that took longer than those before."""
 
+_AGEING = 0.25
+"""How much work a second's wait stands for: a prompt that has waited four times as long as it takes is overtaken by
+no shorter one."""
 _PASS_TOKENS = 64
 """A prompt's share of a common pass costs less than a pass of its own as long as it is padded by no more than this."""
 
@@ -223,9 +226,9 @@ class Scheduler:
         return [(sequence, min(count, prefilling.num_computed_tokens)) for sequence, count in awaited if count]
 
     def _rank(self, sequence: Sequence, now: float) -> tuple[bool, float]:
-        """Least first: shortest remaining prompt, where every second waited forgives a second's work."""
+        """Least first: shortest remaining prompt, as if waiting had done some of the work."""
         work = sequence.num_remaining_tokens * (self._prefill_seconds_per_token or 1e-3)
-        return sequence.request.background, work - (now - sequence.arrived)
+        return sequence.request.background, work - _AGEING * (now - sequence.arrived)
 
     def _worth_waiting(self, sequence: Sequence, prefilling: list[Sequence]) -> bool:
         """Whether a running prefill is about to compute a good piece of this sequence's prompt."""

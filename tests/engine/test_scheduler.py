@@ -54,8 +54,8 @@ def test_a_long_prompt_is_not_starved_by_a_stream_of_short_ones():
     scheduler = Scheduler(SchedulerLimits())
     scheduler.observe_prefill(1000, 1.0)
     add(scheduler, "long", 4000, now=0.0)
-    add(scheduler, "short", 100, now=5.0)
-    assert chosen(scheduler, now=5.0) == "long"
+    add(scheduler, "short", 100, now=17.0)
+    assert chosen(scheduler, now=17.0) == "long"
 
 
 def test_background_requests_yield_to_all_others():
@@ -211,8 +211,8 @@ def test_whole_blocks_are_computed_alone():
 def test_no_short_prompt_overtakes_a_long_one_for_company():
     scheduler = Scheduler(SchedulerLimits())
     scheduler.observe_prefill(1000, 1.0)
-    first = add(scheduler, "a", 100, now=-9.0)
-    add(scheduler, "long", 4000, now=-8.0)
+    first = add(scheduler, "a", 100, now=-30.0)
+    add(scheduler, "long", 4000, now=-20.0)
     add(scheduler, "b", 100)
     assert company(scheduler, first) == []
 
