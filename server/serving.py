@@ -210,7 +210,12 @@ def engine_flags(settings: ServeSettings) -> list[str]:
         flags.append(f"--cache-ram-bytes={size_in_bytes(ram_bytes)}")
     disk_bytes = size_in_bytes(cache.ssd_bytes) if cache.enabled else 0
     if disk_bytes:
-        flags += [f"--cache-dir={settings.cache_folder}", f"--cache-bytes={disk_bytes}"]
+        per_day = size_in_bytes(cache.ssd_bytes_per_day)
+        flags += [
+            f"--cache-dir={settings.cache_folder}",
+            f"--cache-bytes={disk_bytes}",
+            f"--cache-bytes-per-day={per_day}",
+        ]
     return flags
 
 

@@ -6,7 +6,8 @@ nothing is opened at start, and a file that was cut, changed or renamed is found
 Files appear under their name only when they are whole. Recency is the file's modification time.
 
 Prompts lie in these files in another form, so nobody but their owner may read them. A disk that is full, read-only or
-gone is no error: the tier takes nothing for a minute, says why in `trouble`, and tries again.
+gone is no error: the tier takes nothing for a minute, says why in `trouble`, and tries again. So it does where what
+may be written in a day is used up, until the next one.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class DiskTier(Generic[P]):
         """The ledger's sum of all blocks, as far as they are in our books; None while those may lack some."""
         self._trouble = ""
         self._retry_at = 0.0
+        self._used_up: date | None = None
+        """The last day whose budget did not allow a block; smaller ones wait for the next day too."""
         self._num_damaged = 0
         self._written_bytes = 0
         try:
@@ -132,7 +135,7 @@ class DiskTier(Generic[P]):
     def trouble(self) -> str:
         """Why nothing is kept on disk for now; "" where all is well."""
         self._collect()
-        return self._trouble
+        return self._trouble or (self._budget_trouble() if self._used_up == self._today() else "")
 
     @property
     def num_damaged(self) -> int:
@@ -189,6 +192,8 @@ class DiskTier(Generic[P]):
         if name.hex() in self._paths or name.hex() in self._queued:
             return True
         if not self._is_open() or (self._trouble and self._clock() < self._retry_at):
+            return False
+        if self._used_up is not None and self._used_up == self._today():
             return False
         nbytes = self._codec.size(payload)
         if nbytes is None or not self._reserve(name.hex(), nbytes):
@@ -294,10 +299,9 @@ class DiskTier(Generic[P]):
         try:
             self._make_folder()
             with locked(self._root):
-                if not self._make_room(nbytes):
+                if not self._may_spend(nbytes) or not self._make_room(nbytes):
                     return False
-                if not spend(self._root, nbytes, self._today(), self._limits.max_bytes_per_day):
-                    return False
+                spend(self._root, nbytes, self._today())
                 assert self._counted is not None, "a file is taken room for by books that may lack some"
                 self._counted += nbytes
                 with open(os.open(self._part(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as part:
@@ -306,6 +310,18 @@ class DiskTier(Generic[P]):
             self._fail(f"{self._root} cannot be used: {error.strerror or error}")
             return False
         return True
+
+    def _may_spend(self, nbytes: int) -> bool:
+        today = self._today()
+        if read_written(self._root).today(today) + nbytes <= self._limits.max_bytes_per_day:
+            return True
+        self._used_up = today
+        logger.warning("prompt prefixes are not kept on disk until tomorrow: %s", self._budget_trouble())
+        return False
+
+    def _budget_trouble(self) -> str:
+        may_be = f"the {self._limits.max_bytes_per_day >> 20} MiB that may be written to {self._root} in a day"
+        return f"{may_be} are used up; cache.ssd_bytes_per_day allows more"
 
     def _part(self, name: str) -> Path:
         return self._folder / f"{name}.{os.getpid()}.part"

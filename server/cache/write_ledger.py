@@ -25,6 +25,9 @@ class Written:
     on_day: int = 0
     in_all: int = 0
 
+    def today(self, today: date) -> int:
+        return self.on_day if self.day == today.isoformat() else 0
+
 
 def read_written(root: Path) -> Written:
     """What the engines that use the folder `root` have written to it; nothing where that cannot be read."""
@@ -45,22 +48,17 @@ def locked(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def spend(root: Path, nbytes: int, today: date, max_bytes_per_day: int) -> bool:
-    """Count `nbytes` where the day's budget allows them; whether it does. A count that cannot be kept allows them."""
-    if nbytes > max_bytes_per_day:
-        return False
+def spend(root: Path, nbytes: int, today: date) -> None:
+    """Count `nbytes`, as far as the count can be kept."""
     with contextlib.suppress(OSError):
         descriptor = os.open(root / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # each loaded model's engine writes here
-            before, day = _parsed(os.pread(descriptor, _MAX_BYTES, 0)), today.isoformat()
-            on_day = nbytes + (before.on_day if before.day == day else 0)
-            if on_day > max_bytes_per_day:
-                return False
-            os.pwrite(descriptor, f"{day} {on_day:020} {before.in_all + nbytes:020}\n".encode(), 0)
+            before = _parsed(os.pread(descriptor, _MAX_BYTES, 0))
+            on_day = before.today(today) + nbytes
+            os.pwrite(descriptor, f"{today.isoformat()} {on_day:020} {before.in_all + nbytes:020}\n".encode(), 0)
         finally:
             os.close(descriptor)
-    return True
 
 
 def _parsed(content: bytes) -> Written:

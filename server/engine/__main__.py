@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cache.disk_tier import DiskLimits
 from ..models.catalog import ENCODERS, ModelKind
 from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
@@ -38,7 +39,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--split", help="be one rank of a group, among which the model is divided in this way")
     parser.add_argument("--draft-model", type=Path, help="the folder of a smaller model that drafts")
     parser.add_argument("--cache-dir", type=Path, help="keep prompt prefixes here across restarts")
-    parser.add_argument("--cache-bytes", type=int, help="the most all models' prefixes may take on disk")
+    limits = DiskLimits()
+    parser.add_argument(
+        "--cache-bytes", type=int, default=limits.max_bytes, help="the most all models' prefixes may take on disk"
+    )
+    parser.add_argument(
+        "--cache-bytes-per-day", type=int, default=limits.max_bytes_per_day, help="the most written of them in a day"
+    )
     parser.add_argument(
         "--cache-ram-bytes", type=int, help="memory for prompt prefixes, a share of what is free by default"
     )
@@ -96,13 +103,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _disk_cache(options: argparse.Namespace) -> DiskCache | None:
-    from ..cache.disk_tier import DiskLimits
     from .loaded_batch import DiskCache
 
     if options.cache_dir is None:
         return None
-    limits = DiskLimits() if options.cache_bytes is None else DiskLimits(max_bytes=options.cache_bytes)
-    return DiskCache(options.cache_dir, limits)
+    return DiskCache(options.cache_dir, DiskLimits(options.cache_bytes, options.cache_bytes_per_day))
 
 
 def _rank_options(options: argparse.Namespace) -> RankOptions:
@@ -111,6 +116,7 @@ def _rank_options(options: argparse.Namespace) -> RankOptions:
 
     shared = {
         "cache.ssd_bytes": str(options.cache_bytes),
+        "cache.ssd_bytes_per_day": str(options.cache_bytes_per_day),
         "cache.ram_bytes": str(options.cache_ram_bytes),
         "engine.max_num_seqs": str(options.max_num_seqs),
     }

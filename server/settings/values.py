@@ -73,8 +73,16 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
         Meta(description="Memory for prompt prefixes, each model; none means a quarter of what the weights leave"),
     ] = None
     ssd_bytes: Annotated[
-        Size, Meta(description="Disk for prompt prefixes, all models together; 0 keeps them off the disk")
+        Size,
+        Meta(
+            description="Disk for prompt prefixes, all models together, and never more than a tenth of what would be "
+            "free without them; 0 keeps them off the disk"
+        ),
     ] = 50 * _GIB
+    ssd_bytes_per_day: Annotated[
+        Size,
+        Meta(description="Prompt prefixes written to the disk in a day, all models together, since disks wear out"),
+    ] = 100 * _GIB
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):

@@ -279,6 +279,26 @@ def test_the_days_budget_outlives_the_process_and_ends_with_the_day(tmp_path: Pa
         assert tier.write(name(2), ROOT, 256, Text(bytes(40)))
 
 
+def test_a_used_up_budget_empties_nothing_and_is_told_once_a_day(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    days, words = [1], "are used up; cache.ssd_bytes_per_day allows more"
+    limits = DiskLimits(max_bytes=100, max_bytes_per_day=100, free_share=1.0)
+    tier = DiskTier(tmp_path, "model", TextCodec(), limits, today=lambda: date(2026, 1, days[0]))
+    for number in (1, 2):
+        assert write(tier, name(number), ROOT, 256, Text(bytes(45)))
+    while not tier.holds(name(2)):
+        pass
+    for number, nbytes in ((3, 45), (4, 45), (5, 5)):
+        assert not write(tier, name(number), ROOT, 256, Text(bytes(nbytes)))
+    assert words in tier.trouble
+    assert caplog.text.count(words) == 1
+    assert tier.read(name(1)) == tier.read(name(2)) == Text(bytes(45))
+    days[0] = 2
+    assert tier.trouble == ""
+    assert write(tier, name(3), ROOT, 256, Text(bytes(45)))
+    tier.close()
+    assert [tier.holds(name(number)) for number in (1, 2, 3)] == [False, True, True]
+
+
 def test_what_was_written_in_all_is_counted_over_restarts_days_and_models(tmp_path: Path):
     assert read_written(tmp_path) == Written()
     keep(tmp_path, 1, bytes(40))
@@ -300,7 +320,7 @@ def test_a_count_of_an_earlier_make_goes_on_and_a_broken_one_begins_anew(tmp_pat
 
 def test_engines_that_write_at_once_are_all_counted(tmp_path: Path):
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: spend(tmp_path, 3, date(2026, 1, 1), 10**9), range(400)))
+        list(threads.map(lambda _: spend(tmp_path, 3, date(2026, 1, 1)), range(400)))
     assert read_written(tmp_path) == Written("2026-01-01", 1200, 1200)
 
 

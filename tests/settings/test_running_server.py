@@ -84,6 +84,7 @@ def test_the_engine_is_told_its_limits(tmp_path: Path):
         "--max-num-waiting=256",
         f"--cache-dir={tmp_path / 'cache'}",
         f"--cache-bytes={50 << 30}",
+        f"--cache-bytes-per-day={100 << 30}",
     ]
     off = ServeSettings(**folders, cache=CacheSettings(enabled=False), engine=EngineSettings(max_num_seqs=2))
     assert engine_flags(off) == ["--max-num-seqs=2", "--max-num-waiting=256", "--cache-ram-bytes=0"]

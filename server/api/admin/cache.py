@@ -68,7 +68,7 @@ async def view(context: AdminContext) -> CacheView:
         disk_bytes=on_disk.size_bytes,
         num_files=on_disk.num_files,
         max_disk_bytes=size_in_bytes(cache.ssd_bytes) if cache.enabled else 0,
-        written_today_bytes=written.on_day if written.day == date.today().isoformat() else 0,
+        written_today_bytes=written.today(date.today()),
         written_bytes=written.in_all,
         num_queried_tokens=totals.num_cached_tokens + totals.num_computed_tokens,
         num_cached_tokens=totals.num_cached_tokens,

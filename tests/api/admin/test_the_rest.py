@@ -125,7 +125,7 @@ async def test_the_cache_says_what_it_holds(tmp_path: Path):
     folder = tmp_path / "cache" / ("ab" * 16)
     folder.mkdir(parents=True)
     (folder / "block.safetensors").write_bytes(b"x" * 1000)
-    spend(tmp_path / "cache", 3 * 10**12, date(2026, 1, 1), 10**13)
+    spend(tmp_path / "cache", 3 * 10**12, date(2026, 1, 1))
     async with admin_serving(tmp_path) as admin:
         await admin.post("chat", BODY)
         await admin.post("chat", BODY)
