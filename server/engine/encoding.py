@@ -25,6 +25,10 @@ class Encoder(Protocol):
         """A vector of little-endian floats for each input."""
         ...
 
+    def rest(self) -> None:
+        """Called when nothing has come for some seconds: give back memory that is free."""
+        ...
+
 
 @dataclass(slots=True)
 class _Open:
@@ -96,7 +100,7 @@ class EncodingEngine:
         return False
 
     def rest(self) -> None:
-        pass
+        self._encoder.rest()
 
     def close(self) -> None:
         pass

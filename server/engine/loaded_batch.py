@@ -16,7 +16,6 @@ from ..cache.disk_tier import DiskLimits, DiskTier
 from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
 from ..models.catalog import weight_headers
-from ..models.device_memory import device_memory, plan
 from ..models.folder import read_config, text_config
 from ..models.footprint import Footprint, footprint_of
 from ..models.loading import LoadedModel, load_model
@@ -29,6 +28,7 @@ from .decode_layout import Forward
 from .deferred_layout import DeferredLayout
 from .grammar import GrammarCompiler
 from .mlx_batch import MlxBatch
+from .mlx_memory import bound_memory
 from .model_drafter import ModelDrafter
 from .mtp_drafter import MtpDrafter
 from .ngram_drafter import NgramDrafter
@@ -63,7 +63,7 @@ def load_batch(
     cancelled: Container[str] = (),
     go_on: Callable[[], None] = lambda: None,
 ) -> MlxBatch:
-    """Load the model and bound what MLX may hold on to. The wired limit is left as the system set it.
+    """Load the model and bound what MLX may hold on to.
 
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
     only this rank's part of the model is loaded, divided as `split` says. `draft_model` is the folder of a smaller one
@@ -74,9 +74,7 @@ def load_batch(
     has_gpu = mx.default_device().type == mx.gpu
     loaded = load_model(path, ranks and (lambda folder: outline_part(folder, ranks.group, split)[0]), go_on)
     model = loaded.model
-    memory = device_memory(has_own_gpu=mx.cuda.is_available())
-    budget = plan(memory.total, loaded.weight_bytes)
-    mx.set_cache_limit(budget.buffers)
+    memory, budget = bound_memory(loaded.weight_bytes)
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
     if draft_model is not None:

@@ -12,6 +12,7 @@ from ..models.catalog import ModelKind
 from ..models.encoders.loading import load_encoder
 from .batch import BatchInfo
 from .messages import EncoderInput
+from .mlx_memory import bound_memory, give_back
 
 
 class LoadedEncoder:
@@ -19,6 +20,7 @@ class LoadedEncoder:
 
     def __init__(self, path: Path, kind: ModelKind) -> None:
         self._encoder = load_encoder(path, kind)
+        bound_memory(self._encoder.weight_bytes)
         self._info = BatchInfo(str(mx.default_device()), self._encoder.weight_bytes)
 
     @property
@@ -27,3 +29,6 @@ class LoadedEncoder:
 
     def encode(self, inputs: Sequence[EncoderInput]) -> list[bytes]:
         return [row.astype("<f4").tobytes() for row in np.array(self._encoder.encode(inputs))]
+
+    def rest(self) -> None:
+        give_back()

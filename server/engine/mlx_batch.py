@@ -14,12 +14,12 @@ from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache
 from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
-from ..malloc import give_back_memory
 from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .messages import Batching, DraftStats, Submit, TokenLogprob
+from .mlx_memory import give_back
 from .ngram_drafter import NgramDrafter
 from .prompt_rows import PromptRows
 from .prompt_scores import score
@@ -268,8 +268,7 @@ class MlxBatch:
         return self._layout.settle() or self._prefix_cache.save_one()
 
     def rest(self) -> None:
-        mx.clear_cache()
-        give_back_memory()
+        give_back()
 
     def check(self) -> None:
         held = [*self._rows, *(row.request.request_id for row in self._decoding)]

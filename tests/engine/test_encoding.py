@@ -18,10 +18,14 @@ class CountingEncoder:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.info = BatchInfo("script", 0)
+        self.num_rests = 0
 
     def encode(self, inputs: Sequence[EncoderInput]) -> list[bytes]:
         self.batches.append([len(each.token_ids) for each in inputs])
         return [bytes([len(each.token_ids)]) for each in inputs]
+
+    def rest(self) -> None:
+        self.num_rests += 1
 
 
 def encode(name: str, *lengths: int) -> Encode:
@@ -92,3 +96,10 @@ def test_who_asks_it_to_write_is_refused():
     engine.submit(Submit("a", [1], 5))
 
     assert "writes none" in engine.step().updates[0].error
+
+
+def test_at_rest_it_gives_memory_back():
+    encoder = CountingEncoder()
+    EncodingEngine(encoder, TickingClock()).rest()
+
+    assert encoder.num_rests == 1
