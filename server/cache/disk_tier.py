@@ -204,9 +204,9 @@ class DiskTier(Generic[P]):
         self._queue.put((f"{name.hex()}.{short(parent)}.{num_tokens}{use}", nbytes, payload))
         return True
 
-    def has_room(self) -> bool:
+    def has_room(self, may_wait: bool = True) -> bool:
         with self._queue.not_full:
-            return self._queue.not_full.wait_for(self._is_open, _MOMENT_SECONDS)
+            return self._queue.not_full.wait_for(self._is_open, _MOMENT_SECONDS if may_wait else 0.0)
 
     def used(self, names: Sequence[BlockHash]) -> None:
         for name in names:

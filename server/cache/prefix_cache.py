@@ -48,8 +48,8 @@ class Match(Generic[P]):
 class PrefixCache(Generic[P]):
     """`identity` names what the payloads depend on besides tokens and salt; `max_bytes` is never exceeded.
 
-    Blocks go down to `lower` when there is nothing else to do, those first that a second request has used, and
-    when memory has no more room for them; they come back up when a prompt wants them.
+    Blocks go down to `lower` when there is nothing else to do and now and then beside other work, those first that a
+    second request has used, and when memory has no more room for them; they come back up when a prompt wants them.
     """
 
     def __init__(self, identity: str, max_bytes: int, lower: LowerTier[P] | None = None) -> None:
@@ -126,14 +126,15 @@ class PrefixCache(Generic[P]):
         payloads = tuple(node.payload for node in path if node.payload is not None)
         return Match(num_tokens, payloads, min(num_lower_tokens, num_tokens), self._why(token_ids, salt, num_tokens))
 
-    def save_one(self) -> bool:
-        """Give the lower tier a block it lacks, or wait a moment where it takes none now; whether there may be more."""
+    def save_one(self, may_wait: bool = True) -> bool:
+        """Give the lower tier a block it lacks, or wait a moment, if it `may_wait`, where it takes none now; whether
+        there may be more."""
         if self._lower is None:
             return False
         node = next(iter(self._shared), None) or next((node for node in reversed(self._recent) if not node.saved), None)
         if node is None:
             return False
-        if not self._lower.has_room():
+        if not self._lower.has_room(may_wait):
             return True
         return self._save(node)
 

@@ -58,8 +58,8 @@ class LowerTier(Protocol[P]):
         """Keep the block; may go on in the background. False where it is not taken, for now or for good."""
         ...
 
-    def has_room(self) -> bool:
-        """Whether a block could be taken now. Waits a moment for that to become true."""
+    def has_room(self, may_wait: bool = True) -> bool:
+        """Whether a block could be taken now. Waits a moment for that to become true, if it `may_wait`."""
         ...
 
     def used(self, names: Sequence[BlockHash]) -> None:

@@ -21,6 +21,7 @@ from .last_row import LastRow
 from .messages import Batching, DraftStats, Submit, TokenLogprob
 from .mlx_memory import give_back
 from .ngram_drafter import NgramDrafter
+from .pace import Pace
 from .prompt_rows import PromptRows
 from .prompt_scores import score
 from .prompt_work import PromptWork
@@ -87,6 +88,7 @@ class MlxBatch:
         self._may_run_ahead = runs_ahead
         self._flight: _Flight | None = None
         self._work = PromptWork(cancelled, clock)
+        self._saving = Pace(lambda: prefix_cache.save_one(may_wait=False), clock)
 
     def scratch(self, *drafters: Drafter) -> MlxBatch:
         """One that computes with the same model, and of which nothing is left here: no prefix, no count. It has more
@@ -135,6 +137,7 @@ class MlxBatch:
         return self._rows[request_id].prefix
 
     def prefill(self, request_id: str, count: int) -> list[int]:
+        self._saving.offer()
         row = self._rows[request_id]
         num_prompt = len(row.request.token_ids)
         stop = row.num_computed + count
@@ -160,6 +163,7 @@ class MlxBatch:
     def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
         if any(self._rows[key].request.prompt_logprobs for key in counts):
             return {key: self.prefill(key, count) for key, count in counts.items()}
+        self._saving.offer()
         rows = [self._rows[key] for key in counts]
         assert all(row.num_computed + counts[row.key] == len(row.token_ids) for row in rows)
         if self._prompt_rows is None:
@@ -188,6 +192,7 @@ class MlxBatch:
 
     def decode(self, drafts: Mapping[str, Draft] | None = None) -> dict[str, list[int]]:
         """As in `BatchEngine`; `drafts` are what `draft` said, here or on another rank."""
+        self._saving.offer()  # where steps overlap, the device is at the next one
         started = self._clock()
         drafts = self.draft() if drafts is None else drafts
         # What is too much must not count, as it does not where a row may be fed drafts.

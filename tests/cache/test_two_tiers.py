@@ -62,7 +62,7 @@ class Shelf:
         self.blocks[name], self.parents[name] = payload, parent
         return True
 
-    def has_room(self) -> bool:
+    def has_room(self, may_wait: bool = True) -> bool:  # noqa: ARG002
         return True
 
     def used(self, names: Sequence[BlockHash]) -> None:
