@@ -29,7 +29,7 @@ from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, check
 from .blocks import BLOCK_TOKENS, BlockHash
 from .read_ahead import ReadAhead
 from .tensor_file import DamagedFile
-from .write_ledger import locked, read_written, spend
+from .write_ledger import DailyBudget, locked, read_written
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class DiskTier(Generic[P]):
         self._folder = root / identity
         self._codec = codec
         self._limits = limits
-        self._today = today
+        self._budget = DailyBudget(root, limits.max_bytes_per_day, today)
         self._clock = clock
         self._files: dict[str, BlockFile] = {}
         """Every block of every model by path, the least recently used first."""
@@ -112,8 +112,6 @@ class DiskTier(Generic[P]):
         """The ledger's sum of all blocks, as far as they are in our books; None while those may lack some."""
         self._trouble = ""
         self._retry_at = 0.0
-        self._used_up: date | None = None
-        """The last day whose budget did not allow a block; smaller ones wait for the next day too."""
         self._num_damaged = 0
         self._written_bytes = 0
         try:
@@ -135,7 +133,7 @@ class DiskTier(Generic[P]):
     def trouble(self) -> str:
         """Why nothing is kept on disk for now; "" where all is well."""
         self._collect()
-        return self._trouble or (self._budget_trouble() if self._used_up == self._today() else "")
+        return self._trouble or self._budget.trouble
 
     @property
     def num_damaged(self) -> int:
@@ -191,9 +189,7 @@ class DiskTier(Generic[P]):
         self._collect()
         if name.hex() in self._paths or name.hex() in self._queued:
             return True
-        if not self._is_open() or (self._trouble and self._clock() < self._retry_at):
-            return False
-        if self._used_up is not None and self._used_up == self._today():
+        if not self._is_open() or (self._trouble and self._clock() < self._retry_at) or self._budget.trouble:
             return False
         nbytes = self._codec.size(payload)
         if nbytes is None or not self._reserve(name.hex(), nbytes):
@@ -299,9 +295,9 @@ class DiskTier(Generic[P]):
         try:
             self._make_folder()
             with locked(self._root):
-                if not self._may_spend(nbytes) or not self._make_room(nbytes):
+                if not self._budget.allows(nbytes) or not self._make_room(nbytes):
                     return False
-                spend(self._root, nbytes, self._today())
+                self._budget.spend(nbytes)
                 assert self._counted is not None, "a file is taken room for by books that may lack some"
                 self._counted += nbytes
                 with open(os.open(self._part(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as part:
@@ -310,18 +306,6 @@ class DiskTier(Generic[P]):
             self._fail(f"{self._root} cannot be used: {error.strerror or error}")
             return False
         return True
-
-    def _may_spend(self, nbytes: int) -> bool:
-        today = self._today()
-        if read_written(self._root).today(today) + nbytes <= self._limits.max_bytes_per_day:
-            return True
-        self._used_up = today
-        logger.warning("prompt prefixes are not kept on disk until tomorrow: %s", self._budget_trouble())
-        return False
-
-    def _budget_trouble(self) -> str:
-        may_be = f"the {self._limits.max_bytes_per_day >> 20} MiB that may be written to {self._root} in a day"
-        return f"{may_be} are used up; cache.ssd_bytes_per_day allows more"
 
     def _part(self, name: str) -> Path:
         return self._folder / f"{name}.{os.getpid()}.part"

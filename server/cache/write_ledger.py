@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _FILE, _LOCK = "written", "lock"
 _MAX_BYTES = 100
@@ -59,6 +62,37 @@ def spend(root: Path, nbytes: int, today: date) -> None:
             os.pwrite(descriptor, f"{today.isoformat()} {on_day:020} {before.in_all + nbytes:020}\n".encode(), 0)
         finally:
             os.close(descriptor)
+
+
+class DailyBudget:
+    """Bytes that may be written to `root` in a day, all engines together. Once it did not allow a block, smaller ones
+    wait for the next day too."""
+
+    def __init__(self, root: Path, max_bytes: int, today: Callable[[], date]) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._today = today
+        self._used_up: date | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What to tell the user when it is used up; "" where it is not."""
+        if self._used_up is None or self._used_up != self._today():
+            return ""
+        may_be = f"the {self._max_bytes >> 20} MiB that may be written to {self._root} in a day"
+        return f"{may_be} are used up; cache.ssd_bytes_per_day allows more"
+
+    def allows(self, nbytes: int) -> bool:
+        """Whether so much may be written today. Keep others from spending until it is spent."""
+        today = self._today()
+        if read_written(self._root).today(today) + nbytes <= self._max_bytes:
+            return True
+        self._used_up = today
+        logger.warning("prompt prefixes are not kept on disk until tomorrow: %s", self.trouble)
+        return False
+
+    def spend(self, nbytes: int) -> None:
+        spend(self._root, nbytes, self._today())
 
 
 def _parsed(content: bytes) -> Written:
