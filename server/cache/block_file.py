@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,3 +66,9 @@ def checksum(file_name: str, raw: bytes) -> str:
     """Over the contents and the parts of the name before the checksum."""
     stem = ".".join(file_name.split(".")[:3])
     return f"{zlib.crc32(raw, zlib.crc32(stem.encode())):08x}"
+
+
+def write_all(descriptor: int, raw: bytes) -> None:
+    left = memoryview(raw)
+    while left:
+        left = left[os.write(descriptor, left) :]

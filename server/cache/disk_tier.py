@@ -25,7 +25,7 @@ from datetime import date
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short
+from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short, write_all
 from .blocks import BLOCK_TOKENS, BlockHash
 from .read_ahead import ReadAhead
 from .tensor_file import DamagedFile
@@ -368,7 +368,7 @@ class DiskTier(Generic[P]):
             raw = self._codec.encode(payload)
             file = BlockFile.parse(self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}", len(raw))
             with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
-                _write_all(created.fileno(), raw)
+                write_all(created.fileno(), raw)
                 created.truncate()
             part.rename(file.path)
         except (OSError, MemoryError, RuntimeError) as error:  # a RuntimeError is what MLX raises without memory
@@ -392,9 +392,3 @@ def _is_running(pid: str) -> bool:
     except (OverflowError, PermissionError):
         return True
     return True
-
-
-def _write_all(descriptor: int, raw: bytes) -> None:
-    left = memoryview(raw)
-    while left:
-        left = left[os.write(descriptor, left) :]
