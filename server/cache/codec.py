@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ class CacheCodec:
 
     def __init__(self, make_cache: Callable[[], list[LayerCache]]) -> None:
         self._make_cache = make_cache
-        self._kinds: list[LayerKind] = [kind_of(leaf) for leaf in _leaves(make_cache())]
-        self._kind_names = " ".join(type(kind).__name__ for kind in self._kinds)
+        leaves = _leaves(make_cache())
+        self._kinds: list[LayerKind] = [kind_of(leaf) for leaf in leaves]
+        self._format = hashlib.sha256(json.dumps([_described(leaf) for leaf in leaves]).encode()).hexdigest()[:16]
         self.divisible = all(kind.divisible for kind in self._kinds)
 
     def cut(
@@ -128,13 +130,13 @@ class CacheCodec:
 
     def _metadata(self, payload: BlockPayload) -> dict[str, str]:
         scalars = json.dumps([dict(snapshot.scalars) for snapshot in payload.snapshots])
-        return {"kinds": self._kind_names, "scalars": scalars}
+        return {"kinds": self._format, "scalars": scalars}
 
     def decode(self, raw: bytes) -> BlockPayload:
         """The payload of `encode`'s bytes. Raises `DamagedFile`."""
         tensors, metadata = unpack(raw)
         rows: list[list[mx.array]] = [[] for _ in self._kinds]
-        if metadata.get("kinds") != self._kind_names:
+        if metadata.get("kinds") != self._format:
             raise DamagedFile("not a block of this model: its layers are of other kinds")
         try:
             scalars = json.loads(metadata["scalars"])
@@ -168,6 +170,12 @@ def _leaves(caches: Sequence[LayerCache]) -> list[LayerCache]:
     for cache in caches:
         flat += _leaves(cache.caches) if isinstance(cache, CacheList) else [cache]
     return flat
+
+
+def _described(leaf: LayerCache) -> list[object]:
+    """What tells an empty cache from one of another kind, or of other settings: a window, or bits."""
+    settings = {name: value for name, value in vars(leaf).items() if isinstance(value, int | float | str)}
+    return [type(leaf).__name__, sorted(settings.items())]
 
 
 def _named(payload: BlockPayload) -> dict[str, mx.array]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models.cache import KVCache, RotatingKVCache
+from mlx_lm.models.cache import ConcatenateKVCache, KVCache, QuantizedKVCache, RotatingKVCache
 
 LayerCache = Any
 """A cache object of mlx-lm's or of omlx's own models; they share no base worth typing against."""
@@ -41,12 +41,14 @@ class LayerKind(Protocol):
 
 
 class PlainRows:
-    """`KVCache`: a row of keys and one of values a token, along the last axis but one."""
+    """`KVCache` and its like: rows of keys and of values for each token, along the last axis but one. Keys may be one
+    array or, quantized, several; values are as many."""
 
     divisible = True
 
     def rows(self, cache: LayerCache, start: int, stop: int) -> list[mx.array]:
-        return [cache.keys[..., start:stop, :], cache.values[..., start:stop, :]]
+        arrays: list[Any] = [array for _, array in tree_flatten((cache.keys, cache.values))]
+        return [array[..., start:stop, :] for array in arrays]
 
     def snapshot(self, cache: LayerCache) -> Snapshot:  # noqa: ARG002
         return Snapshot()
@@ -55,16 +57,19 @@ class PlainRows:
         self, cache: LayerCache, rows: Sequence[Sequence[mx.array]], snapshot: Snapshot, num_tokens: int, capacity: int
     ) -> LayerCache:
         del snapshot
-        room = -(-max(capacity, num_tokens) // KVCache.step) * KVCache.step
-        cache.keys = _join([block[0] for block in rows], num_tokens, room)
-        cache.values = _join([block[1] for block in rows], num_tokens, room)
+        room = num_tokens
+        if step := getattr(cache, "step", 0):  # without one the cache grows by what it is given, and has no room ahead
+            room = -(-max(capacity, num_tokens) // step) * step
+        joined = [_join(list(pieces), num_tokens, room) for pieces in zip(*rows, strict=True)]
+        keys, values = joined[: len(joined) // 2], joined[len(joined) // 2 :]
+        cache.keys, cache.values = (keys[0], values[0]) if len(keys) == 1 else (tuple(keys), tuple(values))
         cache.offset = num_tokens
         return cache
 
 
 class RotatingWindow:
-    """`RotatingKVCache`: only the window's rows exist, in the order the ring left them. They are kept in
-    the order of time; the ring starts anew from there."""
+    """`RotatingKVCache`: only the window's rows exist, in the order the ring left them, after those it never drops.
+    They are kept in the order of time; the ring starts anew from there."""
 
     divisible = False
 
@@ -73,9 +78,10 @@ class RotatingWindow:
 
     def snapshot(self, cache: LayerCache) -> Snapshot:
         held = min(cache.offset, cache.max_size)
-        arrays = {
-            name: cache._temporal_order(getattr(cache, name))[..., -held:, :] for name in ("keys", "values") if held
-        }
+        arrays: dict[str, mx.array] = {}
+        for name in ("keys", "values") if held else ():
+            ordered = cache._temporal_order(getattr(cache, name))
+            arrays[name] = cache._trim(ordered.shape[-2] - held, ordered)
         return Snapshot(arrays, {"offset": cache.offset})
 
     def restore(
@@ -138,9 +144,9 @@ class WholeState:
 
 
 def kind_of(cache: LayerCache) -> LayerKind:
-    if type(cache) is KVCache:
+    if type(cache) in (KVCache, QuantizedKVCache, ConcatenateKVCache):
         return PlainRows()
-    if type(cache) is RotatingKVCache and not cache.keep:
+    if type(cache) is RotatingKVCache:
         return RotatingWindow()
     if hasattr(cache, "row_strides"):
         return StridedRows()

@@ -153,7 +153,7 @@ def _work(config: Mapping[str, Json]) -> tuple[int, int]:
     def number(*keys: str) -> int:
         return next((value for key in keys if type(value := config.get(key)) is int), 0)
 
-    hidden = number("hidden_size", "n_embd", "d_model")
+    hidden = number("hidden_size", "n_embd", "d_model", "hidden_dim")
     experts = max(1, number("num_experts_per_tok", "moe_topk"))
     inner = max(number("intermediate_size"), number("moe_intermediate_size") * experts) or 4 * hidden
-    return 8 * hidden + 3 * inner, number("num_attention_heads", "n_head", "n_heads")
+    return 8 * hidden + 3 * inner, number("num_attention_heads", "n_head", "n_heads", "num_heads")

@@ -33,7 +33,7 @@ def layer_memories(config: Mapping[str, Json]) -> list[LayerMemory]:
     ratios = compress_ratios(config)
     if ratios:
         return [_compressed(config, ratio) for ratio in ratios[:count]]
-    kept = count - _number(config, "num_kv_shared_layers")
+    kept = count - _number(config, "num_kv_shared_layers", "num_kv_reuse_layers")
     kinds = _kinds(config, count)[:kept]
     repeats = _CACHES_A_LAYER.get(str(config.get("model_type")), 1)
     return [_memory(config, kind, index) for index, kind in enumerate(kinds) for _ in range(repeats)]
@@ -102,7 +102,7 @@ def _attention(config: Mapping[str, Json], index: int, is_full: bool = False) ->
     if latent:
         keys = _number(config, "qk_nope_head_dim") + _number(config, "qk_rope_head_dim")
         return heads * (keys + (_number(config, "v_head_dim") or keys))
-    size = _number(config, "head_dim") or _number(config, "hidden_size", "n_embd", "d_model") // heads
+    size = _number(config, "head_dim") or _number(config, "hidden_size", "n_embd", "d_model", "hidden_dim") // heads
     kv_heads = _of_layer(config, index, "num_key_value_heads", "num_kv_heads") or heads
     if is_full:
         size = _number(config, "global_head_dim") or size

@@ -8,7 +8,10 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import deepseek_v3, falcon_h1, lfm2, llama4, mamba, qwen3_5
+from mlx_lm.models import afm7, deepseek_v3, falcon_h1, lfm2, llama4, mamba, qwen3_5
+from mlx_lm.models.cache import QuantizedKVCache, RotatingKVCache
+
+from omlx.server.cache.codec import LayerCache
 
 from ..engine.tiny_model import VOCABULARY, tiny_llama
 from ..models.architectures.deepseek_v4_model import build
@@ -170,12 +173,37 @@ def tiny_deepseek_v4() -> nn.Module:
     return build({**CONFIGS["full"], "vocab_size": VOCABULARY})
 
 
+def tiny_afm7() -> nn.Module:
+    """Its last layer's cache is a `ConcatenateKVCache`, whose keys and values the layers after it use, too."""
+    mx.random.seed(7)
+    args = afm7.ModelArgs(
+        model_type="afm7",
+        vocab_size=VOCABULARY,
+        hidden_dim=32,
+        num_layers=3,
+        num_kv_reuse_layers=1,
+        num_heads=4,
+        num_kv_heads=2,
+    )
+    return _ready(afm7.Model(args))
+
+
+def tiny_llama_with(make_cache: Callable[[], LayerCache], head_dim: int | None = None) -> nn.Module:
+    """A llama both of whose layers get such a cache, as from a server that is told to quantize or to bound them."""
+    model: Any = tiny_llama(head_dim=head_dim)
+    model.make_cache = lambda: [make_cache() for _ in model.layers]
+    return model
+
+
 MODELS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
         "full attention": tiny_llama,
         "MLA": tiny_mla,
+        "quantized": lambda: tiny_llama_with(lambda: QuantizedKVCache(group_size=32, bits=8), head_dim=32),
+        "concatenated": tiny_afm7,
         "chunks": tiny_llama4,
         "sliding window": lambda: tiny_llama(["full_attention", "sliding_attention"]),
+        "window that keeps its head": lambda: tiny_llama_with(lambda: RotatingKVCache(max_size=1024, keep=4)),
         "recurrent": tiny_mamba,
         "hybrid": tiny_lfm2,
         "Qwen3.5 hybrid": tiny_qwen3_5,

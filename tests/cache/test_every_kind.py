@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import ConcatenateKVCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
 
-from omlx.server.cache.codec import CacheCodec, evaluate
+from omlx.server.cache.codec import BlockPayload, CacheCodec, LayerCache, evaluate
 from omlx.server.cache.tensor_file import DamagedFile
 from omlx.server.engine.decode_layout import SerialLayout
 from omlx.server.engine.engine import Engine
@@ -21,8 +22,8 @@ from omlx.server.engine.mlx_batch import MlxBatch
 from omlx.server.engine.scheduler import SchedulerLimits
 
 from ..engine.driving import drain, make_engine, step
-from ..engine.tiny_model import GREEDY, greedy_solo, make_batch, prompt_of, submit
-from .models import MODELS
+from ..engine.tiny_model import GREEDY, greedy_solo, make_batch, prompt_of, submit, tiny_llama
+from .models import MODELS, tiny_llama_with
 
 PROMPT = prompt_of(600)
 GRID = SchedulerLimits(max_chunk=256)
@@ -48,6 +49,17 @@ def test_any_chunking_gives_what_the_grid_gives(model: nn.Module, chunk: int):
     expected = feed(model, make_prompt_cache(model), 0, 600)
     found = feed(model, make_prompt_cache(model), 0, 600, chunk)
     assert mx.allclose(expected, found, rtol=0, atol=1e-4)
+
+
+def test_a_window_that_rotates_and_keeps_its_head_is_resumed_bit_for_bit():
+    model = tiny_llama_with(lambda: RotatingKVCache(max_size=40, keep=4))
+    codec, caches = CacheCodec(lambda: make_prompt_cache(model)), make_prompt_cache(model)
+    feed(model, caches, 0, 256)
+    (block,) = codec.cut(caches, [(0, 256)], snapshot=True)
+    assert {array.shape[-2] for array in block.arrays} == {40}
+    restored = codec.restore([block], 256, 600)
+    assert mx.array_equal(feed(model, restored, 256, 300, chunk=1), feed(model, caches, 256, 300, chunk=1)).item()
+    assert mx.array_equal(feed(model, restored, 300, 600), feed(model, caches, 300, 600)).item()
 
 
 @pytest.mark.parametrize("through_a_file", [False, True])
@@ -84,11 +96,11 @@ def test_a_block_is_as_large_late_in_a_prompt_as_early(model: nn.Module):
     codec = CacheCodec(lambda: make_prompt_cache(model))
     caches = make_prompt_cache(model)
     sizes: list[int] = []
-    for start in range(0, 768, 256):
+    for start in range(0, 1536, 256):
         feed(model, caches, 0, 256)
         (block,) = codec.cut(caches, [(start, start + 256)], snapshot=True)
         sizes.append(block.nbytes)
-    assert sizes[1] == sizes[2]  # at first, what looks back on a part of the text has not all of it
+    assert sizes[-1] == sizes[-2]  # at first, what looks back on a part of the text has not all of it
 
 
 def test_a_file_of_a_model_with_other_layers_is_refused(model: nn.Module):
@@ -100,6 +112,40 @@ def test_a_file_of_a_model_with_other_layers_is_refused(model: nn.Module):
     shorter = CacheCodec(lambda: make_prompt_cache(model)[1:])
     with pytest.raises(DamagedFile):
         shorter.decode(raw)
+
+
+def test_a_block_of_other_keys_and_values_is_refused():
+    def codec(cache: LayerCache) -> CacheCodec:
+        return CacheCodec(lambda: [cache])
+
+    codecs = [
+        codec(KVCache()),
+        codec(ConcatenateKVCache()),
+        codec(RotatingKVCache(max_size=16)),
+        codec(RotatingKVCache(max_size=32)),
+        codec(RotatingKVCache(max_size=32, keep=4)),
+        *(codec(QuantizedKVCache(size, bits)) for size in (32, 64) for bits in (4, 8)),
+    ]
+    raw = [codec.encode(BlockPayload((), (), divisible=True)) for codec in codecs]
+    for writer, reader in itertools.permutations(range(len(codecs)), 2):
+        with pytest.raises(DamagedFile):
+            codecs[reader].decode(raw[writer])
+
+
+@pytest.mark.parametrize("other_bits", [None, 4])
+def test_a_folder_shared_with_other_keys_and_values_gives_them_nothing(tmp_path: Path, other_bits: int | None):
+    quantized = MODELS["quantized"]()
+    other = tiny_llama(head_dim=32)
+    if other_bits:
+        other = tiny_llama_with(lambda: QuantizedKVCache(group_size=32, bits=other_bits), head_dim=32)
+    for number, served in enumerate([quantized, other, quantized]):
+        batch = make_batch(served, SerialLayout(served), disk=tmp_path)  # under the same name: the format tells them
+        engine = make_engine(batch, GRID)
+        engine.submit(submit(str(number), PROMPT))
+        answer = drain(engine)[str(number)]
+        batch.close()
+        assert answer.last.num_cached_tokens == 0
+        assert answer.token_ids == greedy_solo(served, PROMPT, 8)
 
 
 def test_warm_from_memory_from_disk_and_after_a_restart_writes_the_same(model: nn.Module, tmp_path: Path):

@@ -26,7 +26,7 @@ VOCABULARY = 97
 GREEDY = SamplingParams(temperature=0)
 
 
-def tiny_llama(layer_types: list[str] | None = None) -> nn.Module:
+def tiny_llama(layer_types: list[str] | None = None, head_dim: int | None = None) -> nn.Module:
     """Two layers of random float32 weights, always the same."""
     mx.random.seed(7)
     model = llama.Model(
@@ -37,6 +37,7 @@ def tiny_llama(layer_types: list[str] | None = None) -> nn.Module:
             intermediate_size=64,
             num_attention_heads=4,
             num_key_value_heads=2,
+            head_dim=head_dim,
             rms_norm_eps=1e-5,
             vocab_size=VOCABULARY,
             layer_types=layer_types,
