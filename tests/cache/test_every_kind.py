@@ -21,7 +21,7 @@ from omlx.server.engine.messages import Submit
 from omlx.server.engine.mlx_batch import MlxBatch
 from omlx.server.engine.scheduler import SchedulerLimits
 
-from ..engine.driving import drain, make_engine, step
+from ..engine.driving import Answer, drain, make_engine, step
 from ..engine.tiny_model import GREEDY, greedy_solo, make_batch, prompt_of, submit, tiny_llama
 from .models import MODELS, tiny_llama_with
 
@@ -44,11 +44,15 @@ def feed(model: nn.Module, caches: list, start: int, stop: int, chunk: int = 256
     return logits
 
 
-@pytest.mark.parametrize("chunk", [37, 600])
-def test_any_chunking_gives_what_the_grid_gives(model: nn.Module, chunk: int):
-    expected = feed(model, make_prompt_cache(model), 0, 600)
-    found = feed(model, make_prompt_cache(model), 0, 600, chunk)
-    assert mx.allclose(expected, found, rtol=0, atol=1e-4)
+@pytest.mark.parametrize("seed", range(6))
+def test_any_chunking_gives_what_one_pass_gives(model: nn.Module, seed: int):
+    dice = random.Random(seed)
+    ends = sorted({*dice.sample(range(1, 600), dice.randrange(1, 30)), 600})
+    caches, found = make_prompt_cache(model), mx.zeros(0)
+    for start, stop in itertools.pairwise([0, *ends]):
+        found = feed(model, caches, start, stop, chunk=600)
+    expected = feed(model, make_prompt_cache(model), 0, 600, chunk=600)
+    assert mx.allclose(expected, found, rtol=0, atol=1e-4), ends
 
 
 def test_a_window_that_rotates_and_keeps_its_head_is_resumed_bit_for_bit():
@@ -256,20 +260,24 @@ def test_memory_too_small_for_a_prompt_leaves_it_to_the_disk(model: nn.Module, t
     batch.close()
 
 
-def test_rows_of_every_kind_write_what_they_write_alone(model: nn.Module):
-    dice = random.Random(3)
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_every_kind_write_what_they_write_alone(model: nn.Module, seed: int):
+    dice = random.Random(seed)
     choice = choose_layout(model, lambda: make_prompt_cache(model))
     engine = make_engine(make_batch(model, choice.layout), SchedulerLimits(max_num_seqs=4, max_chunk=256))
-    wanted, answers = {}, {}
-    for number in range(10):
+    wanted: dict[str, tuple[list[int], int]] = {}
+    answers: dict[str, Answer] = {}
+    for number in range(12):
         name, prompt, count = f"r{number}", prompt_of(dice.choice([1, 5, 30, 250, 270]), number), dice.randrange(1, 12)
         engine.submit(submit(name, prompt, count))
         wanted[name] = (prompt, count)
         for _ in range(dice.randrange(4)):
             step(engine, answers)
-        if number % 5 == 4:
-            engine.cancel(name)
-            del wanted[name]
+        under_way = [name for name in wanted if name not in answers or answers[name].last.finish_reason is None]
+        if number % 3 == 2 and under_way:
+            cancelled = dice.choice(under_way)
+            engine.cancel(cancelled)
+            del wanted[cancelled]
     drain(engine, answers)
     for name, (prompt, count) in wanted.items():
         assert answers[name].token_ids == greedy_solo(model, prompt, count), name
