@@ -3,7 +3,7 @@
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
 as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, how long each
 decode step and each token of a prompt take, the bounds of the requests, how often an idle engine says that it lives,
-and what it says of its cache.
+what it says of its cache, and why its first piece of a prompt is said to be held up, as a group's may be.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import argparse
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from omlx.server.engine.batch import MemoryUse
 from omlx.server.engine.engine_log import start_engine_log
-from omlx.server.engine.messages import DraftStats
+from omlx.server.engine.messages import DraftStats, EngineStalled
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
-from omlx.server.engine.worker import run, set_signals
+from omlx.server.engine.worker import report, run, set_signals
 
 from .engine.scripted_batch import ScriptedBatch
 
@@ -35,6 +35,7 @@ class Script(msgspec.Struct):
     heartbeat_seconds: float = 5.0
     cache_trouble: str = ""
     prefill_seconds_per_token: float = 0.0
+    stalls: str = ""
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -52,13 +53,17 @@ class PacedBatch(ScriptedBatch):
         step_seconds: float,
         cache_trouble: str = "",
         prefill_seconds_per_token: float = 0.0,
+        stall: Callable[[], object] = bool,
     ) -> None:
         super().__init__(answers)
+        self._stall = stall
         self._step_seconds = step_seconds
         self._cache_trouble = cache_trouble
         self._prefill_seconds_per_token = prefill_seconds_per_token
 
     def prefill(self, request_id: str, count: int) -> list[int]:
+        self._stall()
+        self._stall = bool
         time.sleep(count * self._prefill_seconds_per_token)
         return super().prefill(request_id, count)
 
@@ -84,7 +89,13 @@ def main() -> int:
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
     limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)
     connection = socket.socket(fileno=arguments.fd)
-    batch = PacedBatch(script.answers, script.step_seconds, script.cache_trouble, script.prefill_seconds_per_token)
+
+    def stall() -> None:
+        if script.stalls:
+            report(connection, EngineStalled(script.stalls))
+
+    paces = script.step_seconds, script.cache_trouble, script.prefill_seconds_per_token
+    batch = PacedBatch(script.answers, *paces, stall)
     return run(connection, lambda: batch, limits, script.heartbeat_seconds)
 
 

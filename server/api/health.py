@@ -19,10 +19,10 @@ _STALLED_SECONDS = 60.0
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed, or what ended the
-    engine whose place another, still loading, takes, `cache_trouble` why a model's
-    prefixes are not kept on disk for now; requests running and waiting are summed over the engines. `status` is
-    "stopping", "loading", "degraded" or "ok"."""
+    """`loading`, `failed` and `stalled` name models, `reasons` say why those failed, which ranks hold up those that
+    stalled, or what ended the engine whose place another, still loading, takes, `cache_trouble` why a model's prefixes
+    are not kept on disk for now; requests running and waiting are summed over the engines. `status` is "stopping",
+    "loading", "degraded" or "ok"."""
 
     status: str
     version: str
@@ -41,22 +41,27 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     def health() -> Health:
         engines = context.pool.engines
         loading = [model_id for model_id, engine in engines.items() if engine.is_loading]
-        reasons = context.pool.failed
+        failed = context.pool.failed
         pulses = {
             model_id: engine.pulse for model_id, engine in engines.items() if engine.is_alive and not engine.is_loading
         }
-        stalled = [model_id for model_id, pulse in pulses.items() if (pulse.seconds_since_step or 0) > _STALLED_SECONDS]
+        held_up = {model_id: engine.stalled_for for model_id, engine in engines.items() if engine.stalled_for}
+        stalled = [
+            model_id
+            for model_id, pulse in pulses.items()
+            if model_id in held_up or (pulse.seconds_since_step or 0) > _STALLED_SECONDS
+        ]
         cache_trouble = {
             model_id: engine.stats.cache_trouble for model_id, engine in engines.items() if engine.stats.cache_trouble
         }
         return Health(
-            status=_status(context.pool.is_closing, bool(loading), bool(reasons or stalled or cache_trouble)),
+            status=_status(context.pool.is_closing, bool(loading), bool(failed or stalled or cache_trouble)),
             version=version("omlx"),
             instance_id=context.instance_id,
             loading=loading,
-            failed=[model_id for model_id in reasons if model_id not in loading],
+            failed=[model_id for model_id in failed if model_id not in loading],
             stalled=stalled,
-            reasons=reasons,
+            reasons=failed | held_up,
             cache_trouble=cache_trouble,
             num_running=sum(engine.stats.num_running for engine in engines.values()),
             num_waiting=sum(engine.stats.num_waiting for engine in engines.values()),

@@ -112,6 +112,13 @@ class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
     may_pass: bool = False
 
 
+class EngineStalled(msgspec.Struct, frozen=True, tag="stalled"):
+    """A group's step has got no further for as long as streams may wait; `message` names the ranks that hold it up.
+    A `StepOutput` after it says that the group goes on; else it ends."""
+
+    message: str
+
+
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """A token with its natural log probability, None for a prompt's first one; `top` holds the likeliest tokens of
     its place, best first."""
@@ -214,4 +221,4 @@ class StepOutput(msgspec.Struct, frozen=True, tag="step"):
     stats: EngineStats = EngineStats()
 
 
-EngineMessage = EngineReady | Batching | EngineFailed | StepOutput | Alive
+EngineMessage = EngineReady | Batching | EngineFailed | EngineStalled | StepOutput | Alive

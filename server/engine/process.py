@@ -31,6 +31,7 @@ from .messages import (
     EngineFailed,
     EngineMessage,
     EngineReady,
+    EngineStalled,
     EngineStats,
     MemoryLimit,
     SequenceUpdate,
@@ -157,6 +158,8 @@ class EngineProcess:
         self._streams: dict[str, EngineStream] = {}
         self._failure = ""
         self.failure_may_pass = False
+        self.stalled_for = ""
+        """Why it answers nobody for now, though it lives; "" where it does."""
         self._ready_at = 0.0
         self._ended_at = 0.0
         self.stats = EngineStats()
@@ -241,9 +244,11 @@ class EngineProcess:
         return await asyncio.shield(self._ready)
 
     def submit(self, submit: Submit | Encode) -> EngineStream:
-        """Hand over a request. Raises `EngineUnavailable` when the process is gone."""
+        """Hand over a request. Raises `EngineUnavailable` when the process is gone, or stands still."""
         if not self.is_alive:
             raise EngineUnavailable(self._failure or "the engine is not running; try again")
+        if self.stalled_for:
+            raise EngineUnavailable(self.stalled_for)
         assert submit.request_id not in self._streams
         stream = EngineStream(lambda: self._forget(submit.request_id))
         self._streams[submit.request_id] = stream
@@ -299,6 +304,7 @@ class EngineProcess:
 
     def _take(self, message: EngineMessage) -> None:
         if isinstance(message, StepOutput):
+            self.stalled_for = ""
             self.stats = message.stats
             self._stepped_at = monotonic()
             for update in message.updates:
@@ -314,6 +320,10 @@ class EngineProcess:
         elif isinstance(message, Alive):
             self._beaten_at = monotonic()
             self._listening = self._listening or asyncio.create_task(self._listen_for_beats())
+        elif isinstance(message, EngineStalled):
+            logger.warning("Engine %d: %s", self.pid, message.message)
+            self.stalled_for = message.message
+            self.fail_requests(EngineFailure(message.message))
         elif isinstance(message, EngineFailed):
             named = "rank " in message.message
             self._failure = f"{self._rank}: {message.message}" if self._rank and not named else message.message

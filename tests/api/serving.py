@@ -54,6 +54,7 @@ async def serving(
     engine_command: EngineCommandFor | None = None,
     cache_trouble: str = "",
     prefill_seconds_per_token: float = 0.0,
+    stalls: str = "",
     build: Callable[[Path, int], tokenizers.Tokenizer] = build_text_model,
     end_of_turn: str = END_OF_TURN,
 ) -> AsyncIterator[Serving]:
@@ -61,9 +62,9 @@ async def serving(
     folder."""
     tokenizer = build(folder / "models" / MODEL, context_window)
     tokens = [tokenizer.encode(answer + end_of_turn).ids for answer in answers]
-    script = Script(
-        tokens, step_seconds, max_num_seqs, max_num_waiting, stall_seconds / 8, cache_trouble, prefill_seconds_per_token
-    )
+    bounds = max_num_seqs, max_num_waiting
+    says = cache_trouble, prefill_seconds_per_token, stalls
+    script = Script(tokens, step_seconds, *bounds, stall_seconds / 8, *says)
     command = script.command(folder / "script.json")
     settings = ServeSettings(
         home=folder,

@@ -36,6 +36,22 @@ async def test_an_engine_that_says_nothing_for_long_makes_the_server_unready(
     assert (stalled.status_code, stalled.json()["stalled"]) == (503, [MODEL])
 
 
+async def test_a_group_that_is_held_up_is_unready_and_tells_who_does_until_it_goes_on(tmp_path: Path):
+    reason = "rank 1 (studio-2) got no further for 4 seconds; try again"
+    async with serving(tmp_path, "Hi.", stalls=reason, prefill_seconds_per_token=0.03) as server:
+        answer = await server.client.post(CHAT, json=CHAT_BODY)
+        held_up = await server.client.get("/ready")
+        await until(lambda: not server.pool.engines[MODEL].stalled_for)
+        ready = await server.client.get("/ready")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (500, reason)
+    assert (held_up.status_code, held_up.json()["stalled"], held_up.json()["reasons"]) == (
+        503,
+        [MODEL],
+        {MODEL: reason},
+    )
+    assert ready.status_code == 200
+
+
 async def test_the_age_of_the_queue_is_told(tmp_path: Path):
     async with serving(tmp_path, "x" * 4000, step_seconds=0.01, max_num_seqs=1) as server:
         taken: list[asyncio.Task[httpx.Response]] = []

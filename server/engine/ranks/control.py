@@ -125,7 +125,8 @@ class _Link:
 
 
 class Members:
-    """Rank 0's links to all the others. `on_loss` gets a sentence that names the first rank lost."""
+    """Rank 0's links to all the others. `on_loss` gets a sentence that names the first rank lost, `on_stall` one that
+    names those that hold up a step for longer than streams may wait, once a step."""
 
     def __init__(
         self,
@@ -134,12 +135,14 @@ class Members:
         memory: Callable[[], RankMemory],
         progress: Progress,
         on_loss: Callable[[str], None],
+        on_stall: Callable[[str], None],
     ) -> None:
         self._listener = listener
         self._size = size
         self._memory = memory
         self._progress = progress
         self._on_loss = on_loss
+        self._on_stall = on_stall
         self._links: dict[int, _Link] = {}
         self._names: dict[int, str] = {}
         self._verdict = ""
@@ -198,6 +201,8 @@ class Members:
             busy = [name for name, state in states.items() if state is State.AT_WORK]
             if overdue := self._progress.overdue_seconds(bool(still)):
                 self._lose(" or ".join(still or busy), f"got no further for {overdue:.0f} seconds")
+            elif stalled := self._progress.stalled_seconds():
+                self._on_stall(f"{' or '.join(still or busy)} got no further for {stalled:.0f} seconds; try again")
             elif self._progress.stands_still:
                 self._lose("rank 0", "goes on no more, in no step")
             elif silence := self._progress.server_silent_seconds:

@@ -52,17 +52,19 @@ def link(
     memory: Callable[[], RankMemory],
     progress: Progress,
     on_loss: Callable[[str], None],
+    on_stall: Callable[[str], None],
 ) -> Members | Membership:
     """Every rank's link to rank 0, set up with the group's own means.
 
-    `on_loss` is called from another thread when one is lost. Raises `EngineFailure` where one cannot be made.
+    From another thread, `on_loss` is called when one is lost, and rank 0's `on_stall` when one holds up the others.
+    Raises `EngineFailure` where one cannot be made.
     """
     if ranks.rank:
         meeting = msgspec.msgpack.decode(ranks.broadcast(), type=Meeting)
         return Membership(meeting, ranks.rank, memory, progress, on_loss)
     host = leader_host(environment)
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    members = Members(listener, ranks.size, memory, progress, on_loss)
+    members = Members(listener, ranks.size, memory, progress, on_loss, on_stall)
     ranks.broadcast(msgspec.msgpack.encode(Meeting(host, listener.getsockname()[1], members.token)))
     members.meet()
     return members

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf
 from typing import ParamSpec, TypeAlias, TypeVar
 
 from ..messages import Alive, Command, Submit
@@ -21,6 +22,8 @@ PIECE_SECONDS = 0.4
 a stalled step is noticed after `_LEAST_SECONDS`."""
 _LEAST_SECONDS = 4.0
 _TIMES_THE_SLOWEST = 8
+_TIMES_STREAMS_WAIT = 1.5
+"""Of the slowest likewise. Streams that end in vain cost a request, a group that ends in vain a minute."""
 _NUM_STEPS = 8
 _UNKNOWN_SECONDS = 60.0
 """What a step may take of which nothing is known, while all ranks are at work: a kernel may be compiled for it."""
@@ -41,11 +44,13 @@ _BUSY_SHARE = 0.05
 @dataclass(frozen=True, slots=True)
 class _Step:
     """What is under way since `started`: it may take `limit` seconds where a rank stands still meanwhile, and `longest`
-    where all are at work. If it `can_wait`, and somebody asks for something, that changes."""
+    where all are at work; streams wait for it for `patience` seconds. If it `can_wait`, and somebody asks for
+    something, that changes."""
 
     started: float
     limit: float
     longest: float
+    patience: float = inf
     can_wait: bool = False
 
 
@@ -72,6 +77,7 @@ class Progress:
         self._clock = clock
         self._taken: dict[Kind, deque[float]] = {}
         self._step: _Step | None = None
+        self._told_of: _Step | None = None
         self._is_warming_up = False
         self._is_waiting = False
         self._went_on_at = clock()
@@ -95,18 +101,20 @@ class Progress:
             self._sampled = (now, used)
         return State.AT_WORK if self._keeps_a_core_busy else State.STILL
 
-    def _limits(self, kind: Kind) -> tuple[float, float]:
-        """What a step may take, in seconds, where a rank stands still and where none does.
+    def _begun(self, kind: Kind) -> _Step:
+        """A step that begins now, with what it may take.
 
-        Both are 4, or 8 times the slowest of the last 8 of its kind where that is more. Of a kind that has no times
-        yet, the first is 4 or 8 times the slowest of any kind, the second at least a minute.
+        Streams wait for 4 seconds, or one and a half times the slowest of the last 8 of its kind where that is more.
+        The group may take 4 seconds, or 8 times the slowest. Of a kind that has no times yet, the slowest of any kind
+        is meant, and where no rank stands still the group has at least a minute.
         """
         if self._is_warming_up:
-            return _WARM_UP_SECONDS, _WARM_UP_SECONDS
+            return _Step(self._clock(), _WARM_UP_SECONDS, _WARM_UP_SECONDS)
         taken = self._taken.get(kind)
         slowest = max(taken or (max(each) for each in self._taken.values() if each), default=0.0)
         limit = max(_LEAST_SECONDS, _TIMES_THE_SLOWEST * slowest)
-        return limit, limit if taken else max(_UNKNOWN_SECONDS, limit)
+        longest = limit if taken else max(_UNKNOWN_SECONDS, limit)
+        return _Step(self._clock(), limit, longest, max(_LEAST_SECONDS, _TIMES_STREAMS_WAIT * slowest))
 
     def overdue_seconds(self, stands_still: bool = True) -> float:
         """For how long the step under way has got no further, where that is more than it may; else 0. `stands_still`:
@@ -114,9 +122,28 @@ class Progress:
         step = self._step
         if step is None:
             return 0.0
-        since, limit = max(step.started, self._went_on_at), step.limit if stands_still else step.longest
-        if step.can_wait and self._asked_at > step.started:
-            since, limit = self._asked_at, _LEAST_SECONDS if stands_still else step.longest
+        limit = step.limit if stands_still else step.longest
+        if self._is_asked_for(step):
+            limit = _LEAST_SECONDS if stands_still else step.longest
+        return self._more_than(limit, step)
+
+    def stalled_seconds(self) -> float:
+        """For how long the step under way has got no further, where that is more than streams may wait, once a step;
+        else 0. It may go on yet: a kernel is compiled for it, say."""
+        step = self._step
+        if step is None or step is self._told_of:
+            return 0.0
+        stalled = self._more_than(_LEAST_SECONDS if self._is_asked_for(step) else step.patience, step)
+        if stalled:
+            self._told_of = step
+        return stalled
+
+    def _is_asked_for(self, step: _Step) -> bool:
+        return step.can_wait and self._asked_at > step.started
+
+    def _more_than(self, limit: float, step: _Step) -> float:
+        """For how long the step has got no further, where that is more than the limit; else 0."""
+        since = self._asked_at if self._is_asked_for(step) else max(step.started, self._went_on_at)
         taken = self._clock() - since
         return taken if taken > limit else 0.0
 
@@ -144,11 +171,11 @@ class Progress:
 
         Without a kind it is like no other: its time tells nothing of theirs.
         """
-        started = self._clock()
-        with self._under_way(_Step(started, *self._limits(kind))):
+        step = self._begun(kind)
+        with self._under_way(step):
             yield
         if kind:
-            self._note(kind, self._clock() - started)
+            self._note(kind, self._clock() - step.started)
 
     def _note(self, kind: Kind, seconds: float) -> None:
         is_first = kind not in self._taken

@@ -22,7 +22,7 @@ from ...models.part_fetching import fetch_part
 from ...models.part_folder import whole_name
 from ...models.split import Split
 from ..loaded_batch import DiskCache, load_batch
-from ..messages import Alive, EngineFailed, RankMemory
+from ..messages import Alive, EngineFailed, EngineStalled, RankMemory
 from ..mlx_batch import MlxBatch
 from . import DISAGREES_STATUS
 from .control import BEAT_SECONDS, Members, Membership
@@ -55,11 +55,12 @@ class RankOptions:
 
 
 def load_leader(
-    options: RankOptions, report: Callable[[EngineFailed | Alive], bool], progress: Progress
+    options: RankOptions, report: Callable[[EngineFailed | EngineStalled | Alive], bool], progress: Progress
 ) -> LeaderBatch:
     """Rank 0's batch, once all ranks have loaded their parts and warmed up together.
 
-    `report` says, from another thread, that the process lives, and why it is about to end; whether somebody listens.
+    `report` says, from another thread, that the process lives, who holds it up, and why it is about to end; whether
+    somebody listens.
     `progress` is told by another thread when the server is heard. Raises `OmlxError`.
     """
 
@@ -70,6 +71,9 @@ def load_leader(
         report(EngineFailed(reason, may_pass=True))
         die(1)
 
+    def warn(reason: str) -> None:
+        report(EngineStalled(reason))
+
     def beat() -> None:
         while report(Alive()):
             time.sleep(BEAT_SECONDS)
@@ -79,7 +83,7 @@ def load_leader(
     ranks = join()
     waiting.cancel()
     threading.Thread(target=beat, name="rank-beat", daemon=True).start()
-    batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress))
+    batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress), warn)
     assert isinstance(members, Members)
     broadcast = progress.while_waiting(ranks.broadcast)
     with progress.warms_up():
@@ -115,7 +119,11 @@ def run_follower(options: RankOptions) -> int:
 
 
 def _load(
-    options: RankOptions, ranks: MlxRanks, progress: Progress, on_loss: Callable[[str], None]
+    options: RankOptions,
+    ranks: MlxRanks,
+    progress: Progress,
+    on_loss: Callable[[str], None],
+    on_stall: Callable[[str], None] = lambda _: None,
 ) -> tuple[MlxBatch, Members | Membership]:
     batch: MlxBatch | None = None
 
@@ -125,7 +133,7 @@ def _load(
         use = batch.memory()
         return RankMemory(use.cache_bytes, use.memory_bytes)
 
-    linked = link(ranks, os.environ, memory, progress, on_loss)
+    linked = link(ranks, os.environ, memory, progress, on_loss, on_stall)
     try:
         batch = _load_together(options, ranks, progress)
     except RuntimeError as error:  # what MLX raises when a collective fails

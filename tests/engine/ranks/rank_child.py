@@ -19,7 +19,7 @@ from omlx.server.cache.disk_tier import DiskLimits  # noqa: E402
 from omlx.server.engine.batch import BatchEngine  # noqa: E402
 from omlx.server.engine.engine import Engine  # noqa: E402
 from omlx.server.engine.loaded_batch import DiskCache, load_batch  # noqa: E402
-from omlx.server.engine.messages import Alive, EngineFailed, Submit  # noqa: E402
+from omlx.server.engine.messages import Alive, EngineFailed, EngineStalled, Submit  # noqa: E402
 from omlx.server.engine.ranks.progress import Progress  # noqa: E402
 from omlx.server.engine.ranks.running import RankOptions, load_leader, run_follower  # noqa: E402
 from omlx.server.engine.scheduler import Scheduler, SchedulerLimits  # noqa: E402
@@ -82,7 +82,7 @@ def lose_half(cache: Path) -> None:
         file.unlink()
 
 
-def told(message: EngineFailed | Alive) -> bool:
+def told(message: EngineFailed | EngineStalled | Alive) -> bool:
     print(message, file=sys.stderr)
     return True
 

@@ -1,8 +1,9 @@
 """An engine process that gets stuck: `python -m tests.engine.ranks.stalling_child WHERE OPTION...`.
 
-WHERE is "load", for the reading of its weights, "first", for the first piece of a prompt that it serves, "step", for
-its 60th decode step, "between", for what comes before one, or "nowhere"; the options are an engine's. It has little
-patience with a server that says nothing, and LOAD_SECONDS with weights.
+WHERE is "load", for the reading of its weights, "first", for the first piece of a prompt that it serves, "busy", for
+what comes before that, where it keeps a core busy and goes on later, "step", for its 60th decode step, "between", for
+what comes before one, or "nowhere"; the options are an engine's. It has little patience with a server that says
+nothing, and LOAD_SECONDS with weights.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from omlx.server.engine.ranks import progress
 from omlx.server.engine.scheduler import Scheduler
 
 _STALLS_AT = 60
+_COMPILING_SECONDS = 8
 _SECONDS = 45
 """Less than a step may take of which nothing is known."""
 
@@ -35,12 +37,29 @@ def _stalling(call: Callable[..., Any], at: int = _STALLS_AT) -> Callable[..., A
     return stalling
 
 
+def _busy(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Takes the time that a kernel's compiling may, once."""
+    ends = iter([time.monotonic])
+
+    def busy(*arguments: Any) -> Any:
+        if (clock := next(ends, None)) is not None:
+            end = clock() + _COMPILING_SECONDS
+            while clock() < end:
+                pass
+        return call(*arguments)
+
+    return busy
+
+
 def _serving(make_scratch: Callable[..., Any]) -> Callable[..., Any]:
     """Has the batch that serves stall, and not the one that it makes to warm up."""
 
     def making(batch: MlxBatch, *drafters: Any) -> MlxBatch:
         scratch = make_scratch(batch, *drafters)
-        setattr(batch, "prefill", _stalling(batch.prefill, at=0))  # noqa: B010
+        if where == "busy":
+            setattr(batch, "open", _busy(batch.open))  # noqa: B010
+        else:
+            setattr(batch, "prefill", _stalling(batch.prefill, at=0))  # noqa: B010
         return scratch
 
     return making
@@ -52,7 +71,7 @@ if __name__ == "__main__":
     setattr(progress, "_LOAD_SECONDS", float(os.environ.get("LOAD_SECONDS", "300")))  # noqa: B010
     if where == "load":
         setattr(loaded_batch, "load_model", _stalling(loaded_batch.load_model, at=0))  # noqa: B010
-    elif where == "first":
+    elif where in ("first", "busy"):
         setattr(MlxBatch, "scratch", _serving(MlxBatch.scratch))  # noqa: B010
     elif where == "step":
         setattr(MlxBatch, "decode", _stalling(MlxBatch.decode))  # noqa: B010

@@ -96,7 +96,7 @@ def test_an_engine_that_is_in_no_group_or_whose_group_has_gone_says_which(tmp_pa
 def test_strangers_neither_hold_up_the_meeting_nor_end_it() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     address: tuple[str, int] = listener.getsockname()
-    members = Members(listener, 2, RankMemory, Progress(), print)
+    members = Members(listener, 2, RankMemory, Progress(), print, print)
     with socket.create_connection(address), socket.create_connection(address) as resetting:
         resetting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         resetting.sendall(b"GET / HTTP/1.1")
@@ -113,7 +113,7 @@ def test_strangers_neither_hold_up_the_meeting_nor_end_it() -> None:
 
 
 def test_ranks_that_do_not_come_are_named() -> None:
-    members = Members(socket.create_server(("127.0.0.1", 0)), 3, RankMemory, Progress(), print)
+    members = Members(socket.create_server(("127.0.0.1", 0)), 3, RankMemory, Progress(), print, print)
     with pytest.raises(EngineFailure, match="no sign of life from rank 1, 2"):
         members.meet(0.05)
 

@@ -228,7 +228,7 @@ class _Hearing(Progress):
 def test_rank_0_hears_that_another_rank_goes_on_within_a_step() -> None:
     ours, theirs, told = _Hearing(clock := _Clock()), Progress(), list[str]()
     listener = socket.create_server(("127.0.0.1", 0))
-    members = Members(listener, 2, RankMemory, ours, told.append)
+    members = Members(listener, 2, RankMemory, ours, told.append, told.append)
     meeting = threading.Thread(target=members.meet, args=(60,), daemon=True)
     meeting.start()
     address: tuple[str, int] = listener.getsockname()
@@ -244,6 +244,33 @@ def test_rank_0_hears_that_another_rank_goes_on_within_a_step() -> None:
     membership.close()
     members.close()
     assert told == []
+
+
+@pytest.mark.parametrize(("usual", "kind", "patience"), [(0.1, "seen", 4), (4, "seen", 6), (4, "unseen", 6)])
+def test_streams_wait_for_four_seconds_or_half_again_what_steps_take_and_are_told_once(
+    usual: float, kind: str, patience: float
+) -> None:
+    progress = Progress(clock := _Clock())
+    for _ in range(3):
+        _take(progress, clock, usual, "seen")
+    assert progress.stalled_seconds() == 0
+    with progress.step(kind):
+        clock.now += patience - 0.1
+        assert progress.stalled_seconds() == 0
+        clock.now += 0.2
+        assert progress.stalled_seconds() > patience
+        assert progress.stalled_seconds() == 0
+        assert (progress.overdue_seconds(stands_still=False) > 0) is (usual == 0.1)
+
+
+def test_nobody_waits_for_what_is_loaded_or_warmed_up() -> None:
+    progress = Progress(clock := _Clock())
+    with progress.loads():
+        clock.now += 200
+        assert progress.stalled_seconds() == 0
+    with progress.warms_up(), progress.step("decode"):
+        clock.now += 200
+        assert progress.stalled_seconds() == 0
 
 
 def test_what_nobody_waits_for_may_take_a_minute_and_four_seconds_more_once_somebody_does() -> None:

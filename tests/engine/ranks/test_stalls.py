@@ -22,6 +22,7 @@ from omlx.server.engine.wire import frame, read_frame
 from omlx.server.errors import EngineFailure, EngineUnavailable
 from omlx.server.requests import SamplingParams
 
+from ...waiting import until
 from .models import write_llama
 from .test_group import ring
 
@@ -77,6 +78,42 @@ def test_a_rank_that_lives_and_goes_no_further_is_named_and_no_rank_stays_behind
     assert may_pass
 
 
+def test_streams_do_not_wait_for_a_rank_that_is_busy_for_long_and_the_group_answers_once_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    model = write_llama(tmp_path / "model")
+    environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(tmp_path, 2)), "PYTHONPATH": str(_ROOT)}
+    leader = EngineCommand(_command("nowhere", model), {**environment, "MLX_RANK": "0"})
+
+    async def answer(engine: EngineProcess, name: str) -> str:
+        stream = engine.submit(Submit(name, [1, 2, 3], 4, sampling=SamplingParams(temperature=0)))
+        while (update := await stream.next()).finish_reason is None:
+            pass
+        return update.finish_reason
+
+    async def asked_twice() -> str:
+        engine = EngineProcess.start(leader)
+        try:
+            await engine.attach()
+            await engine.ready()
+            with pytest.raises(EngineFailure, match=r"rank 1 .*got no further for \d+ seconds; try again") as held_up:
+                await answer(engine, "a")
+            assert engine.stalled_for == str(held_up.value)
+            with pytest.raises(EngineUnavailable, match="got no further"):
+                await answer(engine, "b")
+            await until(lambda: not engine.stalled_for)
+            return await answer(engine, "c")
+        finally:
+            await engine.stop()
+
+    with subprocess.Popen(_command("busy", model), cwd=_ROOT, env={**environment, "MLX_RANK": "1"}) as follower:
+        try:
+            assert asyncio.run(asked_twice()) == "length"
+            assert follower.wait(60) == 0
+        finally:
+            follower.kill()
+
+
 def test_a_server_that_stands_still_is_told_to_go_on_and_the_whole_group_ends(tmp_path: Path) -> None:
     told: list[int] = []
     previous = signal.signal(signal.SIGCONT, lambda number, _: told.append(number))
@@ -108,7 +145,8 @@ from omlx.server.engine.ranks.control import Members
 from omlx.server.engine.ranks.progress import Progress
 listener = socket.create_server(("127.0.0.1", 0))
 lost = threading.Event()
-members = Members(listener, 2, RankMemory, Progress(), lambda reason: (print(reason, flush=True), lost.set()))
+lose = lambda reason: (print(reason, flush=True), lost.set())
+members = Members(listener, 2, RankMemory, Progress(), lose, print)
 print(listener.getsockname()[1], members.token.hex(), flush=True)
 members.meet()
 print("met", flush=True)
