@@ -120,7 +120,8 @@ class _Link:
             self._connection.close()
         if not self._ended.is_set():
             self._ended.set()
-            stood_still = max(self._stood_still, self._since_beat()) >= SILENCE_SECONDS
+            # In this order: `_beat` notes how long it was before it begins anew.
+            stood_still = max(self._since_beat(), self._stood_still) >= SILENCE_SECONDS
             self._on_loss("" if stood_still else reason)
 
 
