@@ -58,8 +58,9 @@ def error(found: dict[int, float], expected: dict[int, float]) -> float:
 
 
 def test_on_the_grid_the_bits_are_the_same_from_memory_after_a_restart_and_from_disk(model: nn.Module, tmp_path: Path):
-    # Each goes on from the same 512 tokens in its own way, so that no more of it is cached.
-    memory, restart, disk = ([*PROMPT[:512], *prompt_of(88, seed)] for seed in (4, 5, 6))
+    # Each goes on from the same 512 tokens in its own way, so that no more is cached, and not for long enough that a
+    # recurrent state forgets them.
+    memory, restart, disk = ([*PROMPT[:512], *prompt_of(3, seed)] for seed in (4, 5, 6))
     batch = batch_of(model, disk=tmp_path)
     ask(batch, PROMPT)
     found, _, last = ask(batch, memory)
@@ -82,7 +83,7 @@ def test_on_the_grid_the_bits_are_the_same_from_memory_after_a_restart_and_from_
 def test_computed_in_small_pieces_it_is_the_same_within_rounding(model: nn.Module):
     batch = batch_of(model)
     ask(batch, PROMPT, SMALL_PIECES)
-    prompt = [*PROMPT[:512], *prompt_of(88, 4)]
+    prompt = [*PROMPT[:512], *prompt_of(3, 4)]
     found, _, last = ask(batch, prompt)
     assert last.num_cached_tokens == 512
     assert error(found, cold(model, prompt)) <= 1e-4
@@ -91,7 +92,7 @@ def test_computed_in_small_pieces_it_is_the_same_within_rounding(model: nn.Modul
 def test_filled_by_decoding_it_is_the_same_within_rounding(model: nn.Module):
     batch = batch_of(model)
     _, written, _ = ask(batch, PROMPT[:250], count=20)
-    prompt = [*PROMPT[:250], *written, *prompt_of(30, 4)]
+    prompt = [*PROMPT[:250], *written, *prompt_of(3, 4)]
     found, _, last = ask(batch, prompt)
     assert last.num_cached_tokens == 269
     assert error(found, cold(model, prompt)) <= 1e-4
