@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from .blocks import BlockHash
-from .tensor_file import DamagedFile
+from .tensor_file import DamagedFile, read_metadata
 
 SUFFIX = ".safetensors"
 DIVISIBLE, RESUMABLE, PASSABLE = USES = "drp"
 """A sequence can go on from any token of the block; from its end; only past it, with the blocks that follow."""
 
 _PIECE_BYTES = 4 << 20
+_TOKENS = "tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class BlockFile:
     def name(self) -> str:
         """The block's, in hexadecimal."""
         return self.path.name.partition(".")[0]
+
+    @property
+    def block(self) -> BlockHash:
+        return BlockHash(bytes.fromhex(self.name))
 
     @classmethod
     def parse(cls, path: Path, nbytes: int) -> BlockFile:
@@ -55,6 +61,19 @@ def read_checked(path: str, go_on: Callable[[], None] = lambda: None) -> bytes:
     if checksum(file.name, raw) != BlockFile.parse(file, 0).checksum:
         raise DamagedFile("its checksum is wrong")
     return raw
+
+
+def token_metadata(token_ids: Sequence[int]) -> dict[str, str]:
+    """What a block's file says of its tokens, in as many characters for as many tokens."""
+    return {_TOKENS: array("I", token_ids).tobytes().hex()}
+
+
+def read_token_ids(file: Path) -> array[int]:
+    """The tokens the file says it holds; nothing vouches for them. Raises `DamagedFile`, and `OSError`."""
+    try:
+        return array("I", bytes.fromhex(str(read_metadata(file)[_TOKENS])))
+    except (KeyError, ValueError) as error:
+        raise DamagedFile(f"its tokens are not told: {error}") from error
 
 
 def short(name: BlockHash) -> str:

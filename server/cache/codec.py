@@ -12,6 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import CacheList
 
+from .block_file import token_metadata
 from .layer_kinds import LayerCache, LayerKind, Snapshot, kind_of
 from .tensor_file import DamagedFile, Tensor, pack, unpack
 
@@ -106,19 +107,22 @@ class CacheCodec:
 
         return [rebuild(cache) for cache in caches]
 
-    def size(self, payload: BlockPayload) -> int | None:
+    def size(self, payload: BlockPayload, token_ids: Sequence[int] = ()) -> int | None:
         """The length of `encode`'s bytes; `None` where the payload holds something no file can."""
         arrays = _named(payload)
         if any(array.dtype not in _NAMES for array in arrays.values()):
             return None
         tensors = {name: Tensor(_NAMES[array.dtype], array.shape, b"") for name, array in arrays.items()}
         try:
-            return len(pack(tensors, self._metadata(payload))) + sum(tensor.nbytes for tensor in tensors.values())
+            return len(pack(tensors, self._metadata(payload, token_ids))) + sum(
+                tensor.nbytes for tensor in tensors.values()
+            )
         except TypeError:
             return None
 
-    def encode(self, payload: BlockPayload) -> bytes:
-        """The payload as a safetensors file. Any thread may call: what a payload holds is evaluated."""
+    def encode(self, payload: BlockPayload, token_ids: Sequence[int] = ()) -> bytes:
+        """The payload as a safetensors file, which tells the block's tokens. Any thread may call: what a payload holds
+        is evaluated."""
         arrays = _named(payload)
         flat = {name: array.reshape(-1).view(mx.uint8) for name, array in arrays.items() if array.size}
         mx.eval(list(flat.values()))
@@ -126,11 +130,11 @@ class CacheCodec:
             name: Tensor(_NAMES[array.dtype], array.shape, _bytes_of(flat[name]) if array.size else b"")
             for name, array in arrays.items()
         }
-        return pack(tensors, self._metadata(payload))
+        return pack(tensors, self._metadata(payload, token_ids))
 
-    def _metadata(self, payload: BlockPayload) -> dict[str, str]:
+    def _metadata(self, payload: BlockPayload, token_ids: Sequence[int]) -> dict[str, str]:
         scalars = json.dumps([dict(snapshot.scalars) for snapshot in payload.snapshots])
-        return {"kinds": self._format, "scalars": scalars}
+        return {"kinds": self._format, "scalars": scalars, **token_metadata(token_ids)}
 
     def decode(self, raw: bytes) -> BlockPayload:
         """The payload of `encode`'s bytes. Raises `DamagedFile`."""

@@ -1,11 +1,11 @@
 """The prefix cache on disk: one safetensors file a block, in one folder a model.
 
-The folder is its own manifest: a file's name says which block it holds, whose child it is, how many tokens
-it has, where a sequence can go on from it, and the checksum of all this and its contents. So
-nothing is opened at start, and a file that was cut, changed or renamed is found out, deleted and missed.
-Files appear under their name only when they are whole. Recency is the file's modification time.
+The folder is its own manifest: a file's name says which block it holds, whose child it is, how many tokens it has,
+where a sequence can go on from it, and the checksum of all this and its contents. So nothing is opened at start, and a
+file that was cut, changed or renamed is found out, deleted and missed. Its head tells the tokens, for prompts that
+share some and not all. Files appear under their name only when they are whole. Recency is the modification time.
 
-Prompts lie in these files in another form, so nobody but their owner may read them. A disk that is full, read-only or
+Prompts lie in these files, so nobody but their owner may read them. A disk that is full, read-only or
 gone is no error: the tier takes nothing for a minute, says why in `trouble`, and tries again. So it does where what
 may be written in a day is used up, until the next one.
 """
@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short, write_all
-from .blocks import BLOCK_TOKENS, BlockHash
+from .blocks import BlockHash
+from .followers import Followers
 from .read_ahead import ReadAhead
 from .tensor_file import DamagedFile
 from .write_ledger import DailyBudget, locked, read_written
@@ -52,11 +53,11 @@ P = TypeVar("P", bound=Payload)
 
 
 class PayloadCodec(Protocol[P]):
-    """Payloads as bytes. `size` is what `encode` will give, `None` for a payload it cannot write; `encode` is called
-    from the writer's thread. `decode` raises `DamagedFile`."""
+    """Payloads, and the tokens they are of, as bytes. `size` is what `encode` will give, `None` for a payload it
+    cannot write; `encode` is called from the writer's thread. `decode` raises `DamagedFile`."""
 
-    def size(self, payload: P) -> int | None: ...
-    def encode(self, payload: P) -> bytes: ...
+    def size(self, payload: P, token_ids: Sequence[int], /) -> int | None: ...
+    def encode(self, payload: P, token_ids: Sequence[int], /) -> bytes: ...
     def decode(self, raw: bytes) -> P: ...
 
 
@@ -97,11 +98,11 @@ class DiskTier(Generic[P]):
         """Every block of every model by path, the least recently used first."""
         self._paths: dict[str, str] = {}
         """Our blocks' paths by name."""
-        self._tails: dict[str, set[int]] = {}
+        self._followers = Followers()
         self._queued: dict[str, int] = {}
         """Names and sizes on their way to the disk."""
-        self._queue: queue.Queue[tuple[str, int, P] | None] = queue.Queue(_QUEUED_BLOCKS)
-        """The first parts of files' names, their sizes, and what is to stand in them."""
+        self._queue: queue.Queue[tuple[str, int, Sequence[int], P] | None] = queue.Queue(_QUEUED_BLOCKS)
+        """The first parts of files' names, their sizes, and the tokens and payloads that are to stand in them."""
         self._memory_bytes = 0
         """Of blocks that are queued or being written. Under the queue's lock."""
         self._written: queue.SimpleQueue[tuple[str, BlockFile | str]] = queue.SimpleQueue()
@@ -157,7 +158,10 @@ class DiskTier(Generic[P]):
         return self._files[self._paths[name.hex()]].use == DIVISIBLE
 
     def tails(self, parent: BlockHash) -> Sequence[int]:
-        return sorted(self._tails.get(short(parent), ()), reverse=True)
+        return self._followers.tails(parent)
+
+    def children(self, parent: BlockHash, divisible: bool = False) -> Sequence[tuple[BlockHash, tuple[int, ...]]]:
+        return self._followers.of(parent, divisible)
 
     def fetch(self, names: Sequence[BlockHash]) -> None:
         for path in filter(None, (self._paths.get(name.hex()) for name in names)):
@@ -185,19 +189,19 @@ class DiskTier(Generic[P]):
             self._forget(file)
         return None
 
-    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P) -> bool:
+    def write(self, name: BlockHash, parent: BlockHash, token_ids: Sequence[int], payload: P) -> bool:
         self._collect()
         if name.hex() in self._paths or name.hex() in self._queued:
             return True
         if not self._is_open() or (self._trouble and self._clock() < self._retry_at) or self._budget.trouble:
             return False
-        nbytes = self._codec.size(payload)
+        nbytes = self._codec.size(payload, token_ids)
         if nbytes is None or not self._reserve(name.hex(), nbytes):
             return False
         use = DIVISIBLE if payload.divisible else RESUMABLE if payload.resumable else PASSABLE
         self._queued[name.hex()] = nbytes
         self._hold(nbytes)
-        self._queue.put((f"{name.hex()}.{short(parent)}.{num_tokens}{use}", nbytes, payload))
+        self._queue.put((f"{name.hex()}.{short(parent)}.{len(token_ids)}{use}", nbytes, token_ids, payload))
         return True
 
     def has_room(self, may_wait: bool = True) -> bool:
@@ -208,7 +212,8 @@ class DiskTier(Generic[P]):
         for name in names:
             path = self._paths.get(name.hex())
             if path is not None:
-                self._files[path] = self._files.pop(path)
+                self._files[path] = file = self._files.pop(path)
+                self._followers.add(file)
                 with contextlib.suppress(OSError):
                     os.utime(path)
 
@@ -250,7 +255,8 @@ class DiskTier(Generic[P]):
                     if is_part:  # it got its name just now, and is counted under neither
                         self._scan()
                         return
-        self._files, self._paths, self._tails = {}, {}, {}
+        self._files, self._paths = {}, {}
+        self._followers.clear()
         for _, file in sorted(found, key=lambda item: item[0]):
             self._add(file)
         self._counted = counted
@@ -277,13 +283,13 @@ class DiskTier(Generic[P]):
         self._files[str(file.path)] = file
         if file.path.parent == self._folder and file.checksum:
             self._paths[file.name] = str(file.path)
-            if file.num_tokens < BLOCK_TOKENS:
-                self._tails.setdefault(file.parent, set()).add(file.num_tokens)
+            self._followers.add(file)
 
     def _forget(self, file: BlockFile) -> None:
         self._files.pop(str(file.path), None)
         if self._paths.get(file.name) == str(file.path):
             del self._paths[file.name]
+            self._followers.remove(file)
 
     def _delete(self, file: BlockFile) -> None:
         self._forget(file)
@@ -356,16 +362,16 @@ class DiskTier(Generic[P]):
 
     def _write_queued(self) -> None:
         while (item := self._queue.get()) is not None:
-            stem, nbytes, payload = item
-            self._written.put((stem.partition(".")[0], self._write_file(stem, payload)))
+            stem, nbytes, token_ids, payload = item
+            self._written.put((stem.partition(".")[0], self._write_file(stem, token_ids, payload)))
             self._hold(-nbytes)
             del item, payload  # or it would stay in memory until the next one comes
 
-    def _write_file(self, stem: str, payload: P) -> BlockFile | str:
+    def _write_file(self, stem: str, token_ids: Sequence[int], payload: P) -> BlockFile | str:
         """The file, or why there is none."""
         part = self._part(stem.partition(".")[0])
         try:
-            raw = self._codec.encode(payload)
+            raw = self._codec.encode(payload, token_ids)
             file = BlockFile.parse(self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}", len(raw))
             with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
                 write_all(created.fileno(), raw)

@@ -36,13 +36,15 @@ class Miss(StrEnum):
 class Match(Generic[P]):
     """`payloads` hold the first `num_tokens` tokens of the prompt; the last one may hold more than those.
 
-    Of these `num_lower_tokens` were read from the tier below; `miss` says why they are not more.
+    Of these `num_lower_tokens` were read from the tier below; `miss` says why they are not more, and `miss_token` at
+    which token the prompt parts from all that is cached.
     """
 
     num_tokens: int
     payloads: tuple[P, ...]
     num_lower_tokens: int = 0
     miss: Miss = Miss.NONE
+    miss_token: int = 0
 
 
 class PrefixCache(Generic[P]):
@@ -102,13 +104,11 @@ class PrefixCache(Generic[P]):
 
     def peek(self, token_ids: Sequence[int], salt: str = "") -> int:
         """How many leading tokens `match` would find, short of a lower tier that fails."""
-        below = sum(len(tokens) for _, tokens in self._path_below(token_ids, salt))
-        start = len(self._full_path(token_ids[: len(token_ids) - 1], salt)) * BLOCK_TOKENS
-        return max(self._find(token_ids, salt)[0], min(start + below, len(token_ids) - 1) if below else 0)
+        return self._look_below(token_ids, salt)[0]
 
     def fetch(self, token_ids: Sequence[int], salt: str = "") -> Callable[[], bool]:
         """Have the lower tier begin to read what `match` will want of it; the result says whether it is done."""
-        lower, names = self._lower, [name for name, _ in self._path_below(token_ids, salt)]
+        lower, names = self._lower, [name for name, _ in self._look_below(token_ids, salt)[1]]
         if lower is None or not names:
             return lambda: True
         lower.fetch(names)
@@ -116,15 +116,16 @@ class PrefixCache(Generic[P]):
 
     def match(self, token_ids: Sequence[int], salt: str = "") -> Match[P]:
         """The longest cached prefix that leaves at least one token to compute."""
-        num_lower_tokens = self._bring_up(token_ids, salt)
-        num_tokens, path = self._find(token_ids, salt)
+        brought = self._bring_up(token_ids, salt)
+        num_tokens, path = self._find(self._full_path(token_ids[:-1], salt), token_ids, salt)
         if path:
             self._touch(path[-1])
         if self._lower is not None:
             self._shared |= dict.fromkeys(node for node in path if not node.saved)
             self._lower.used([node.name for node in reversed(path)])
         payloads = tuple(node.payload for node in path if node.payload is not None)
-        return Match(num_tokens, payloads, min(num_lower_tokens, num_tokens), self._why(token_ids, salt, num_tokens))
+        num_lower_tokens = len(range(brought.start, min(brought.stop, num_tokens)))
+        return Match(num_tokens, payloads, num_lower_tokens, *self._why(token_ids, salt, num_tokens))
 
     def save_one(self, may_wait: bool = True) -> bool:
         """Give the lower tier a block it lacks, or wait a moment, if it `may_wait`, where it takes none now; whether
@@ -198,71 +199,80 @@ class PrefixCache(Generic[P]):
             parent = self._add(parent, block_hash(parent.name, tokens), tokens, payload)
         self._settle(parent)
 
-    def _bring_up(self, token_ids: Sequence[int], salt: str) -> int:
-        """Read into memory what the lower tier has of the prompt beyond what is here; how many tokens came."""
-        below = self._path_below(token_ids, salt)
+    def _bring_up(self, token_ids: Sequence[int], salt: str) -> range:
+        """Read into memory what the lower tier has of the prompt beyond what is here; the places of what came."""
+        _, below = self._look_below(token_ids, salt)
         if not below or self._lower is None:
-            return 0
-        path = self._full_path(token_ids[: len(token_ids) - 1], salt)
+            return range(0)
+        path = self._full_path(token_ids[:-1], salt)
         parent = path[-1] if path else self._root(salt)
-        num_tokens = 0
+        start = stop = len(path) * BLOCK_TOKENS
         for name, tokens in below:
             payload = self._lower.read(name)
             if payload is None:
                 break
             parent = self._add(parent, name, tokens, payload)
             parent.saved = True
-            num_tokens += len(tokens)
+            stop += len(tokens)
         self._settle(parent)
-        return num_tokens
+        return range(start, stop)
 
-    def _why(self, token_ids: Sequence[int], salt: str, num_tokens: int) -> Miss:
-        """Why no more than `num_tokens` were found."""
+    def _why(self, token_ids: Sequence[int], salt: str, num_tokens: int) -> tuple[Miss, int]:
+        """Why no more than `num_tokens` were found, and how many leading tokens are those of something cached."""
         if num_tokens >= len(token_ids) - 1:
-            return Miss.NONE
+            return Miss.NONE, num_tokens
         path = self._full_path(token_ids, salt)
-        start = len(path) * BLOCK_TOKENS
-        rest = token_ids[start : start + BLOCK_TOKENS]
-        children = self._children(path, salt)
-        same = start + max((num_same(child.token_ids, rest) for child in children), default=0)
-        parent = path[-1].name if path else root_hash(self._identity, salt)
-        if len(rest) == BLOCK_TOKENS and block_hash(parent, tuple(rest)) in self._evicted:
-            return Miss.EVICTED
-        if same > num_tokens:
-            return Miss.NOT_RESUMABLE
-        if not path and not children:
-            return Miss.EMPTY
-        ends = any(start + len(child.token_ids) == same for child in children) or (path and not children)
-        return Miss.LONGER if ends else Miss.DIFFERS
+        parent, start = self._name(path, salt), len(path) * BLOCK_TOKENS
+        cached = [child.token_ids for child in self._children(path, salt)]
+        rest = tuple(token_ids[start : start + BLOCK_TOKENS])
+        if self._lower is not None:
+            while len(rest) == BLOCK_TOKENS and self._lower.holds(block_hash(parent, rest)):
+                parent, start, cached = block_hash(parent, rest), start + BLOCK_TOKENS, []
+                rest = tuple(token_ids[start : start + BLOCK_TOKENS])
+            cached += [tokens for _, tokens in self._lower.children(parent)]
+        same = start + max((num_same(tokens, rest) for tokens in cached), default=0)
+        if len(rest) == BLOCK_TOKENS and block_hash(parent, rest) in self._evicted:
+            return Miss.EVICTED, same
+        if same > num_tokens:  # where it came up from below, memory had no room for it
+            _, below = self._look_below(token_ids, salt)
+            return (Miss.EVICTED if any(name in self._evicted for name, _ in below) else Miss.NOT_RESUMABLE), same
+        if not start and not cached:
+            return Miss.EMPTY, same
+        ends = any(start + len(tokens) == same for tokens in cached) or (start and not cached)
+        return (Miss.LONGER if ends else Miss.DIFFERS), same
 
-    def _path_below(self, token_ids: Sequence[int], salt: str) -> list[tuple[BlockHash, tuple[int, ...]]]:
-        """The blocks of the prompt, after those in memory, that the lower tier has and that are of use."""
-        if self._lower is None:
-            return []
+    def _look_below(self, token_ids: Sequence[int], salt: str) -> tuple[int, list[tuple[BlockHash, tuple[int, ...]]]]:
+        """How many leading tokens can be had, and the blocks of the lower tier for that, after those in memory."""
         limit = len(token_ids) - 1
-        path = self._full_path(token_ids[:limit], salt)
-        parent = path[-1].name if path else root_hash(self._identity, salt)
+        path = self._full_path(token_ids[:-1], salt)
+        num_tokens, _ = self._find(path, token_ids, salt)
+        parent = self._name(path, salt)
         below: list[tuple[BlockHash, tuple[int, ...]]] = []
         best = below
         for start, stop in spans(len(token_ids), len(path) * BLOCK_TOKENS):
-            lengths = [BLOCK_TOKENS] if stop - start == BLOCK_TOKENS else []
-            lengths += [length for length in self._lower.tails(parent) if length <= stop - start]
-            candidates = (tuple(token_ids[start : start + length]) for length in lengths)
-            named = ((block_hash(parent, tokens), tokens) for tokens in candidates)
+            if self._lower is None or num_tokens >= limit:
+                break
+            rest = tuple(token_ids[start:stop])
+            lengths = [BLOCK_TOKENS, *self._lower.tails(parent)]
+            named = ((block_hash(parent, rest[:length]), rest[:length]) for length in lengths if length <= len(rest))
             held = [block for block in named if self._lower.holds(block[0])]
-            ends = (block for block in held if self._serves(block[0], whole=start + len(block[1]) <= limit))
-            if (last := next(ends, None)) is not None:
-                best = [*below, last]
-            if not held or len(held[0][1]) < BLOCK_TOKENS:
+            is_whole = bool(held) and len(held[0][1]) == BLOCK_TOKENS
+            for name, tokens in held if is_whole else [*held, *self._lower.children(parent, divisible=True)]:
+                length = self._usable_below(name, tokens, rest[: limit - start])
+                if length and start + length > num_tokens:
+                    num_tokens, best = start + length, [*below, (name, tokens)]
+            if not is_whole:
                 break
             below = [*below, held[0]]
             parent = held[0][0]
-        return best
+        return num_tokens, best
 
-    def _serves(self, name: BlockHash, whole: bool) -> bool:
-        """Whether a prompt can go on from the end of this block below, or, if not `whole`, from within it."""
+    def _usable_below(self, name: BlockHash, tokens: tuple[int, ...], wanted: tuple[int, ...]) -> int:
+        """How many of the wanted tokens this block of the lower tier can serve."""
         assert self._lower is not None
-        return self._lower.is_resumable(name) if whole else self._lower.is_divisible(name)
+        same = num_same(tokens, wanted)
+        is_usable = self._lower.is_divisible(name) or (same == len(tokens) and self._lower.is_resumable(name))
+        return same if is_usable else 0
 
     def _save(self, node: Node[P]) -> bool:
         """Offer the node to the lower tier; whether that has it now."""
@@ -270,13 +280,13 @@ class PrefixCache(Generic[P]):
         self._shared.pop(node, None)
         if self._lower is None or node.saved:
             return True
-        node.saved = self._lower.write(node.name, node.parent.name, len(node.token_ids), payload_of(node))
+        node.saved = self._lower.write(node.name, node.parent.name, node.token_ids, payload_of(node))
         return node.saved
 
-    def _find(self, token_ids: Sequence[int], salt: str) -> tuple[int, list[Node[P]]]:
-        """The usable prefix's length and its nodes, the last of which may be used in part."""
+    def _find(self, path: list[Node[P]], token_ids: Sequence[int], salt: str) -> tuple[int, list[Node[P]]]:
+        """The usable prefix's length and its nodes, the last of which may be used in part. `path` are those of its full
+        blocks that leave a token to compute."""
         limit = len(token_ids) - 1
-        path = self._full_path(token_ids[:limit], salt)
         best, best_path = 0, []
         for depth, node in enumerate(path, start=1):
             if payload_of(node).resumable:
@@ -306,6 +316,10 @@ class PrefixCache(Generic[P]):
     def _children(self, path: Sequence[Node[P]], salt: str) -> list[Node[P]]:
         parent = path[-1] if path else self._roots.get(root_hash(self._identity, salt))
         return list(parent.children.values()) if parent else []
+
+    def _name(self, path: Sequence[Node[P]], salt: str) -> BlockHash:
+        """The last block's, or that of the root before the first one."""
+        return path[-1].name if path else root_hash(self._identity, salt)
 
     def _root(self, salt: str) -> Node[P]:
         name = root_hash(self._identity, salt)

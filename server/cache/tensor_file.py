@@ -6,8 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 _LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 16 << 20
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "U16": 2, "U32": 4, "U64": 8, "I8": 1, "I16": 2, "I32": 4}
 _ITEM_BYTES |= {"I64": 8, "F64": 8, "BOOL": 1}
 
@@ -53,6 +55,20 @@ def unpack(raw: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFile(f"not a cache file: {error}") from error
     return tensors, metadata
+
+
+def read_metadata(file: Path) -> Mapping[str, object]:
+    """The metadata alone, from the file's head, which nothing vouches for. Raises `DamagedFile`, and `OSError`."""
+    with file.open("rb", buffering=0) as opened:
+        length = int.from_bytes(opened.read(_LENGTH_BYTES), "little")
+        head = opened.read(min(length, _MAX_HEADER_BYTES))
+    try:
+        metadata = json.loads(head)["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedFile(f"not a cache file: {error}") from error
+    if not isinstance(metadata, dict):
+        raise DamagedFile("not a cache file: its metadata are none")
+    return metadata
 
 
 def _tensor(entry: Mapping[str, object], data: memoryview) -> Tensor:

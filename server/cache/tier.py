@@ -44,6 +44,11 @@ class LowerTier(Protocol[P]):
         """The lengths in tokens of the partial blocks that follow `parent`, longest first."""
         ...
 
+    def children(self, parent: BlockHash, divisible: bool = False) -> Sequence[tuple[BlockHash, tuple[int, ...]]]:
+        """The names and tokens of blocks that follow `parent`, those used last; with `divisible`, of those only that a
+        sequence can go on from within. There may be more, and some whose tokens are not known."""
+        ...
+
     def fetch(self, names: Sequence[BlockHash]) -> None:
         """These will be read soon, in this order: begin now, in the background, as far as there is room."""
         ...
@@ -54,7 +59,7 @@ class LowerTier(Protocol[P]):
 
     def read(self, name: BlockHash) -> P | None: ...
 
-    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: P) -> bool:
+    def write(self, name: BlockHash, parent: BlockHash, token_ids: Sequence[int], payload: P) -> bool:
         """Keep the block; may go on in the background. False where it is not taken, for now or for good."""
         ...
 

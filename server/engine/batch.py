@@ -64,10 +64,11 @@ class Logprobs:
 @dataclass(frozen=True, slots=True)
 class PrefixReport:
     """`num_disk_tokens` of the cached ones were read from the disk; `miss` says why they are not more, "" where they
-    are all but the last."""
+    are all but the last, and `miss_token` at which token the prompt parts from all that is cached."""
 
     num_disk_tokens: int = 0
     miss: str = ""
+    miss_token: int = 0
 
 
 class BatchEngine(Protocol):

@@ -244,6 +244,7 @@ class Engine:
                 queue_seconds=sequence.queue_seconds,
                 num_disk_tokens=prefix.num_disk_tokens,
                 miss=prefix.miss,
+                miss_token=prefix.miss_token,
             )
         if token_ids and request.logprobs is not None:
             scores = self._batch.logprobs(sequence.request_id)

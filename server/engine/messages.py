@@ -140,7 +140,8 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
 
     `num_awaited_tokens`: the request waits for another one to compute what both prompts begin with, and so much of it
     is there. Once its own prompt is being computed, `queue_seconds` is how long it waited for that, `num_disk_tokens`
-    how many of the cached ones were read from the disk, and `miss` why no more were cached.
+    how many of the cached ones were read from the disk, `miss` why no more were cached, and `miss_token` the first
+    token that differs from all that is.
     """
 
     request_id: str
@@ -155,6 +156,7 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
     queue_seconds: float = 0.0
     num_disk_tokens: int = 0
     miss: str = ""
+    miss_token: int = 0
     num_awaited_tokens: int = 0
 
     def joined_to(self, earlier: SequenceUpdate) -> SequenceUpdate:
@@ -169,6 +171,7 @@ class SequenceUpdate(msgspec.Struct, frozen=True, array_like=True):
             queue_seconds=self.queue_seconds or earlier.queue_seconds,
             num_disk_tokens=self.num_disk_tokens or earlier.num_disk_tokens,
             miss=self.miss or earlier.miss,
+            miss_token=self.miss_token or earlier.miss_token,
         )
 
 

@@ -127,7 +127,7 @@ class MlxBatch:
         sampler.grammar = grammar
         sampler.thinking = RowThinking(request.thinking) if request.thinking else None
         row = Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
-        row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value)
+        row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value, match.miss_token)
         if request.prompt_logprobs:
             row.prompt_logprobs = [TokenLogprob(request.token_ids[0], None)]
         self._rows[request.request_id] = row
@@ -293,15 +293,15 @@ class MlxBatch:
         return self._grammars.row(request.grammar, request.stop_token_ids)
 
     def _match(self, request: Submit) -> Match[BlockPayload]:
-        """The longest prefix that every rank has."""
+        """The longest prefix that every rank has, and why there was no longer one here."""
         token_ids = request.token_ids[:1] if request.prompt_logprobs else request.token_ids
-        match = self._prefix_cache.match(token_ids, request.cache_salt)
+        first = match = self._prefix_cache.match(token_ids, request.cache_salt)
         for _ in range(2):
             found = self._ranks.gather(match.num_tokens)
             if len(set(found)) == 1:
-                return match
+                return replace(match, miss=first.miss, miss_token=first.miss_token)
             match = self._prefix_cache.match(token_ids[: min(found) + 1], request.cache_salt)
-        return Match(0, ())
+        return Match(0, (), 0, first.miss, first.miss_token)
 
     def _next(self, logits: mx.array, samplers: list[RowSampler]) -> mx.array:
         """What each row goes on with: rank 0's choice, yet to be computed."""

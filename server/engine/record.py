@@ -33,8 +33,9 @@ class RequestView:
 
     `started_at` is since the epoch, `seconds` since then to now or to the end. `num_computed_tokens` counts the cached
     ones in; of these `num_disk_tokens` came from the disk. `eta_seconds` is how long the rest of the prompt will take,
-    None where nobody can say. `miss` says why the prefix ended at token `miss_token`. `outcome` is how the request
-    ended: a `FinishReason`, "abort" or "error"; `cause` what ended it before its time.
+    None where nobody can say. `miss` says why no more was cached, and `miss_token` is the first token that differs from
+    all that was. `outcome` is how the request ended: a `FinishReason`, "abort" or "error"; `cause` what ended it before
+    its time.
     """
 
     request_id: str
@@ -106,7 +107,7 @@ class RequestRecord:
         self._submitted = 0.0
         self._started = 0.0
         self._num_disk_tokens = 0
-        self._miss = ""
+        self._miss, self._miss_token = "", 0
         self._first_token = 0.0
         self._last_token = 0.0
         self._num_output_tokens = 0
@@ -131,7 +132,8 @@ class RequestRecord:
         before = self._num_computed_tokens
         if not self._started:
             self._started = (self._submitted or self._arrived) + update.queue_seconds
-            self._num_disk_tokens, self._miss = update.num_disk_tokens, update.miss
+            self._num_disk_tokens = update.num_disk_tokens
+            self._miss, self._miss_token = update.miss, update.miss_token
             self._totals.num_cached_tokens += usage.num_cached_tokens
             self._totals.num_disk_tokens += update.num_disk_tokens
             self._metrics.admitted(self._model, usage, update.num_disk_tokens, self._started - self._arrived)
@@ -208,7 +210,7 @@ class RequestRecord:
             num_disk_tokens=self._num_disk_tokens,
             num_output_tokens=self._num_output_tokens,
             miss=self._miss,
-            miss_token=self._usage.num_cached_tokens,
+            miss_token=self._miss_token,
             first_token_seconds=max(0.0, self._first_token - self._arrived),
             prefill_rate=rate,
             decode_rate=self._decode_rate(now),

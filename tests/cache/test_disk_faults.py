@@ -14,7 +14,7 @@ import pytest
 
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 
-from .test_disk_tier import ROOT, WIDE, Text, TextCodec, name, write
+from .test_disk_tier import ROOT, TOKENS, WIDE, Text, TextCodec, name, write
 
 _CALLS: list[tuple[Any, str]] = [
     (os, "open"),
@@ -46,7 +46,7 @@ def use(folder: Path) -> tuple[list[Text | None], str]:
     tier = make(folder)
     for number in range(4):
         if tier.has_room():
-            tier.write(name(number), ROOT, 256, Text(b"block %d" % number))
+            tier.write(name(number), ROOT, TOKENS, Text(b"block %d" % number))
     tier.close()
     found = [tier.read(name(number)) for number in range(4)]
     tier.used([name(number) for number in range(4)])
@@ -108,12 +108,12 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again_after_a_minute(
             return real(path, flags, *rest, **options)
 
         patch.setattr(os, "open", refuse)
-        assert not write(tier, name(1), ROOT, 256, Text(b"a"))
-        assert not tier.write(name(2), ROOT, 256, Text(b"b"))
+        assert not write(tier, name(1), ROOT, TOKENS, Text(b"a"))
+        assert not tier.write(name(2), ROOT, TOKENS, Text(b"b"))
     assert words in tier.trouble
     assert caplog.text.count(words) == 1
     clock.now = 61.0
-    assert write(tier, name(2), ROOT, 256, Text(b"b"))
+    assert write(tier, name(2), ROOT, TOKENS, Text(b"b"))
     tier.close()
     assert tier.trouble == ""
     assert tier.read(name(2)) == Text(b"b")
@@ -125,10 +125,10 @@ def test_the_cap_holds_after_folders_could_not_be_listed(tmp_path: Path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "scandir", _refuse)
             tier = make(tmp_path, clock, limits)
-            assert not tier.write(name(0), ROOT, 256, Text(b"x" * 900))
+            assert not tier.write(name(0), ROOT, TOKENS, Text(b"x" * 900))
         clock.now += 61.0
         for number in range(10):
-            write(tier, name(number), ROOT, 256, Text(bytes([number]) * 900))
+            write(tier, name(number), ROOT, TOKENS, Text(bytes([number]) * 900))
         tier.close()
     assert 0 < sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 5000
 
@@ -143,7 +143,7 @@ def test_a_folder_of_another_owner_is_none_of_ours(tmp_path: Path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", scandir)
         tier = make(tmp_path)
-        assert write(tier, name(1), ROOT, 256, Text(b"a"))
+        assert write(tier, name(1), ROOT, TOKENS, Text(b"a"))
         tier.close()
         again = make(tmp_path)
         assert (again.read(name(1)), again.trouble) == (Text(b"a"), "")
@@ -157,19 +157,19 @@ def _refuse(path: Any) -> Any:
 def test_a_full_disk_is_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))  # type: ignore
     tier = make(tmp_path)
-    assert not write(tier, name(1), ROOT, 256, Text(b"a"))
+    assert not write(tier, name(1), ROOT, TOKENS, Text(b"a"))
     assert "is full: 0 MiB are free" in tier.trouble
     tier.close()
 
 
 def test_a_removed_folder_is_made_again(tmp_path: Path):
     tier = make(tmp_path / "cache")
-    assert write(tier, name(1), ROOT, 256, Text(b"a"))
+    assert write(tier, name(1), ROOT, TOKENS, Text(b"a"))
     while not tier.holds(name(1)):
         pass
     shutil.rmtree(tmp_path / "cache")
     assert tier.read(name(1)) is None
-    assert write(tier, name(2), ROOT, 256, Text(b"b"))
+    assert write(tier, name(2), ROOT, TOKENS, Text(b"b"))
     tier.close()
     assert tier.read(name(2)) == Text(b"b")
 
@@ -178,7 +178,7 @@ def test_a_folder_that_is_a_file_is_trouble(tmp_path: Path):
     (tmp_path / "cache").write_text("in the way")
     tier = make(tmp_path / "cache")
     assert "cannot be used" in tier.trouble
-    assert not tier.write(name(1), ROOT, 256, Text(b"a"))
+    assert not tier.write(name(1), ROOT, TOKENS, Text(b"a"))
     assert tier.read(name(1)) is None
     tier.close()
 
@@ -186,7 +186,7 @@ def test_a_folder_that_is_a_file_is_trouble(tmp_path: Path):
 def test_damaged_blocks_are_counted(tmp_path: Path):
     tier = make(tmp_path)
     for number in range(3):
-        write(tier, name(number), ROOT, 256, Text(b"block"))
+        write(tier, name(number), ROOT, TOKENS, Text(b"block"))
     tier.close()
     for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(b"other")
@@ -200,7 +200,7 @@ def test_damaged_blocks_are_counted(tmp_path: Path):
 def test_more_than_may_be_there_leaves_at_the_start_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tier = make(tmp_path)
     for number in range(10):
-        write(tier, name(number), ROOT, 256, Text(bytes(100)))
+        write(tier, name(number), ROOT, TOKENS, Text(bytes(100)))
     tier.close()
     other = tmp_path / "another-model"
     other.mkdir()
@@ -224,7 +224,7 @@ def test_only_the_owner_may_read_what_is_kept(tmp_path: Path):
     previous = os.umask(0)
     try:
         tier = make(tmp_path / "cache")
-        write(tier, name(1), ROOT, 256, Text(b"a"))
+        write(tier, name(1), ROOT, TOKENS, Text(b"a"))
         tier.close()
     finally:
         os.umask(previous)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from omlx.server.cache.write_ledger import Written, read_written, spend
 from ..waiting import wait_until
 
 ROOT = root_hash("model")
+TOKENS = range(256)
 WIDE = DiskLimits(free_share=1.0)
 
 
@@ -35,10 +36,10 @@ class Text:
 
 
 class TextCodec:
-    def size(self, payload: Text) -> int | None:
+    def size(self, payload: Text, _tokens: Sequence[int]) -> int | None:
         return None if payload.text == b"unwritable" else len(payload.text)
 
-    def encode(self, payload: Text) -> bytes:
+    def encode(self, payload: Text, _tokens: Sequence[int]) -> bytes:
         return payload.text
 
     def decode(self, raw: bytes) -> Text:
@@ -47,11 +48,11 @@ class TextCodec:
         return Text(raw)
 
 
-def write(tier: DiskTier[Text], key: BlockHash, parent: BlockHash, num_tokens: int, text: Text) -> bool:
+def write(tier: DiskTier[Text], key: BlockHash, parent: BlockHash, token_ids: Sequence[int], text: Text) -> bool:
     """Write as soon as there is room."""
     while not tier.has_room():
         pass
-    return tier.write(key, parent, num_tokens, text)
+    return tier.write(key, parent, token_ids, text)
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def name(number: int) -> BlockHash:
 
 def keep(folder: Path, number: int, text: bytes = b"values", **options) -> None:
     with disk(folder, **options) as tier:
-        assert write(tier, name(number), ROOT, 256, Text(text))
+        assert write(tier, name(number), ROOT, TOKENS, Text(text))
 
 
 class Waiting(TextCodec):
@@ -76,20 +77,20 @@ class Waiting(TextCodec):
     def __init__(self) -> None:
         self.may_encode = threading.Event()
 
-    def encode(self, payload: Text) -> bytes:
+    def encode(self, payload: Text, _tokens: Sequence[int]) -> bytes:
         assert self.may_encode.wait(60)
-        return super().encode(payload)
+        return super().encode(payload, _tokens)
 
 
 def test_what_waits_for_the_disk_is_bounded_in_bytes_too(tmp_path: Path):
     codec = Waiting()
     tier = DiskTier(tmp_path, "model", codec, DiskLimits(free_share=1.0, max_memory_bytes=10))
-    assert tier.write(name(1), ROOT, 256, Text(b"6bytes"))
-    assert tier.write(name(2), ROOT, 256, Text(b"6bytes"))
+    assert tier.write(name(1), ROOT, TOKENS, Text(b"6bytes"))
+    assert tier.write(name(2), ROOT, TOKENS, Text(b"6bytes"))
     assert not tier.has_room()
-    assert not tier.write(name(3), ROOT, 256, Text(b"6bytes"))
+    assert not tier.write(name(3), ROOT, TOKENS, Text(b"6bytes"))
     codec.may_encode.set()
-    assert write(tier, name(3), ROOT, 256, Text(b"6bytes"))
+    assert write(tier, name(3), ROOT, TOKENS, Text(b"6bytes"))
     tier.close()
     assert all(map(tier.holds, map(name, (1, 2, 3))))
 
@@ -98,7 +99,7 @@ def test_a_block_that_is_written_is_held_no_longer(tmp_path: Path):
     with disk(tmp_path) as tier:
         text = Text(b"values")
         gone = weakref.ref(text)
-        assert write(tier, name(1), ROOT, 256, text)
+        assert write(tier, name(1), ROOT, TOKENS, text)
         del text
         wait_until(lambda: gone() is None)
 
@@ -109,10 +110,10 @@ class Short(TextCodec):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def encode(self, payload: Text) -> bytes:
+    def encode(self, payload: Text, _tokens: Sequence[int]) -> bytes:
         if payload.text == b"large":
             raise self._error
-        return super().encode(payload)
+        return super().encode(payload, _tokens)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[malloc] Unable to allocate 9 bytes.")])
@@ -121,12 +122,12 @@ def test_a_block_that_there_is_no_memory_to_write_is_the_only_one_lost(tmp_path:
     tier = DiskTier(
         tmp_path, "model", Short(error), DiskLimits(free_share=1.0, max_memory_bytes=5), clock=lambda: now[0]
     )
-    assert tier.write(name(1), ROOT, 256, Text(b"large"))
+    assert tier.write(name(1), ROOT, TOKENS, Text(b"large"))
     wait_until(tier.has_room)
-    assert not tier.write(name(2), ROOT, 256, Text(b"small"))
+    assert not tier.write(name(2), ROOT, TOKENS, Text(b"small"))
     assert "cannot be written" in tier.trouble
     now[0] = 3600.0
-    assert tier.write(name(2), ROOT, 256, Text(b"small"))
+    assert tier.write(name(2), ROOT, TOKENS, Text(b"small"))
     tier.close()
     assert tier.holds(name(2))
     assert not tier.holds(name(1))
@@ -170,7 +171,7 @@ def test_a_block_is_read_in_pieces_and_each_is_told(tmp_path: Path, monkeypatch:
 def test_tails_are_known_by_their_parent_longest_first(tmp_path: Path):
     with disk(tmp_path) as tier:
         for number, length in enumerate((7, 90, 256)):
-            write(tier, name(number), name(99), length, Text(b"x", resumable=False))
+            write(tier, name(number), name(99), range(length), Text(b"x", resumable=False))
     with disk(tmp_path) as tier:
         assert tier.tails(name(99)) == [90, 7]
         assert not tier.is_resumable(name(0))
@@ -240,7 +241,7 @@ def test_the_cap_holds_over_all_models_and_the_least_recently_used_goes_first(tm
         keep(tmp_path, number, bytes(30), identity="old", limits=limits)
     with disk(tmp_path, limits) as tier:
         for number in range(2):
-            assert write(tier, name(number), ROOT, 256, Text(bytes(40)))
+            assert write(tier, name(number), ROOT, TOKENS, Text(bytes(40)))
         tier.close()
         assert tier.nbytes <= 100
     assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 100
@@ -255,28 +256,28 @@ def test_what_was_used_stays_longer(tmp_path: Path):
         keep(tmp_path, number, bytes(40), limits=limits)
     with disk(tmp_path, limits) as tier:
         tier.used([name(0)])
-        write(tier, name(2), ROOT, 256, Text(bytes(40)))
+        write(tier, name(2), ROOT, TOKENS, Text(bytes(40)))
     with disk(tmp_path, limits) as tier:
         assert [tier.holds(name(number)) for number in range(3)] == [True, False, True]
 
 
 def test_a_block_larger_than_the_cap_is_refused(tmp_path: Path):
     with disk(tmp_path, DiskLimits(max_bytes=10, free_share=1.0)) as tier:
-        assert not tier.write(name(1), ROOT, 256, Text(bytes(11)))
+        assert not tier.write(name(1), ROOT, TOKENS, Text(bytes(11)))
 
 
 def test_the_share_of_the_free_disk_bounds_too(tmp_path: Path):
     with disk(tmp_path, DiskLimits(free_share=0.0)) as tier:
-        assert not tier.write(name(1), ROOT, 256, Text(b"x"))
+        assert not tier.write(name(1), ROOT, TOKENS, Text(b"x"))
 
 
 def test_the_days_budget_outlives_the_process_and_ends_with_the_day(tmp_path: Path):
     limits = DiskLimits(max_bytes_per_day=50, free_share=1.0)
     keep(tmp_path, 1, bytes(40), limits=limits)
     with disk(tmp_path, limits) as tier:
-        assert not tier.write(name(2), ROOT, 256, Text(bytes(40)))
+        assert not tier.write(name(2), ROOT, TOKENS, Text(bytes(40)))
     with disk(tmp_path, limits, day=2) as tier:
-        assert tier.write(name(2), ROOT, 256, Text(bytes(40)))
+        assert tier.write(name(2), ROOT, TOKENS, Text(bytes(40)))
 
 
 def test_a_used_up_budget_empties_nothing_and_is_told_once_a_day(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -284,17 +285,17 @@ def test_a_used_up_budget_empties_nothing_and_is_told_once_a_day(tmp_path: Path,
     limits = DiskLimits(max_bytes=100, max_bytes_per_day=100, free_share=1.0)
     tier = DiskTier(tmp_path, "model", TextCodec(), limits, today=lambda: date(2026, 1, days[0]))
     for number in (1, 2):
-        assert write(tier, name(number), ROOT, 256, Text(bytes(45)))
+        assert write(tier, name(number), ROOT, TOKENS, Text(bytes(45)))
     while not tier.holds(name(2)):
         pass
     for number, nbytes in ((3, 45), (4, 45), (5, 5)):
-        assert not write(tier, name(number), ROOT, 256, Text(bytes(nbytes)))
+        assert not write(tier, name(number), ROOT, TOKENS, Text(bytes(nbytes)))
     assert words in tier.trouble
     assert caplog.text.count(words) == 1
     assert tier.read(name(1)) == tier.read(name(2)) == Text(bytes(45))
     days[0] = 2
     assert tier.trouble == ""
-    assert write(tier, name(3), ROOT, 256, Text(bytes(45)))
+    assert write(tier, name(3), ROOT, TOKENS, Text(bytes(45)))
     tier.close()
     assert [tier.holds(name(number)) for number in (1, 2, 3)] == [False, True, True]
 
@@ -326,7 +327,7 @@ def test_engines_that_write_at_once_are_all_counted(tmp_path: Path):
 
 def test_a_payload_no_file_can_hold_is_refused(tmp_path: Path):
     with disk(tmp_path) as tier:
-        assert not tier.write(name(1), ROOT, 256, Text(b"unwritable"))
+        assert not tier.write(name(1), ROOT, TOKENS, Text(b"unwritable"))
 
 
 def test_a_block_is_written_once(tmp_path: Path):
@@ -351,7 +352,7 @@ def test_what_another_engine_is_writing_stays_and_counts(tmp_path: Path):
     part = only_file(tmp_path).with_name(f"abc.{os.getppid()}.part")
     part.write_bytes(b"half of a hundred".ljust(30))
     with disk(tmp_path, DiskLimits(max_bytes=100, free_share=1.0)) as tier:
-        assert write(tier, name(2), ROOT, 256, Text(b"y" * 50))
+        assert write(tier, name(2), ROOT, TOKENS, Text(b"y" * 50))
         tier.close()
         assert part.exists()
         assert not tier.holds(name(1))
@@ -362,7 +363,7 @@ def test_two_engines_in_one_folder_never_pass_the_cap_together(tmp_path: Path):
     with disk(tmp_path, limits, "one model") as one, disk(tmp_path, limits, "another model") as another:
         for number in range(60):
             for tier in (one, another):
-                write(tier, name(number), ROOT, 256, Text(b"x" * 70))
+                write(tier, name(number), ROOT, TOKENS, Text(b"x" * 70))
                 files = list(tmp_path.rglob("*.*"))  # all listed first: what is renamed meanwhile counts once
                 assert sum(map(size_now, files)) <= 1000, number
     assert len(list(tmp_path.rglob("*.safetensors"))) > 10
@@ -370,13 +371,13 @@ def test_two_engines_in_one_folder_never_pass_the_cap_together(tmp_path: Path):
 
 def test_a_disk_that_cannot_be_written_costs_nothing_but_the_block(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with disk(tmp_path) as tier:
-        write(tier, name(1), ROOT, 256, Text(b"x"))
+        write(tier, name(1), ROOT, TOKENS, Text(b"x"))
         tier.close()
         (tmp_path / "model").rename(tmp_path / "elsewhere")
     with disk(tmp_path) as tier:
         (tmp_path / "model").rmdir()
         (tmp_path / "model").write_text("in the way")
-        assert not tier.write(name(2), ROOT, 256, Text(b"x"))
+        assert not tier.write(name(2), ROOT, TOKENS, Text(b"x"))
         tier.close()
         assert not tier.holds(name(2))
     assert "not kept on disk for now" in caplog.text

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from omlx.server.cache.blocks import BLOCK_TOKENS, BlockHash
-from omlx.server.cache.prefix_cache import PrefixCache
+from omlx.server.cache.prefix_cache import Miss, PrefixCache
 
 from .test_prefix_cache import Block, found, remember
 
@@ -42,6 +42,10 @@ class Shelf:
         lengths = {len(block.token_ids) for block in children}
         return sorted((length for length in lengths if length < BLOCK_TOKENS), reverse=True)
 
+    def children(self, parent: BlockHash, divisible: bool = False) -> Sequence[tuple[BlockHash, tuple[int, ...]]]:
+        names = [name for name, above in self.parents.items() if above == parent]
+        return [(name, self.blocks[name].token_ids) for name in names if self.blocks[name].divisible or not divisible]
+
     def fetch(self, names: Sequence[BlockHash]) -> None:
         self.fetching += names
 
@@ -55,8 +59,8 @@ class Shelf:
             return None
         return self.blocks.get(name)
 
-    def write(self, name: BlockHash, parent: BlockHash, num_tokens: int, payload: Block) -> bool:
-        assert num_tokens == len(payload.token_ids)
+    def write(self, name: BlockHash, parent: BlockHash, token_ids: Sequence[int], payload: Block) -> bool:
+        assert token_ids == payload.token_ids
         if self.full:
             return False
         self.blocks[name], self.parents[name] = payload, parent
@@ -103,19 +107,23 @@ def test_a_prompt_asked_again_word_for_word_goes_on_from_the_last_state_before_i
     assert found(PrefixCache("m", 1000, shelf), list(range(length))) == length - 2
 
 
+@pytest.mark.parametrize("divisible", [True, False])
 @pytest.mark.parametrize("seed", range(5))
-def test_as_much_is_found_below_as_was_found_in_memory(seed: int):
+def test_as_much_is_found_below_as_was_found_in_memory(seed: int, divisible: bool):
     dice = random.Random(seed)
     shelf = Shelf()
     old = PrefixCache("m", 100_000, shelf)
     stems = [[dice.randrange(3) for _ in range(800)] for _ in range(3)]
     for _ in range(40):
         stem = dice.choice(stems)[: dice.randrange(1, 800)]
-        remember(old, stem, divisible=False, resumable=dice.random() < 0.7)
+        remember(old, stem, divisible=divisible, resumable=divisible or dice.random() < 0.7)
     save_all(old)
     for stem in stems:
         for length in (*range(1, 800, 37), 255, 256, 257, 511, 512, 513):
-            assert found(PrefixCache("m", 100_000, shelf), stem[:length]) == found(old, stem[:length]), length
+            for prompt in (stem[:length], [*stem[:length], 9, 9]):
+                match, again = PrefixCache("m", 100_000, shelf).match(prompt), old.match(prompt)
+                assert found(PrefixCache("m", 100_000, shelf), prompt) == match.num_tokens == again.num_tokens, length
+                assert (match.miss, match.miss_token) == (again.miss, again.miss_token), length
 
 
 def test_what_the_tier_below_has_of_a_prompt_is_fetched_in_order_and_told_when_it_is_here():
@@ -159,6 +167,37 @@ def test_a_tier_that_takes_nothing_changes_nothing():
     remember(cache, list(range(512)))
     save_all(cache)
     assert found(cache, list(range(600))) == 512
+
+
+def test_of_a_block_that_is_used_in_part_only_that_part_counts_as_read():
+    shelf = Shelf()
+    old = PrefixCache("m", 1000, shelf)
+    remember(old, list(range(700)))
+    save_all(old)
+    new = PrefixCache("m", 1000, shelf)
+    assert new.match([*range(500), 5000, 5001]).num_lower_tokens == 500
+    match = new.match([*range(590), 5000, 5001])
+    assert (match.num_tokens, match.num_lower_tokens) == (590, 78)
+    assert new.match([*range(590), 5000, 5001]).num_lower_tokens == 0
+
+
+def test_a_shorter_end_below_is_not_read_where_memory_has_more():
+    shelf = Shelf()
+    cache = PrefixCache("m", 1000, shelf)
+    for length in (300, 400):
+        remember(cache, list(range(length)))
+        save_all(cache)
+    assert cache.fetch([*range(400), 5000, 5001])()
+    assert not shelf.fetching
+
+
+def test_what_memory_has_no_room_to_bring_up_was_pushed_out():
+    shelf = Shelf()
+    old = PrefixCache("m", 1000, shelf)
+    remember(old, list(range(700)))
+    save_all(old)
+    match = PrefixCache("m", 20, shelf).match(list(range(900)))
+    assert (match.num_tokens, match.miss, match.miss_token) == (512, Miss.EVICTED, 700)
 
 
 def test_what_cannot_be_resumed_from_is_not_read():

@@ -61,7 +61,7 @@ class ScriptedBatch:
 
     def prefix(self, request_id: str) -> PrefixReport:
         is_whole = self._positions[request_id] == len(self._requests[request_id].token_ids) - 1
-        return PrefixReport(miss="" if is_whole else "the script says so")
+        return PrefixReport(miss="" if is_whole else "the script says so", miss_token=self._positions[request_id])
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         self.chunks.append((request_id, count))

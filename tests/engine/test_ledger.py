@@ -47,7 +47,9 @@ def prefilling(ledger: RequestLedger, clock: Clock) -> RequestRecord:
     record.submitted()
     record.admitted(Usage(1000, num_cached_tokens=200))
     clock.seconds += 3
-    update = SequenceUpdate("req_1", 600, 200, queue_seconds=1.0, num_disk_tokens=50, miss="the prompt differs")
+    update = SequenceUpdate(
+        "req_1", 600, 200, queue_seconds=1.0, num_disk_tokens=50, miss="the prompt differs", miss_token=230
+    )
     record.computed(Usage(1000, num_cached_tokens=200), update)
     return record
 
@@ -57,7 +59,7 @@ def test_a_request_under_way_tells_how_far_it_is_and_how_long_it_will_take(ledge
     (view,) = ledger.live()
     assert (view.phase, view.num_computed_tokens, view.prefill_rate, view.eta_seconds) == (Phase.PREFILL, 600, 200, 2)
     assert view.queue_seconds == 2
-    assert (view.num_disk_tokens, view.miss, view.miss_token) == (50, "the prompt differs", 200)
+    assert (view.num_disk_tokens, view.miss, view.miss_token) == (50, "the prompt differs", 230)
     totals = ledger.totals
     assert (totals.num_computed_tokens, totals.num_cached_tokens, totals.num_disk_tokens) == (400, 200, 50)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from omlx.server.cache.blocks import BlockHash, block_hash, root_hash
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 
-from ..cache.test_disk_tier import Text, TextCodec
+from ..cache.test_disk_tier import TOKENS, Text, TextCodec
 
 _ROOT = root_hash("torture")
 _LIMITS = DiskLimits(max_bytes=20_000_000, max_bytes_per_day=1 << 50, free_share=1.0)
@@ -77,7 +77,7 @@ def _killed_writer(folder: Path, numbers: range, chance: random.Random) -> set[i
         for number in numbers:
             while not tier.has_room():
                 pass
-            tier.write(name_of(number), _ROOT, 256, Text(contents(number)))
+            tier.write(name_of(number), _ROOT, TOKENS, Text(contents(number)))
             written = [old for old in range(numbers.start, number) if tier.holds(name_of(old))]
             os.write(writing, b"".join(old.to_bytes(4, "little") for old in written[-3:]))
         os._exit(0)
@@ -103,7 +103,7 @@ def faults(folder: Path, count: int, seed: int = 1) -> Counter[str]:
             for each in numbers:
                 while not tier.has_room():
                     pass
-                tier.write(name_of(each), _ROOT, 256, Text(contents(each if identity == "model" else -each - 1)))
+                tier.write(name_of(each), _ROOT, TOKENS, Text(contents(each if identity == "model" else -each - 1)))
             tier.close()
         files = {file.name.partition(".")[0]: file for file in (folder / "model").iterdir()}
         for each in chance.sample(numbers, 20):
