@@ -72,6 +72,8 @@ def _card(context: Context, entry: ModelEntry) -> ModelCard:
         "reasoning": (settings.reasoning_parser or _reasoning_format(entry.path)) != "none",
         "batching": engine.batching.name if engine is not None else None,
         "batching_reason": engine.batching.reason if engine is not None else "",
+        "drafting": engine.batching.drafting if engine is not None else None,
+        "drafting_reason": engine.batching.drafting_reason if engine is not None else "",
         "vision": False,  # an image becomes a line of text, whatever the model could see
         "max_output_tokens": window,  # no cap of its own: an answer may fill what the prompt leaves
     }

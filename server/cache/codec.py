@@ -61,7 +61,7 @@ class CacheCodec:
 
     def __init__(self, make_cache: Callable[[], list[LayerCache]]) -> None:
         self._make_cache = make_cache
-        leaves = _leaves(make_cache())
+        leaves = flattened(make_cache())
         self._kinds: list[LayerKind] = [kind_of(leaf) for leaf in leaves]
         self._format = hashlib.sha256(json.dumps([_described(leaf) for leaf in leaves]).encode()).hexdigest()[:16]
         self.divisible = all(kind.divisible for kind in self._kinds)
@@ -73,7 +73,7 @@ class CacheCodec:
 
         With `snapshot` the last block can be resumed from; the caches must then stand exactly at its end.
         """
-        leaves = list(zip(self._kinds, _leaves(caches), strict=True))
+        leaves = list(zip(self._kinds, flattened(caches), strict=True))
         payloads = []
         for index, (start, stop) in enumerate(blocks):
             rows = tuple(tuple(map(mx.contiguous, kind.rows(leaf, start, stop))) for kind, leaf in leaves)
@@ -164,15 +164,15 @@ class CacheCodec:
 
 def evaluate(caches: Sequence[LayerCache]) -> None:
     """Compute everything pending in the caches."""
-    leaves = [value for leaf in _leaves(caches) for _, value in tree_flatten(vars(leaf))]
+    leaves = [value for leaf in flattened(caches) for _, value in tree_flatten(vars(leaf))]
     mx.eval([value for value in leaves if isinstance(value, mx.array)])
 
 
-def _leaves(caches: Sequence[LayerCache]) -> list[LayerCache]:
+def flattened(caches: Sequence[LayerCache]) -> list[LayerCache]:
     """The caches with every list of caches replaced by its members."""
     flat: list[LayerCache] = []
     for cache in caches:
-        flat += _leaves(cache.caches) if isinstance(cache, CacheList) else [cache]
+        flat += flattened(cache.caches) if isinstance(cache, CacheList) else [cache]
     return flat
 
 

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from ..cache.codec import LayerCache
 from .messages import Batching
+from .taking_back import can_take_back, keep_first, snapshot
 
 Forward: TypeAlias = Callable[..., mx.array]
 """A model, or what stands for one: token ids [B, L] and `cache` → logits [B, L, vocabulary]."""
@@ -16,11 +17,6 @@ Forward: TypeAlias = Callable[..., mx.array]
 
 class DecodeLayout(Protocol):
     """Rows are numbered in the order they joined; a leaving row's number goes to those after it."""
-
-    @property
-    def takes_drafts(self) -> bool:
-        """Whether rows may be fed several tokens and take some of them back."""
-        ...
 
     @property
     def batching(self) -> Batching:
@@ -37,7 +33,7 @@ class DecodeLayout(Protocol):
         ...
 
     def may_draft(self, row: int) -> bool:
-        """Whether the row may be fed a draft in the next step, where the layout takes drafts at all."""
+        """Whether the row may be fed several tokens in the next step and take some of them back."""
         ...
 
     def join(self, caches: list[LayerCache]) -> None:
@@ -47,7 +43,7 @@ class DecodeLayout(Protocol):
     def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
         """Feed each row its tokens: the logits after each, shape [rows, most tokens, vocabulary].
 
-        There is one token a row, or more where the layout takes drafts. What stands behind a row's last
+        There is one token a row, or more where it may be fed a draft. What stands behind a row's last
         token in the result means nothing. One token a row may also come as an array, [rows, 1], that is
         yet to be computed.
         """
@@ -77,39 +73,47 @@ class Decided:
         return False
 
 
-class _Undrafted(Decided):
-    """A layout that feeds every row one token."""
-
-    takes_drafts = False
-    overruns = False
-
-    def may_draft(self, row: int) -> bool:
-        del row
-        return False
-
-    def aligned(self, values: mx.array) -> mx.array:
-        return values
-
-
-class SerialLayout(_Undrafted):
+class SerialLayout(Decided):
     """One forward pass a row: right for every model."""
 
     batching = Batching("serial")
+    overruns = False
 
     def __init__(self, model: Forward) -> None:
         self._model = model
         self._rows: list[list[LayerCache]] = []
+        self._fed: list[list[int]] = []
+        self._before: list[list[LayerCache] | None] = []
+        """Each row before the step, where it was fed a draft."""
+
+    def may_draft(self, row: int) -> bool:
+        return can_take_back(self._rows[row])
 
     def join(self, caches: list[LayerCache]) -> None:
         self._rows.append(caches)
 
     def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
-        inputs = _as_array(token_ids)
-        logits = [self._model(inputs[row : row + 1], cache=caches) for row, caches in enumerate(self._rows)]
-        return logits[0] if len(logits) == 1 else mx.concatenate(logits)
+        fed: Any = token_ids.tolist() if isinstance(token_ids, mx.array) else token_ids
+        self._fed = [list(tokens) for tokens in fed]
+        self._before = [
+            snapshot(caches) if len(tokens) > 1 else None for caches, tokens in zip(self._rows, self._fed, strict=True)
+        ]
+        logits = [
+            self._model(mx.array([tokens]), cache=caches) for caches, tokens in zip(self._rows, self._fed, strict=True)
+        ]
+        if len(logits) == 1:
+            return logits[0]
+        width = max(map(len, self._fed))
+        return mx.concatenate([mx.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)]) for row in logits])
+
+    def aligned(self, values: mx.array) -> mx.array:
+        return values
 
     def accept(self, counts: Sequence[int]) -> None:
-        assert all(count == 1 for count in counts)
+        for row, (before, fed, count) in enumerate(zip(self._before, self._fed, counts, strict=True)):
+            if before is not None:
+                self._rows[row] = keep_first(self._model, self._rows[row], before, fed, count)
+        self._before = []
 
     def extract(self, row: int) -> list[LayerCache]:
         return self._rows[row]
@@ -118,42 +122,63 @@ class SerialLayout(_Undrafted):
         del self._rows[row]
 
 
-class PaddedLayout(_Undrafted):
-    """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest."""
+class PaddedLayout(Decided):
+    """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest. A lone row keeps its own caches,
+    and is the only one that takes drafts: rows of a tensor would each have to keep another number of tokens."""
 
     batching = Batching("padded")
+    overruns = False
 
     def __init__(self, model: Forward) -> None:
         self._model = model
+        self._lone = SerialLayout(model)
         self._batch: list[Any] = []
+        """Empty while there is no second row."""
         self._num_rows = 0
 
+    def may_draft(self, row: int) -> bool:
+        return self._num_rows == 1 and self._lone.may_draft(row)
+
     def join(self, caches: list[LayerCache]) -> None:
-        row = [type(cache).merge([cache]) for cache in caches]
         if self._num_rows == 0:
-            self._batch = row
+            self._lone.join(caches)
         else:
-            for batch, added in zip(self._batch, row, strict=True):
+            if self._num_rows == 1:
+                self._batch = _merged(self._lone.extract(0))
+                self._lone.leave(0)
+            for batch, added in zip(self._batch, _merged(caches), strict=True):
                 batch.extend(added)
         self._num_rows += 1
 
     def forward(self, token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
-        return self._model(_as_array(token_ids), cache=self._batch)
+        if not self._batch:
+            return self._lone.forward(token_ids)
+        inputs = token_ids if isinstance(token_ids, mx.array) else mx.array([list(fed) for fed in token_ids])
+        return self._model(inputs, cache=self._batch)
+
+    def aligned(self, values: mx.array) -> mx.array:
+        return values
 
     def accept(self, counts: Sequence[int]) -> None:
-        assert all(count == 1 for count in counts)
+        if self._batch:
+            assert all(count == 1 for count in counts)
+        else:
+            self._lone.accept(counts)
 
     def extract(self, row: int) -> list[LayerCache]:
-        return [batch.extract(row) for batch in self._batch]
+        return [batch.extract(row) for batch in self._batch] if self._batch else self._lone.extract(row)
 
     def leave(self, row: int) -> None:
-        keep = [index for index in range(self._num_rows) if index != row]
-        self._num_rows = len(keep)
-        if keep:
+        self._num_rows -= 1
+        if self._num_rows == 0:
+            self._lone.leave(0)
+        elif self._num_rows == 1:
+            self._lone.join(self.extract(1 - row))
+            self._batch = []
+        else:
+            keep = [index for index in range(self._num_rows + 1) if index != row]
             for batch in self._batch:
                 batch.filter(keep)
-        else:
-            self._batch = []
 
 
 def can_pad(caches: Sequence[LayerCache]) -> bool:
@@ -169,5 +194,6 @@ def can_pad(caches: Sequence[LayerCache]) -> bool:
     )
 
 
-def _as_array(token_ids: Sequence[Sequence[int]] | mx.array) -> mx.array:
-    return token_ids if isinstance(token_ids, mx.array) else mx.array([list(fed) for fed in token_ids])
+def _merged(caches: Sequence[LayerCache]) -> list[Any]:
+    """A row in the form of a batch."""
+    return [type(cache).merge([cache]) for cache in caches]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -13,8 +14,12 @@ from .messages import Batching
 from .paged_layout import PagedLayout
 from .slot_layout import LARGE_ROW_TOKENS
 
+logger = logging.getLogger(__name__)
+
 _PATIENT_STEPS = 16
-"""A row that has gone on for so long without company or a quiet moment waits for the trial: drafts need its result."""
+"""A row that has gone on for so long without company or a quiet moment makes the trial, so that company need not."""
+
+_NOT_YET = "rows have not been decoded together yet"
 
 
 class DeferredLayout:
@@ -26,7 +31,7 @@ class DeferredLayout:
     ) -> None:
         self._trial: Trial[LayoutChoice] | None = try_layouts(model, make_cache, large_row_tokens)
         self._layout: DecodeLayout = SerialLayout(model)
-        self._batching = Batching("undecided", "rows have not been decoded together yet")
+        self._batching = Batching("undecided", _NOT_YET, "undecided", _NOT_YET)
         self._num_rows = 0
         self._num_steps = 0
 
@@ -38,10 +43,6 @@ class DeferredLayout:
     def has_slots(self) -> bool:
         """Whether rows share slots, or may once it is chosen; pages leave none idle."""
         return not isinstance(self._layout, PagedLayout)
-
-    @property
-    def takes_drafts(self) -> bool:
-        return self._layout.takes_drafts
 
     @property
     def overruns(self) -> bool:
@@ -86,6 +87,9 @@ class DeferredLayout:
     def _take(self, choice: LayoutChoice) -> None:
         """Go on in the layout that was chosen, with the row there may be."""
         self._trial, self._batching = None, choice.batching
+        if choice.batching.drafting != "all":
+            which = "Only a row decoded alone" if choice.batching.drafting == "lone" else "No row"
+            logger.info("%s takes drafts: %s", which, choice.batching.drafting_reason)
         if self._num_rows:
             choice.layout.join(self._layout.extract(0))
         self._layout = choice.layout

@@ -55,7 +55,7 @@ class EncodingEngine:
 
     @property
     def batching(self) -> Batching:
-        return Batching("batched")
+        return Batching("batched", drafting="none", drafting_reason="encoders write no text")
 
     @property
     def has_work(self) -> bool:

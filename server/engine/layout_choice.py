@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import mlx.core as mx
+from msgspec.structs import replace
 
 from ..cache.codec import LayerCache
 from .decode_layout import DecodeLayout, Forward, PaddedLayout, SerialLayout, can_pad
@@ -16,6 +17,7 @@ from .paged_attention import CudaPageAttention
 from .paged_layout import PagedLayout
 from .rewinding_layout import RewindingLayout, can_rewind
 from .slot_layout import LARGE_ROW_TOKENS, SlotLayout, can_slot
+from .taking_back import CANNOT_TAKE_BACK, can_take_back
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +63,16 @@ def try_layouts(
         if mx.cuda.is_available() and mx.default_device().type == mx.gpu:
             candidates.append(("batched", lambda model: PagedLayout(model, CudaPageAttention(), large_row_tokens)))
         candidates.append(("batched", lambda model: SlotLayout(model, large_row_tokens)))
-    elif can_rewind(caches):
-        candidates.append(("padded", RewindingLayout))
     if can_pad(caches):
+        if can_rewind(caches):
+            candidates.append(("padded", RewindingLayout))
         candidates.append(("padded", PaddedLayout))
+    serial = Batching("serial") if can_take_back(caches) else Batching("serial", "", "none", CANNOT_TAKE_BACK)
     if not candidates:
-        return LayoutChoice(SerialLayout(model), Batching("serial", "its cache has no batch form"))
+        return LayoutChoice(SerialLayout(model), replace(serial, reason="its cache has no batch form"))
     expected = yield from _logits_alone(model, make_cache)
     reason = "" if candidates[0][0] == "batched" else "not all of its layers keep plain keys and values"
+    undrafted = "what its layers keep cannot be taken back row by row"
     tolerance = _TOLERANCE.get(expected[0].dtype, _COARSE_TOLERANCE)
     for batching, layout in candidates:
         try:
@@ -80,11 +84,17 @@ def try_layouts(
                 noise = _distance(expected, (yield from _logits(SerialLayout(model), model, make_cache)))
                 tolerance = max(tolerance, min(_NOISE_FACTOR * noise, _MOST_NOISE))
             if error <= tolerance:
-                return LayoutChoice(layout(model), Batching(batching, reason))
+                if layout is not PaddedLayout:
+                    return LayoutChoice(layout(model), Batching(batching, reason))
+                drafting = ("lone", undrafted) if can_take_back(caches) else ("none", CANNOT_TAKE_BACK)
+                return LayoutChoice(layout(model), Batching(batching, reason, *drafting))
             error = f"rows decoded together differ from the same rows alone by {error:.2g} of their spread"
         logger.info("layout %s is not for this model: %s", batching, error)
-        reason = error
-    return LayoutChoice(SerialLayout(model), Batching("serial", reason))
+        if layout is RewindingLayout:
+            undrafted = error
+        else:
+            reason = error
+    return LayoutChoice(SerialLayout(model), replace(serial, reason=reason))
 
 
 def _logits_alone(model: Forward, make_cache: Callable[[], list[LayerCache]]) -> Trial[list[mx.array]]:
@@ -112,7 +122,7 @@ def _logits(layout: DecodeLayout, model: Forward, make_cache: Callable[[], list[
         mx.eval(steps)
         yield
     # Of a draft of one token nothing is accepted, and both rows go on from where they then stand.
-    mx.eval(layout.forward([[_STEPS, 0] if layout.takes_drafts else [_STEPS], [_STEPS + 1]]))  # ranks need every pass
+    mx.eval(layout.forward([[_STEPS, 0] if layout.may_draft(0) else [_STEPS], [_STEPS + 1]]))  # ranks need every pass
     layout.accept([1, 1])
     steps.append(layout.forward([[0], [1]])[:, -1])
     layout.accept([1, 1])

@@ -15,6 +15,7 @@ from ..cache.codec import BlockPayload, CacheCodec
 from ..cache.disk_tier import DiskLimits, DiskTier
 from ..cache.fingerprint import model_fingerprint
 from ..cache.prefix_cache import PrefixCache
+from ..errors import UnsupportedModel
 from ..models.catalog import weight_headers
 from ..models.folder import read_config, text_config
 from ..models.footprint import Footprint, footprint_of
@@ -35,6 +36,7 @@ from .ngram_drafter import NgramDrafter
 from .ranks.group import Alone, MlxRanks, Ranks
 from .recorder import Recorder
 from .speculation import Drafter
+from .taking_back import CANNOT_TAKE_BACK, can_take_back
 
 _SHARE_UNDER_WAY = 0.125
 """Of what prefixes may hold in memory, for those on their way to the disk, and as much for those read ahead."""
@@ -78,6 +80,10 @@ def load_batch(
     vocabulary = model(mx.array([[0]]), cache=make_prompt_cache(model)).shape[-1]
     drafters: list[Drafter] = [NgramDrafter()]
     if draft_model is not None:
+        if not can_take_back(make_prompt_cache(model)):
+            raise UnsupportedModel(
+                f"{draft_model.name} cannot draft for {path.name}: {CANNOT_TAKE_BACK}; start it without a draft model"
+            )
         drafters.append(ModelDrafter.load(draft_model, path))
     run: Forward = model
     if loaded.mtp is not None:

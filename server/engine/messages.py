@@ -96,10 +96,13 @@ class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
 
 class Batching(msgspec.Struct, frozen=True, tag="batching"):
     """How rows are decoded together: "batched", "padded" to the longest, "serial", or "undecided" until the model
-    has been tried. `reason` says why, where it is not the best way. Sent when it is known and when it changes."""
+    has been tried. `reason` says why, where it is not the best way. `drafting` is which rows take drafts: "all", "lone"
+    ones, "none", or "undecided", and `drafting_reason` why not all. Sent when it is known and when it changes."""
 
     name: str
     reason: str = ""
+    drafting: str = "all"
+    drafting_reason: str = ""
 
 
 class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):

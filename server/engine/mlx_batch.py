@@ -343,7 +343,7 @@ class MlxBatch:
         limits: dict[str, int] = {}
         for index, row in enumerate(self._decoding):
             left = len(row.request.token_ids) + row.request.max_tokens - len(row.token_ids) - 1
-            if self._layout.takes_drafts and row.sampler.penalties is None and self._layout.may_draft(index):
+            if row.sampler.penalties is None and self._layout.may_draft(index):
                 limits[row.key] = min(room, left, row.sampler.num_free)
         drafts = self._speculation.draft(limits, len(self._decoding)) if limits else {}
         for row in self._decoding:

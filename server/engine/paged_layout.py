@@ -77,7 +77,6 @@ class PagedLayout(Decided):
     """
 
     batching = Batching("batched")
-    takes_drafts = True
     overruns = True
 
     def __init__(self, model: Forward, attention: PageAttention, spare_tokens: int = SPARE_TOKENS) -> None:

@@ -1,8 +1,8 @@
 """Rows in one padded batch that can be fed drafts: what is not accepted is taken back.
 
-Keys and values, and caches that know `take_back`, drop each row's last tokens. A recurrent layer's state cannot be
-taken back. It is put back to where it stood before the step, and the tokens that were accepted are owed: they are fed
-once more at the front of the row's next step, which has no draft.
+Keys and values, a sliding window's too, and caches that know `take_back`, drop each row's last tokens. A recurrent
+layer's state cannot be taken back. It is put back to where it stood before the step, and the tokens that were accepted
+are owed: they are fed once more at the front of the row's next step, which has no draft.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import ArraysCache, BatchKVCache, KVCache
+from mlx_lm.models.cache import ArraysCache, BatchKVCache, BatchRotatingKVCache, KVCache, RotatingKVCache, dynamic_roll
 
-from ..cache.codec import LayerCache
+from ..cache.codec import LayerCache, flattened
 from .decode_layout import Decided, Forward
 from .messages import Batching
 
 _SPARE = 32
 """No step feeds a row more tokens than this."""
 _TIDY_STEPS = 64
+_KEYS_AND_VALUES = (BatchKVCache, BatchRotatingKVCache)
 
 
 class RewindingLayout(Decided):
     """A `DecodeLayout` for models whose layers all have such caches."""
 
     batching = Batching("padded")
-    takes_drafts = True
     overruns = False
 
     def __init__(self, model: Forward) -> None:
@@ -39,7 +39,7 @@ class RewindingLayout(Decided):
         self._num_steps = 0
 
     def join(self, caches: list[LayerCache]) -> None:
-        for cache in caches:
+        for cache in flattened(caches):
             if hasattr(cache, "take_back"):
                 cache.spare = _SPARE
         row = [type(cache).merge([cache]) for cache in caches]
@@ -58,9 +58,10 @@ class RewindingLayout(Decided):
         self._fed = [[*owed, *tokens] for owed, tokens in zip(self._owed, new, strict=True)]
         lengths = [len(tokens) for tokens in self._fed]
         width = max(lengths)
-        self._before = [list(cache.cache) for cache in self._batch if isinstance(cache, ArraysCache)]
+        held = flattened(self._batch)
+        self._before = [list(cache.cache) for cache in held if isinstance(cache, ArraysCache)]
         # Padding stands behind a row's tokens, where keys and values need not be told of it: none of them looks there.
-        told = [cache for cache in self._batch if not isinstance(cache, BatchKVCache) and min(lengths) < width]
+        told = [cache for cache in held if not isinstance(cache, _KEYS_AND_VALUES) and min(lengths) < width]
         for cache in told:
             cache.prepare(lengths=lengths, right_padding=[width - length for length in lengths])
         padded = mx.array([[*tokens, *[0] * (width - len(tokens))] for tokens in self._fed])
@@ -87,12 +88,16 @@ class RewindingLayout(Decided):
             self._owed[row] = fed[:held] if repeats else []
             kept.append(0 if repeats else held)
         before = iter(self._before)
-        for cache in self._batch:
+        width = max(map(len, self._fed))
+        dropped = [width - count for count in kept]
+        for cache in flattened(self._batch):
             if isinstance(cache, ArraysCache):
                 _put_back(cache, next(before), [count > 0 for count in kept])
             elif isinstance(cache, BatchKVCache):
-                width = max(map(len, self._fed))
-                _drop(cache, [width - count for count in kept])
+                _drop(cache, dropped)
+            elif isinstance(cache, BatchRotatingKVCache):
+                if width > 1:  # a single token, which all rows keep, may have been written anywhere in the window
+                    _drop_of_window(cache, dropped)
             else:
                 cache.take_back([len(fed) - count for fed, count in zip(self._fed, kept, strict=True)])
         self._num_steps += 1
@@ -119,7 +124,9 @@ class RewindingLayout(Decided):
 
 
 def can_rewind(caches: Sequence[LayerCache]) -> bool:
-    return all(type(cache) in (KVCache, ArraysCache) or hasattr(cache, "take_back") for cache in caches)
+    kinds = {type(cache) for cache in flattened(caches) if not hasattr(cache, "take_back")}
+    # Owed tokens would take a window below its size, from where mlx-lm's cannot grow again.
+    return kinds <= {KVCache, ArraysCache} or kinds <= {KVCache, RotatingKVCache}
 
 
 def _put_back(cache: LayerCache, before: list[Any], advanced: list[bool]) -> None:
@@ -139,3 +146,17 @@ def _drop(cache: BatchKVCache, counts: Sequence[int]) -> None:
     if any(rest):
         cache.prepare(right_padding=rest)
         cache.finalize()
+
+
+def _drop_of_window(cache: LayerCache, counts: Sequence[int]) -> None:
+    """The same after a step of several tokens, which a window holds in order and beyond its size."""
+    cache._offset -= min(counts)
+    cache.offset = cache.offset - mx.array(list(counts))
+    end = cache._idx - min(counts)
+    rest = mx.array([count - min(counts) for count in counts])
+    start = max(0, end - cache.max_size)
+    cache.left_padding = cache.left_padding + rest - start
+    cache.keys, cache.values = (
+        dynamic_roll(array[..., :end, :], rest[:, None], axis=2)[..., start:, :] for array in (cache.keys, cache.values)
+    )
+    cache._idx = end - start

@@ -191,7 +191,6 @@ class SlotLayout(Decided):
     """
 
     batching = Batching("batched")
-    takes_drafts = True
     overruns = True
 
     def __init__(self, model: Forward, large_tokens: int = LARGE_ROW_TOKENS) -> None:

@@ -58,7 +58,7 @@ def test_nothing_is_computed_until_it_is_asked_for():
     layout = deferred(model)
     assert model.passes == 0
     assert layout.batching.name == "undecided"
-    assert not layout.takes_drafts
+    assert layout.batching.drafting == "undecided"
 
 
 def test_in_the_quiet_it_is_found_out_piece_by_piece():
@@ -73,7 +73,6 @@ def test_in_the_quiet_it_is_found_out_piece_by_piece():
             break
     assert most <= 2
     assert layout.batching == Batching("batched")
-    assert layout.takes_drafts
     assert settle(layout) == 1
 
 
@@ -119,7 +118,7 @@ def test_a_layout_that_is_wrong_never_sees_a_row(monkeypatch: pytest.MonkeyPatch
 def test_a_lone_row_without_a_quiet_moment_finds_it_out_on_its_way(make_model: Callable[[], nn.Module]):
     model = make_model()
     layout = deferred(model)
-    engine = make_engine(make_batch(model, layout))
+    engine = make_engine(make_batch(model, layout, drafters=[]))
     engine.submit(submit("a", prompt_of(20), 40))
     answer = drain(engine)["a"]
     assert answer.token_ids == greedy_solo(model, prompt_of(20), 40)

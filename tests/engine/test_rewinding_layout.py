@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import ArraysCache, ChunkedKVCache, KVCache, RotatingKVCache, make_prompt_cache
 
 from omlx.server.engine.layout_choice import choose_layout
 from omlx.server.engine.rewinding_layout import RewindingLayout, can_rewind
@@ -19,7 +19,7 @@ from ..cache.models import MODELS
 from .driving import Answer, drain, make_engine, step
 from .tiny_model import VOCABULARY, greedy_solo, make_batch, prompt_of, submit
 
-KINDS = ("hybrid", "Qwen3.5 hybrid", "DeepSeek V4")
+KINDS = ("hybrid", "Qwen3.5 hybrid", "DeepSeek V4", "MLA", "sliding window", "lists of caches")
 
 
 class LuckyDrafter:
@@ -61,16 +61,13 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 def test_its_kind_gets_the_layout(model: nn.Module) -> None:
     choice = choose_layout(model, lambda: make_prompt_cache(model))
     assert isinstance(choice.layout, RewindingLayout)
-    assert choice.layout.takes_drafts
+    assert choice.batching.drafting == "all"
 
 
-def test_a_recurrent_model_that_minds_no_padding_takes_no_drafts() -> None:
-    model = MODELS["recurrent"]()
-    assert not choose_layout(model, lambda: make_prompt_cache(model)).layout.takes_drafts
-
-
-def test_a_sliding_window_cannot_be_rewound() -> None:
-    assert not can_rewind(make_prompt_cache(MODELS["sliding window"]()))
+def test_a_window_beside_states_that_are_put_back_cannot_be_rewound() -> None:
+    assert can_rewind([KVCache(), RotatingKVCache(16)])
+    assert not can_rewind([ArraysCache(2), RotatingKVCache(16)])
+    assert not can_rewind([ChunkedKVCache(16)])
 
 
 def test_rows_that_join_and_leave_with_good_and_bad_drafts_write_what_they_write_alone(model: nn.Module) -> None:
