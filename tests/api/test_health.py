@@ -52,6 +52,14 @@ async def test_a_group_that_is_held_up_is_unready_and_tells_who_does_until_it_go
     assert ready.status_code == 200
 
 
+async def test_a_loaded_model_says_how_its_rows_are_decoded_together_and_which_take_drafts(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        (await server.client.post(CHAT, json=CHAT_BODY)).raise_for_status()
+        (card,) = (await server.client.get("/v1/models")).json()["data"]
+    told = {key: card["details"][key] for key in ("batching", "batching_reason", "drafting", "drafting_reason")}
+    assert told == {"batching": "batched", "batching_reason": "", "drafting": "all", "drafting_reason": ""}
+
+
 async def test_the_age_of_the_queue_is_told(tmp_path: Path):
     async with serving(tmp_path, "x" * 4000, step_seconds=0.01, max_num_seqs=1) as server:
         taken: list[asyncio.Task[httpx.Response]] = []

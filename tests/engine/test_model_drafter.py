@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
 
 from omlx.server.engine.loaded_batch import load_batch
 from omlx.server.engine.model_drafter import ModelDrafter
@@ -92,3 +92,14 @@ def test_a_model_is_loaded_beside_the_one_it_drafts_for(tmp_path: Path):
     assert batch.info.footprint is not None
     assert alone.info.footprint is not None
     assert batch.info.footprint.kv_bytes(1000) == 2 * alone.info.footprint.kv_bytes(1000)
+
+
+@needs_embedded_model
+def test_a_model_whose_rows_take_no_drafts_is_not_given_a_drafter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    build_tiny_model(tmp_path / "large")
+    monkeypatch.setattr(
+        "omlx.server.engine.loaded_batch.make_prompt_cache",
+        lambda model: [RotatingKVCache(max_size=64, keep=4) for _ in make_prompt_cache(model)],
+    )
+    with pytest.raises(UnsupportedModel, match="nowhere cannot draft for large: what its layers keep"):
+        load_batch(tmp_path / "large", draft_model=tmp_path / "nowhere")
