@@ -56,7 +56,7 @@ async def test_a_loaded_model_says_how_its_rows_are_decoded_together_and_which_t
     async with serving(tmp_path, "Hi.") as server:
         (await server.client.post(CHAT, json=CHAT_BODY)).raise_for_status()
         (card,) = (await server.client.get("/v1/models")).json()["data"]
-    told = {key: card["details"][key] for key in ("batching", "batching_reason", "drafting", "drafting_reason")}
+    told = {key: card["omlx"][key] for key in ("batching", "batching_reason", "drafting", "drafting_reason")}
     assert told == {"batching": "batched", "batching_reason": "", "drafting": "all", "drafting_reason": ""}
 
 
