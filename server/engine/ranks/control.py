@@ -200,10 +200,11 @@ class Members:
             states["rank 0"] = self._progress.state
             still = [name for name, state in states.items() if state is State.STILL]
             busy = [name for name, state in states.items() if state is State.AT_WORK]
+            held_up_by = " or ".join(still or busy or states)  # where all wait, what goes between them is lost
             if overdue := self._progress.overdue_seconds(bool(still)):
-                self._lose(" or ".join(still or busy), f"got no further for {overdue:.0f} seconds")
+                self._lose(held_up_by, f"got no further for {overdue:.0f} seconds")
             elif stalled := self._progress.stalled_seconds():
-                self._on_stall(f"{' or '.join(still or busy)} got no further for {stalled:.0f} seconds; try again")
+                self._on_stall(f"{held_up_by} got no further for {stalled:.0f} seconds; try again")
             elif self._progress.stands_still:
                 self._lose("rank 0", "goes on no more, in no step")
             elif silence := self._progress.server_silent_seconds:

@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -79,9 +80,8 @@ def load_leader(
             time.sleep(BEAT_SECONDS)
 
     late = f"not all ranks have come within {_ASSEMBLY_SECONDS:.0f} seconds; start `omlx serve --distributed` on each"
-    waiting = _in(_ASSEMBLY_SECONDS, lambda: give_up(late))
-    ranks = join()
-    waiting.cancel()
+    with _assembling(lambda: give_up(late)):
+        ranks = join()
     threading.Thread(target=beat, name="rank-beat", daemon=True).start()
     batch, members = _load(options, ranks, progress, lambda reason: _later(give_up, reason, progress), warn)
     assert isinstance(members, Members)
@@ -133,7 +133,10 @@ def _load(
         use = batch.memory()
         return RankMemory(use.cache_bytes, use.memory_bytes)
 
-    linked = link(ranks, os.environ, memory, progress, on_loss, on_stall)
+    some_rank = " or ".join(f"rank {rank}" for rank in range(ranks.size))
+    stuck = f"{some_rank} got no further for {_ASSEMBLY_SECONDS:.0f} seconds once all had come"
+    with _assembling(lambda: on_loss(stuck)):
+        linked = link(ranks, os.environ, memory, progress, on_loss, on_stall)
     try:
         batch = _load_together(options, ranks, progress)
     except RuntimeError as error:  # what MLX raises when a collective fails
@@ -171,6 +174,16 @@ def _facts(options: RankOptions) -> dict[str, str]:
 def _hash(file: Path) -> str:
     """Of its bytes; "none" where there is no such file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.exists() else "none"
+
+
+@contextmanager
+def _assembling(give_up: Callable[[], None]) -> Iterator[None]:
+    """Within, ranks come together, and no link tells yet who is alive: it has an end after a minute."""
+    timer = _in(_ASSEMBLY_SECONDS, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _later(end: Callable[[str], None], reason: str, progress: Progress) -> None:

@@ -1,9 +1,9 @@
 """An engine process that gets stuck: `python -m tests.engine.ranks.stalling_child WHERE OPTION...`.
 
-WHERE is "load", for the reading of its weights, "first", for the first piece of a prompt that it serves, "busy", for
-what comes before that, where it keeps a core busy and goes on later, "step", for its 60th decode step, "between", for
-what comes before one, or "nowhere"; the options are an engine's. It has little patience with a server that says
-nothing, and LOAD_SECONDS with weights.
+WHERE is "joined", for what follows MLX's own joining, "load", for the reading of its weights, "first", for the first
+piece of a prompt that it serves, "busy", for what comes before that, where it keeps a core busy and goes on later,
+"step", for its 60th decode step, "between", for what comes before one, or "nowhere"; the options are an engine's. It
+has little patience with a server that says nothing, ASSEMBLY_SECONDS with ranks and LOAD_SECONDS with weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from omlx.server.engine import loaded_batch
 from omlx.server.engine.__main__ import main
 from omlx.server.engine.mlx_batch import MlxBatch
-from omlx.server.engine.ranks import progress
+from omlx.server.engine.ranks import progress, running
 from omlx.server.engine.scheduler import Scheduler
 
 _STALLS_AT = 60
@@ -69,7 +69,10 @@ if __name__ == "__main__":
     where, *options = sys.argv[1:]
     setattr(progress, "_SERVER_SECONDS", 3.0)  # noqa: B010  (the checker knows what stands there)
     setattr(progress, "_LOAD_SECONDS", float(os.environ.get("LOAD_SECONDS", "300")))  # noqa: B010
-    if where == "load":
+    setattr(running, "_ASSEMBLY_SECONDS", float(os.environ.get("ASSEMBLY_SECONDS", "60")))  # noqa: B010
+    if where == "joined":
+        setattr(running, "link", _stalling(running.link, at=0))  # noqa: B010
+    elif where == "load":
         setattr(loaded_batch, "load_model", _stalling(loaded_batch.load_model, at=0))  # noqa: B010
     elif where in ("first", "busy"):
         setattr(MlxBatch, "scratch", _serving(MlxBatch.scratch))  # noqa: B010

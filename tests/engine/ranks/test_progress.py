@@ -273,6 +273,31 @@ def test_nobody_waits_for_what_is_loaded_or_warmed_up() -> None:
         assert progress.stalled_seconds() == 0
 
 
+def test_where_all_ranks_wait_in_a_step_all_are_named() -> None:
+    ours, theirs, told = Progress(clock := _Clock()), Progress(), list[str]()
+    listener, stalled = socket.create_server(("127.0.0.1", 0)), threading.Event()
+    address: tuple[str, int] = listener.getsockname()
+
+    def note(reason: str) -> None:
+        told.append(reason)
+        stalled.set()
+
+    def wait() -> None:
+        clock.now = 5
+        stalled.wait(60)
+
+    members = Members(listener, 2, RankMemory, ours, print, note)
+    meeting = threading.Thread(target=members.meet, args=(60,), daemon=True)
+    meeting.start()
+    membership = Membership(Meeting(*address, members.token), 1, RankMemory, theirs, print)
+    meeting.join(60)
+    with ours.step():
+        ours.while_waiting(theirs.while_waiting(wait))()
+    membership.close()
+    members.close()
+    assert told == [f"rank 1 ({socket.gethostname()}) or rank 0 got no further for 5 seconds; try again"]
+
+
 def test_what_nobody_waits_for_may_take_a_minute_and_four_seconds_more_once_somebody_does() -> None:
     progress = _warmed_up(clock := _Clock())
     with progress.errand():

@@ -47,7 +47,8 @@ def _follower(where: str, model: Path, environment: dict[str, str]) -> Iterator[
 
 
 @pytest.mark.parametrize(
-    ("stuck", "where"), [(0, "load"), (1, "load"), (1, "first"), (0, "step"), (1, "step"), (0, "between")]
+    ("stuck", "where"),
+    [(0, "joined"), (1, "joined"), (0, "load"), (1, "load"), (1, "first"), (0, "step"), (1, "step"), (0, "between")],
 )
 def test_a_rank_that_lives_and_goes_no_further_is_named_and_no_rank_stays_behind(
     tmp_path: Path, stuck: int, where: str
@@ -55,6 +56,7 @@ def test_a_rank_that_lives_and_goes_no_further_is_named_and_no_rank_stays_behind
     model = write_llama(tmp_path / "model")
     environment = {**engine_environment(os.environ), "MLX_HOSTFILE": str(ring(tmp_path, 2)), "PYTHONPATH": str(_ROOT)}
     environment |= {"LOAD_SECONDS": "15"} if where == "load" else {}
+    environment |= {"ASSEMBLY_SECONDS": "10"} if where == "joined" else {}
     leader = EngineCommand(_command(where if stuck == 0 else "nowhere", model), {**environment, "MLX_RANK": "0"})
 
     async def why_it_ends() -> tuple[str, bool]:
