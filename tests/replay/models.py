@@ -76,6 +76,7 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 
 def batch_of(model: nn.Module) -> MlxBatch:
+    """One that drafts nothing: what it chooses is dictated, a token a step."""
     codec = CacheCodec(lambda: make_prompt_cache(model))
     info = BatchInfo("test", 0, checkpointed=not codec.divisible)
-    return MlxBatch(model, info, SerialLayout(model), codec, PrefixCache("test", 1 << 30), VOCABULARY)
+    return MlxBatch(model, info, SerialLayout(model), codec, PrefixCache("test", 1 << 30), VOCABULARY, drafters=[])
