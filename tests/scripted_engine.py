@@ -53,17 +53,18 @@ class PacedBatch(ScriptedBatch):
         step_seconds: float,
         cache_trouble: str = "",
         prefill_seconds_per_token: float = 0.0,
-        stall: Callable[[], object] = bool,
+        first_stall: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(answers)
-        self._stall = stall
+        self._first_stall = first_stall
         self._step_seconds = step_seconds
         self._cache_trouble = cache_trouble
         self._prefill_seconds_per_token = prefill_seconds_per_token
 
     def prefill(self, request_id: str, count: int) -> list[int]:
-        self._stall()
-        self._stall = bool
+        if self._first_stall is not None:
+            self._first_stall()
+            self._first_stall = None
         time.sleep(count * self._prefill_seconds_per_token)
         return super().prefill(request_id, count)
 
@@ -89,11 +90,7 @@ def main() -> int:
     script = msgspec.json.decode(arguments.script.read_bytes(), type=Script)
     limits = SchedulerLimits(max_num_seqs=script.max_num_seqs, max_num_waiting=script.max_num_waiting)
     connection = socket.socket(fileno=arguments.fd)
-
-    def stall() -> None:
-        if script.stalls:
-            report(connection, EngineStalled(script.stalls))
-
+    stall = (lambda: report(connection, EngineStalled(script.stalls))) if script.stalls else None
     paces = script.step_seconds, script.cache_trouble, script.prefill_seconds_per_token
     batch = PacedBatch(script.answers, *paces, stall)
     return run(connection, lambda: batch, limits, script.heartbeat_seconds)

@@ -226,8 +226,8 @@ class PrefixCache(Generic[P]):
         cached = [child.token_ids for child in self._children(path, salt)]
         rest = tuple(token_ids[start : start + BLOCK_TOKENS])
         if self._lower is not None:
-            while len(rest) == BLOCK_TOKENS and self._lower.holds(block_hash(parent, rest)):
-                parent, start, cached = block_hash(parent, rest), start + BLOCK_TOKENS, []
+            while len(rest) == BLOCK_TOKENS and self._lower.holds(name := block_hash(parent, rest)):
+                parent, start, cached = name, start + BLOCK_TOKENS, []
                 rest = tuple(token_ids[start : start + BLOCK_TOKENS])
             cached += [tokens for _, tokens in self._lower.children(parent)]
         same = start + max((num_same(tokens, rest) for tokens in cached), default=0)

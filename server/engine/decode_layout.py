@@ -67,10 +67,13 @@ class DecodeLayout(Protocol):
 
 
 class Decided:
-    """A layout about which nothing is left to find out."""
+    """A layout about which nothing is left to find out, and whose model computes rows in their own order."""
 
     def settle(self) -> bool:
         return False
+
+    def aligned(self, values: mx.array) -> mx.array:
+        return values
 
 
 class SerialLayout(Decided):
@@ -105,9 +108,6 @@ class SerialLayout(Decided):
             return logits[0]
         width = max(map(len, self._fed))
         return mx.concatenate([mx.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)]) for row in logits])
-
-    def aligned(self, values: mx.array) -> mx.array:
-        return values
 
     def accept(self, counts: Sequence[int]) -> None:
         for row, (before, fed, count) in enumerate(zip(self._before, self._fed, counts, strict=True)):
@@ -155,9 +155,6 @@ class PaddedLayout(Decided):
             return self._lone.forward(token_ids)
         inputs = token_ids if isinstance(token_ids, mx.array) else mx.array([list(fed) for fed in token_ids])
         return self._model(inputs, cache=self._batch)
-
-    def aligned(self, values: mx.array) -> mx.array:
-        return values
 
     def accept(self, counts: Sequence[int]) -> None:
         if self._batch:

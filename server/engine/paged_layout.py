@@ -142,9 +142,6 @@ class PagedLayout(Decided):
         for row, count in zip(self._rows, counts, strict=True):
             row.length += count
 
-    def aligned(self, values: mx.array) -> mx.array:
-        return values
-
     def may_draft(self, row: int) -> bool:
         del row
         return True

@@ -21,6 +21,7 @@ import numpy as np
 from ..e2e.embedded import import_embedded_model
 from .chat import ChatClient
 from .cut_model import cut
+from .report import spread
 from .scenarios import (
     GOALS,
     SAME_TEXT,
@@ -159,13 +160,9 @@ def table(samples: Samples, pass_seconds: float, whole_pass_seconds: float) -> s
         if goal.num_a_pass:
             seconds = whole_pass_seconds if goal.is_whole else pass_seconds
             floor = f"{goal.num_a_pass / seconds if goal.is_rate else seconds:.3g}"
-        cells = " | ".join(_spread(of[name]) if name in of else "" for of in (ours, *theirs.values()))
+        cells = " | ".join(spread(of[name], ".3g") if name in of else "" for of in (ours, *theirs.values()))
         lines.append(f"| {name}, {goal.unit} | {cells} | {ratio} | {wanted} | {floor} |")
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def read_seconds(num_bytes: int) -> float:

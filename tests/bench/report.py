@@ -42,7 +42,7 @@ def table(found: list[Row], contenders: list[Contender]) -> str:
     names = [f"{contender.name} {contender.version}" for contender in contenders]
     lines = [f"| | {names[0]} | {names[1]} | ratio |", "|---|---|---|---|"]
     for row in found:
-        lines.append(f"| {row.name}, {row.unit} | {_spread(row.ours)} | {_spread(row.theirs)} | {row.ratio:.2f} |")
+        lines.append(f"| {row.name}, {row.unit} | {spread(row.ours)} | {spread(row.theirs)} | {row.ratio:.2f} |")
     return "\n".join(lines)
 
 
@@ -61,8 +61,9 @@ streamed chat completions. Prompts have about 60 tokens and no common beginning.
 """
 
 
-def _spread(values: list[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+def spread(values: list[float], form: str = ".2f") -> str:
+    """The median, and the range in brackets."""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def _machine() -> str:

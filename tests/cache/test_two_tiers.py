@@ -81,13 +81,19 @@ def save_all(cache: PrefixCache[Block]) -> None:
         pass
 
 
+def shelf_with(num_tokens: int, divisible: bool = True) -> Shelf:
+    """What another memory has saved of so many tokens: 0, 1, 2 and so on."""
+    shelf = Shelf()
+    cache = PrefixCache("m", 1000, shelf)
+    remember(cache, list(range(num_tokens)), divisible=divisible)
+    save_all(cache)
+    return shelf
+
+
 @pytest.mark.parametrize("length", [1, 200, 256, 512, 700])
 @pytest.mark.parametrize("divisible", [True, False])
 def test_a_new_memory_finds_what_the_old_one_saved(length: int, divisible: bool):
-    shelf = Shelf()
-    old = PrefixCache("m", 1000, shelf)
-    remember(old, list(range(length)), divisible=divisible)
-    save_all(old)
+    shelf = shelf_with(length, divisible)
     new = PrefixCache("m", 1000, shelf)
     longer = list(range(length + 50))
     assert found(new, longer) == length
@@ -127,10 +133,7 @@ def test_as_much_is_found_below_as_was_found_in_memory(seed: int, divisible: boo
 
 
 def test_what_the_tier_below_has_of_a_prompt_is_fetched_in_order_and_told_when_it_is_here():
-    shelf = Shelf()
-    old = PrefixCache("m", 1000, shelf)
-    remember(old, list(range(700)))
-    save_all(old)
+    shelf = shelf_with(700)
     new = PrefixCache("m", 1000, shelf)
     is_done = new.fetch(list(range(720)))
     assert [shelf.blocks[name].token_ids[0] for name in shelf.fetching] == [0, 256, 512]
@@ -170,10 +173,7 @@ def test_a_tier_that_takes_nothing_changes_nothing():
 
 
 def test_of_a_block_that_is_used_in_part_only_that_part_counts_as_read():
-    shelf = Shelf()
-    old = PrefixCache("m", 1000, shelf)
-    remember(old, list(range(700)))
-    save_all(old)
+    shelf = shelf_with(700)
     new = PrefixCache("m", 1000, shelf)
     assert new.match([*range(500), 5000, 5001]).num_lower_tokens == 500
     match = new.match([*range(590), 5000, 5001])
@@ -192,10 +192,7 @@ def test_a_shorter_end_below_is_not_read_where_memory_has_more():
 
 
 def test_what_memory_has_no_room_to_bring_up_was_pushed_out():
-    shelf = Shelf()
-    old = PrefixCache("m", 1000, shelf)
-    remember(old, list(range(700)))
-    save_all(old)
+    shelf = shelf_with(700)
     match = PrefixCache("m", 20, shelf).match(list(range(900)))
     assert (match.num_tokens, match.miss, match.miss_token) == (512, Miss.EVICTED, 700)
 

@@ -122,10 +122,9 @@ class Progress:
         step = self._step
         if step is None:
             return 0.0
-        limit = step.limit if stands_still else step.longest
-        if self._is_asked_for(step):
-            limit = _LEAST_SECONDS if stands_still else step.longest
-        return self._more_than(limit, step)
+        if not stands_still:
+            return self._more_than(step.longest, step)
+        return self._more_than(_LEAST_SECONDS if self._is_asked_for(step) else step.limit, step)
 
     def stalled_seconds(self) -> float:
         """For how long the step under way has got no further, where that is more than streams may wait, once a step;
