@@ -208,9 +208,9 @@ class GenerationRequest:
     more_prompts: tuple[str | tuple[int, ...], ...] = ()
     """Others of the kind, continued likewise: the answers to each come after those to the one before."""
     caller: str = ""
-    cache_salt: str = ""
-    """Requests with another one share no cached prefix with this one."""
     """A digest of the key the request came with; empty where it came with none."""
+    cache_salt: str = ""
+    """Nothing that is remembered is shared with requests that have another one: the namespace of the key."""
     num_bytes: int = 0
     """Of the body it came in."""
 

@@ -22,7 +22,7 @@ from ..events import Delta, Event, Finished, PrefillProgress
 from ..http_protocol import BODY_WRITER, BodyWriter
 from ..requests import GenerationRequest
 from .agents import agent_of
-from .failures import key_name_of, request_id_of
+from .failures import holder_of, request_id_of
 from .keys import caller_of
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def agent_that_sent(request: Request, launched: str = "") -> str:
-    return agent_of(key_name_of(request), request.headers.get("user-agent", ""), launched)
+    return agent_of(holder_of(request).name, request.headers.get("user-agent", ""), launched)
 
 
 async def answer(request: Request, dialect: Dialect, generator: Generator, heartbeat_seconds: float) -> Response:
@@ -67,7 +67,7 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     agent = agent_that_sent(request, generator.launched_agent(caller))
     body = await read_body(request)
     call = dialect.decode(body, request_id)
-    asked = replace(call.request, caller=caller, cache_salt=key_name_of(request), num_bytes=len(body))
+    asked = replace(call.request, caller=caller, cache_salt=holder_of(request).namespace, num_bytes=len(body))
     try:
         if call.stream:
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent, PATIENCE_SECONDS))

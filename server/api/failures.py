@@ -25,10 +25,11 @@ from ..errors import (
     RequestError,
     ServiceError,
 )
+from .keys import Holder
 
 logger = logging.getLogger(__name__)
 
-KEY_NAME = "key_name"
+HOLDER = "holder"
 """Where the guard leaves it in the scope's state."""
 
 _MODELS = "/v1/models"
@@ -44,9 +45,9 @@ def request_id_of(request: Request) -> str:
     return request.scope["state"].setdefault("request_id", new_request_id())
 
 
-def key_name_of(request: Request) -> str:
-    """The name of the key that the guard let in, "" where it has none."""
-    return request.scope["state"].get(KEY_NAME, "")
+def holder_of(request: Request) -> Holder:
+    """Whom the guard let in."""
+    return request.scope["state"].get(HOLDER) or Holder()
 
 
 def id_headers(request_id: str) -> dict[str, str]:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
-from .failures import KEY_NAME, send_error
-from .keys import ServerKeys, given_key
+from .failures import HOLDER, send_error
+from .keys import Holder, ServerKeys, given_key
 
 ADMIN_PATH = "/admin"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -39,8 +39,7 @@ class Guard:
             if refusal is not None:
                 await send_error(refusal, scope, send)
                 return
-            key_name = self._keys.name_of(given_key(headers)) or ""
-            scope.setdefault("state", {})[KEY_NAME] = key_name
+            scope.setdefault("state", {})[HOLDER] = self._keys.holder_of(given_key(headers)) or Holder()
         await self.app(scope, receive, send)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:

@@ -29,6 +29,15 @@ ADMIN = "admin"
 _FINGERPRINT_DIGITS = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whom a key lets in. `name` is shown, "" where there is none; what is remembered for one `namespace`, prefixes and
+    responses above all, is found in no other one."""
+
+    name: str = ""
+    namespace: str = ""
+
+
 class DescribedKey(msgspec.Struct, frozen=True):
     """A key as its owner may see it. `fingerprint` is the beginning of its SHA-256 in hex, `last4` its own last
     characters; `scope` is "admin" for the admin key; one of a single launch `expires`."""
@@ -63,6 +72,14 @@ class _Digest:
     name: str
     expires: float | None = None
     pid: int | None = None
+
+    @property
+    def namespace(self) -> str:
+        """A lasting key's is its own, so that a key made anew under a name finds nothing of the one before. Each launch
+        of an agent has another key; they share theirs, since all come from who starts launches in this home."""
+        if self.expires is not None:
+            return f"launches of {self.name}"
+        return hmac.digest(self.value, b"namespace", "sha256").hex()
 
     def holds(self, now: float) -> bool:
         """Not a launch's that is over, nor one's that was killed before it could end its key."""
@@ -107,17 +124,17 @@ class ServerKeys:
         return self._may_be_open and self._own is None and not self._current().is_closed
 
     def accepts(self, given: str) -> bool:
-        return self.name_of(given) is not None
+        return self.holder_of(given) is not None
 
-    def name_of(self, given: str) -> str | None:
-        """The name of the key given, "" where it has none or none is needed; None where it does not open."""
+    def holder_of(self, given: str) -> Holder | None:
+        """Whom the key given lets in, the same one for all where none is needed; None where it does not open."""
         if self.is_open:
-            return ""
+            return Holder()
         digest, now = _digest(given), self._now()
         held = (*self._current().digests, *((self._own,) if self._own else ()))
         # All are compared: the time tells nobody which one was near.
-        found = [one.name for one in held if hmac.compare_digest(digest, one.value) and one.holds(now)]
-        return found[0] if found else None
+        found = [one for one in held if hmac.compare_digest(digest, one.value) and one.holds(now)]
+        return Holder(found[0].name, found[0].namespace) if found else None
 
     def described(self) -> tuple[DescribedKey, ...]:
         """The keys of the file that still hold, without what would open anything. A launch's that was killed ends

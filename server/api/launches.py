@@ -13,7 +13,7 @@ from ..engine.openings import Launch
 from ..errors import InvalidRequest, NotFound
 from .answers import read_body
 from .context import Context
-from .failures import key_name_of
+from .failures import holder_of
 from .keys import caller_of
 
 
@@ -48,7 +48,8 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             body = msgspec.json.decode(await read_body(request), type=Body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"the body is no launch: {error}") from None
-        return _described(context.openings.announce(body.agent, body.model, caller, key_name_of(request)))
+        namespace = holder_of(request).namespace
+        return _described(context.openings.announce(body.agent, body.model, caller, namespace))
 
     @get("/v1/launches/{launch_id:str}")
     async def get_launch(launch_id: FromPath[str]) -> Response[bytes]:

@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from ..dialects import anthropic_messages
 from .answers import answer, read_body
 from .context import Context
-from .failures import request_id_of
+from .failures import holder_of, request_id_of
 
 _PATHS = ["/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages"]
 
@@ -28,7 +28,8 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     async def count_tokens(request: Request) -> Response[bytes]:
         body = await read_body(request)
         counted = anthropic_messages.decode_count_tokens(body, request_id_of(request))
-        num_tokens = await context.generator.count_tokens(replace(counted, num_bytes=len(body)))
+        asked = replace(counted, cache_salt=holder_of(request).namespace, num_bytes=len(body))
+        num_tokens = await context.generator.count_tokens(asked)
         return Response(msgspec.json.encode({"input_tokens": num_tokens}), media_type="application/json")
 
     return [messages, count_tokens]

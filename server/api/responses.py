@@ -12,7 +12,7 @@ from ..dialects.openai_responses import ResponsesDialect
 from ..errors import NotFound
 from .answers import answer
 from .context import Context
-from .failures import key_name_of
+from .failures import holder_of
 
 
 def routes(context: Context) -> list[HTTPRouteHandler]:
@@ -21,7 +21,8 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @post("/v1/responses", status_code=200)
     async def responses(request: Request) -> Response:
-        return await answer(request, dialect.of(key_name_of(request)), context.generator, context.heartbeat_seconds)
+        own = dialect.of(holder_of(request).namespace)
+        return await answer(request, own, context.generator, context.heartbeat_seconds)
 
     @get("/v1/responses")
     async def refuse_web_socket() -> Response[bytes]:
@@ -30,14 +31,14 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @get("/v1/responses/{response_id:str}")
     async def get_response(request: Request, response_id: FromPath[str]) -> Response[bytes]:
-        stored = store.get(response_id, key_name_of(request))
+        stored = store.get(response_id, holder_of(request).namespace)
         if stored is None:
             raise _not_found(response_id)
         return Response(stored.body, media_type="application/json")
 
     @delete("/v1/responses/{response_id:str}", status_code=200)
     async def delete_response(request: Request, response_id: FromPath[str]) -> Response[bytes]:
-        if not store.delete(response_id, key_name_of(request)):
+        if not store.delete(response_id, holder_of(request).namespace):
             raise _not_found(response_id)
         body = {"id": response_id, "object": "response.deleted", "deleted": True}
         return Response(msgspec.json.encode(body), media_type="application/json")

@@ -24,8 +24,8 @@ class StoredResponse:
     num_bytes: int
     item_ids: tuple[str, ...]
     """Of the items that this response itself put out."""
-    key_name: str = ""
-    """Of the key that it was asked with: nobody else finds it."""
+    owner: str = ""
+    """The namespace of the key that it was asked with: nobody else finds it."""
 
 
 class ResponseStore:
@@ -38,13 +38,13 @@ class ResponseStore:
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
         self._items: dict[tuple[str, str], Object] = {}
 
-    def get(self, response_id: str, key_name: str = "") -> StoredResponse | None:
+    def get(self, response_id: str, owner: str = "") -> StoredResponse | None:
         stored = self._responses.get(response_id)
-        return stored if stored is not None and stored.key_name == key_name else None
+        return stored if stored is not None and stored.owner == owner else None
 
-    def item(self, item_id: str, key_name: str = "") -> Object | None:
+    def item(self, item_id: str, owner: str = "") -> Object | None:
         """An item that a stored response put out."""
-        return self._items.get((key_name, item_id))
+        return self._items.get((owner, item_id))
 
     def put(self, stored: StoredResponse) -> None:
         self._forget(stored.response_id)
@@ -55,9 +55,9 @@ class ResponseStore:
         while len(self._responses) > self._max_responses or self._num_bytes > self._max_bytes:
             self._forget(next(iter(self._responses)))
 
-    def delete(self, response_id: str, key_name: str = "") -> bool:
+    def delete(self, response_id: str, owner: str = "") -> bool:
         """Forget a response; whether there was one."""
-        if self.get(response_id, key_name) is None:
+        if self.get(response_id, owner) is None:
             return False
         self._forget(response_id)
         return True
@@ -70,7 +70,7 @@ class ResponseStore:
                 self._items.pop(key, None)
 
     def _item_keys(self, stored: StoredResponse) -> list[tuple[str, str]]:
-        return [(stored.key_name, item_id) for item_id in stored.item_ids]
+        return [(stored.owner, item_id) for item_id in stored.item_ids]
 
 
 class SessionTools:

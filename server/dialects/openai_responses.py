@@ -113,14 +113,14 @@ class ResponsesDialect:
 
     PROMPT_FIELD = "input"
 
-    def __init__(self, store: ResponseStore, session_tools: SessionTools | None = None, key_name: str = "") -> None:
+    def __init__(self, store: ResponseStore, session_tools: SessionTools | None = None, owner: str = "") -> None:
         self._store = store
         self._session_tools = session_tools or SessionTools()
-        self._key_name = key_name
+        self._owner = owner
 
-    def of(self, key_name: str) -> ResponsesDialect:
-        """The same, for requests with this key: what another's left behind is not there for them."""
-        return ResponsesDialect(self._store, self._session_tools, key_name)
+    def of(self, owner: str) -> ResponsesDialect:
+        """The same, for requests of this namespace: what another's left behind is not there for them."""
+        return ResponsesDialect(self._store, self._session_tools, owner)
 
     def decode(self, body: bytes, request_id: str) -> Call:
         """The call a `POST /v1/responses` body asks for."""
@@ -170,7 +170,7 @@ class ResponsesDialect:
         session = fields.prompt_cache_key
         if not session or fields.tools is None:
             return []
-        session = f"{self._key_name}\0{session}"
+        session = f"{self._owner}\0{session}"
         if fields.tools:
             self._session_tools.remember(session, fields.tools, items)
             return []
@@ -179,7 +179,7 @@ class ResponsesDialect:
     def _earlier(self, previous: str | None) -> list[Object]:
         if previous is None:
             return []
-        stored = self._store.get(previous, self._key_name)
+        stored = self._store.get(previous, self._owner)
         if stored is None:
             message = f"no response {previous!r} is stored (any more); send the whole conversation as input"
             raise InvalidRequest(message, "previous_response_id")
@@ -195,7 +195,7 @@ class ResponsesDialect:
         ]
 
     def _item(self, reference: Object, path: str) -> Object:
-        item = self._store.item(str(reference.get("id")), self._key_name)
+        item = self._store.item(str(reference.get("id")), self._owner)
         if item is None:
             raise InvalidRequest(f"no item {reference.get('id')!r} is stored; send the item itself", f"{path}.id")
         return item
@@ -211,7 +211,7 @@ class ResponsesDialect:
             encoded = encode(response)
             size = num_bytes + len(encoded)
             whole = (*items, *output)
-            self._store.put(StoredResponse(response["id"], whole, encoded, size, item_ids, self._key_name))
+            self._store.put(StoredResponse(response["id"], whole, encoded, size, item_ids, self._owner))
 
         return keep
 

@@ -1,9 +1,9 @@
 """What agents open with, their system prompt and tools, brought back into memory before they ask.
 
 The launcher announces each agent it starts, with the key it will come with. The longest opening that an announced
-agent sends is kept on disk as tokens, for keys of that name alone; at its next launch it goes through the engine once
-more, at the lowest rank, which reads its blocks from disk and computes what is missing. The agent's first request ends
-that.
+agent sends is kept on disk as tokens, for those alone who share its namespace; at its next launch it goes through the
+engine once more, at the lowest rank, which reads its blocks from disk and computes what is missing. The agent's first
+request ends that.
 """
 
 from __future__ import annotations

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from omlx.server.api.keys import ServerKeys
+from omlx.server.api.keys import Holder, ServerKeys
+
+LATER = "2100-01-01T00:00:00Z"
 
 
-def entry(key: str, expires: str | None = None) -> dict[str, str | None]:
-    return {"name": "x", "sha256": hashlib.sha256(key.encode()).hexdigest(), "expires": expires}
+def entry(key: str, expires: str | None = None, name: str = "x") -> dict[str, str | None]:
+    return {"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), "expires": expires}
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_launchs_key_expires_and_does_not_close_an_open_server(file: Path):
 
 def test_a_launchs_key_ends_with_its_process_although_the_file_stays(file: Path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        write(file, {**entry("k", "2100-01-01T00:00:00Z"), "pid": process.pid})
+        write(file, {**entry("k", LATER), "pid": process.pid})
         keys = ServerKeys("own", file)
         assert keys.accepts("k")
         process.kill()
@@ -104,3 +106,40 @@ def test_keys_are_compared_as_hashes_in_constant_time(file: Path, monkeypatch: p
         keys.accepts(given)
         assert len(compared) == 3, "all are compared, whichever it is"
         assert {len(side) for pair in compared for side in pair} == {32}
+
+
+def holder(keys: ServerKeys, given: str) -> Holder:
+    found = keys.holder_of(given)
+    assert found is not None
+    return found
+
+
+def test_each_lasting_key_has_a_namespace_of_its_own_whatever_its_name(file: Path):
+    write(file, entry("one", name="pi"), entry("two", name="pi"), entry("three", name="claude"))
+    keys = ServerKeys("own", file)
+    held = [holder(keys, given) for given in ("one", "two", "three", "own")]
+    assert [each.name for each in held] == ["pi", "pi", "claude", ""]
+    assert len({each.namespace for each in held} | {""}) == 5
+    again = ServerKeys("own", file)
+    assert [holder(again, given) for given in ("one", "two", "three", "own")] == held, "as after a restart"
+
+
+def test_a_namespace_tells_neither_the_key_nor_its_hash(file: Path):
+    write(file, entry("one"))
+    namespace = holder(ServerKeys(file=file), "one").namespace
+    assert "one" not in namespace
+    assert hashlib.sha256(b"one").hexdigest()[:8] not in namespace
+
+
+def test_the_launches_of_one_agent_share_a_namespace_which_is_no_other_keys(file: Path):
+    names = {"first": "pi", "second": "pi", "third": "claude"}
+    write(file, entry("lasting", name="pi"), *(entry(key, LATER, name) for key, name in names.items()))
+    keys = ServerKeys(file=file)
+    first, second, third, lasting = (holder(keys, given) for given in (*names, "lasting"))
+    assert first == second
+    assert len({first.namespace, third.namespace, lasting.namespace, ""}) == 4
+
+
+def test_where_no_key_is_asked_all_are_one(file: Path):
+    keys = ServerKeys(file=file)
+    assert {holder(keys, given) for given in ("", "any", "other")} == {Holder()}

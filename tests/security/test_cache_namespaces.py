@@ -1,49 +1,89 @@
-"""One key's prompts are no other key's business: nothing is shared, and no clock tells of them."""
+"""One key's prompts are no other key's business: whatever is remembered for one is not there for another, nor for one
+that is made anew under its name."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
 from omlx.server.prompts.tokenizer import Tokenizer
 
-from ..api.admin.admin_serving import write_keys
+from ..api.admin.admin_serving import ADMIN_KEY, write_keys
 from ..api.serving import MODEL, Serving, serving
 from ..api.test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY
 
-ALICE, BOB, ALICES_LAUNCH = "sk-alice", "sk-bob", "sk-alice-launch"
-PROBES = 20
+ALICE, BOB, ALICE_ANEW = "sk-alice", "sk-bob", "sk-alice-anew"
+LAUNCH, NEXT_LAUNCH = "sk-launch", "sk-next-launch"
+"""Of an agent called alice."""
+PLAN = "a secret plan, rather long"
 
 
-async def ask(server: Serving, key: str, text: str, system: str = "") -> tuple[int, float]:
-    """How many tokens were cached, and the seconds to the first one."""
-    started = perf_counter()
+def give_keys(home: Path, alice: str = ALICE) -> None:
+    keys = [("alice", alice, None), ("bob", BOB, None)]
+    keys += [("alice", key, "2100-01-01T00:00:00Z") for key in (LAUNCH, NEXT_LAUNCH)]
+    entries = [
+        {"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), "expires": expires}
+        for name, key, expires in keys
+    ]
+    new = home / "keys.new"
+    new.write_text(json.dumps({"keys": entries}))
+    new.replace(home / "keys.json")
+
+
+async def ask(server: Serving, key: str, text: str, system: str = "") -> int:
+    """How many tokens were cached."""
     body = {**MESSAGES_BODY, "messages": [{"role": "user", "content": text}], "max_tokens": 1, "system": system}
     answer = await server.client.post(MESSAGES, json=body, headers={"x-api-key": key})
-    seconds = perf_counter() - started
-    return answer.raise_for_status().json()["usage"]["cache_read_input_tokens"], seconds
-
-
-def give_keys(home: Path) -> None:
-    write_keys(home, ("alice", "", ALICE), ("bob", "", BOB), ("alice", "", ALICES_LAUNCH))
+    return answer.raise_for_status().json()["usage"]["cache_read_input_tokens"]
 
 
 async def test_a_prefix_is_found_by_its_own_key_alone(tmp_path: Path):
     give_keys(tmp_path)
     async with serving(tmp_path, "Hi.") as server:
-        await ask(server, ALICE, "a secret plan, rather long")
-        assert (await ask(server, BOB, "a secret plan, rather long"))[0] == 0
-        assert (await ask(server, ALICE, "a secret plan, rather long"))[0] > 20
-        assert (await ask(server, ALICES_LAUNCH, "a secret plan, rather long"))[0] > 20
+        await ask(server, ALICE, PLAN)
+        assert await ask(server, BOB, PLAN) == 0
+        assert await ask(server, LAUNCH, PLAN) == 0
+        assert await ask(server, ALICE, PLAN) > 20
+        assert await ask(server, NEXT_LAUNCH, PLAN) > 20
 
 
-async def test_a_name_beginning_alike_shares_nothing(tmp_path: Path):
-    write_keys(tmp_path, ("alice", "", ALICE), ("alice2", "", BOB))
+async def test_a_key_made_anew_under_a_name_finds_nothing_of_the_one_before(tmp_path: Path):
+    give_keys(tmp_path)
     async with serving(tmp_path, "Hi.") as server:
-        await ask(server, ALICE, "a secret plan, rather long")
-        assert (await ask(server, BOB, "a secret plan, rather long"))[0] == 0
+
+        async def respond(key: str, **fields: str) -> tuple[int, dict]:
+            body = {"model": MODEL, "input": PLAN, **fields}
+            answer = await server.client.post("/v1/responses", json=body, headers={"x-api-key": key})
+            return answer.status_code, answer.json()
+
+        _, stored = await respond(ALICE)
+        assert await ask(server, ALICE, PLAN) > 20
+        give_keys(tmp_path, ALICE_ANEW)
+        assert await ask(server, ALICE_ANEW, PLAN) == 0
+        for key, status in ((ALICE_ANEW, 404), (ALICE, 401)):
+            found = await server.client.get(f"/v1/responses/{stored['id']}", headers={"x-api-key": key})
+            assert found.status_code == status
+        assert (await respond(ALICE_ANEW, previous_response_id=stored["id"]))[0] == 400
+        give_keys(tmp_path)
+        assert (await respond(ALICE, previous_response_id=stored["id"]))[0] == 200
+
+
+async def test_the_chat_page_shares_nothing_with_a_key_of_its_name(tmp_path: Path):
+    write_keys(tmp_path, ("chat", "", ALICE), ("admin", "admin", ADMIN_KEY))
+    body = {**CHAT_BODY, "messages": [{"role": "user", "content": PLAN}]}
+    async with serving(tmp_path, "Hi.") as server:
+
+        async def num_cached(path: str, key: str) -> int:
+            answer = await server.client.post(path, json=body, headers={"authorization": f"Bearer {key}"})
+            return answer.raise_for_status().json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+        page, agent = ("/admin/api/chat", ADMIN_KEY), (CHAT, ALICE)
+        assert await num_cached(*page) == 0
+        assert await num_cached(*agent) == 0
+        assert await num_cached(*page) > 20
 
 
 async def test_what_one_key_had_encoded_is_encoded_anew_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,13 +98,20 @@ async def test_what_one_key_had_encoded_is_encoded_anew_for_another(tmp_path: Pa
     monkeypatch.setattr(Tokenizer, "_encode_now", noted)
     give_keys(tmp_path)
     async with serving(tmp_path, "Hi.") as server:
-        for key, count in ((ALICE, 1), (BOB, 2), (ALICES_LAUNCH, 2), (BOB, 2)):
-            await ask(server, key, "a secret plan")
-            assert sum("a secret plan" in text for text in encoded) == count
+
+        async def post(path: str, body: dict, key: str) -> None:
+            (await server.client.post(path, json=body, headers={"x-api-key": key})).raise_for_status()
+
+        for key, count in ((ALICE, 1), (BOB, 2), (LAUNCH, 3), (NEXT_LAUNCH, 3), (BOB, 3)):
+            await ask(server, key, PLAN)
+            assert sum(PLAN in text for text in encoded) == count
         for key, count in ((ALICE, 1), (BOB, 2), (BOB, 2)):
-            bare = {"model": MODEL, "prompt": "a bare secret", "max_tokens": 1}
-            (await server.client.post("/v1/completions", json=bare, headers={"x-api-key": key})).raise_for_status()
+            await post("/v1/completions", {"model": MODEL, "prompt": "a bare secret", "max_tokens": 1}, key)
             assert sum("a bare secret" in text for text in encoded) == count
+        counted = {"model": MODEL, "messages": [{"role": "user", "content": "a counted secret"}]}
+        for key, count in ((ALICE, 1), (BOB, 2), (ALICE, 2)):
+            await post(f"{MESSAGES}/count_tokens", counted, key)
+            assert sum("a counted secret" in text for text in encoded) == count
 
 
 async def test_thinking_is_put_back_for_the_key_that_it_was_written_for_alone(tmp_path: Path):
@@ -74,15 +121,28 @@ async def test_thinking_is_put_back_for_the_key_that_it_was_written_for_alone(tm
         template = tmp_path / "models" / MODEL / "chat_template.jinja"
         thinking = "{%- if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
         template.write_text(template.read_text().replace("{{ message.content }}", thinking + "{{ message.content }}"))
+        turns = [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": "Hi."},
+            {"role": "user", "content": "more"},
+        ]
 
-        async def num_prompt_tokens(key: str, *turns: dict[str, str]) -> int:
-            body = {**CHAT_BODY, "messages": [{"role": "user", "content": "hello"}, *turns]}
+        async def num_prompt_tokens(key: str, turns: list[dict[str, str]]) -> int:
+            body = {**CHAT_BODY, "messages": turns}
             answer = await server.client.post(CHAT, json=body, headers={"x-api-key": key})
             return answer.raise_for_status().json()["usage"]["prompt_tokens"]
 
-        turns = ({"role": "assistant", "content": "Hi."}, {"role": "user", "content": "more"})
-        await num_prompt_tokens(ALICE)
-        assert await num_prompt_tokens(BOB, *turns) < await num_prompt_tokens(ALICES_LAUNCH, *turns)
+        async def num_counted(key: str) -> int:
+            body = {"model": MODEL, "messages": turns}
+            answer = await server.client.post(f"{MESSAGES}/count_tokens", json=body, headers={"x-api-key": key})
+            return answer.raise_for_status().json()["input_tokens"]
+
+        await num_prompt_tokens(ALICE, turns[:1])
+        alices, bobs = await num_prompt_tokens(ALICE, turns), await num_prompt_tokens(BOB, turns)
+        assert bobs < alices
+        assert (await num_counted(BOB), await num_counted(ALICE)) == (bobs, alices)
+        give_keys(tmp_path, ALICE_ANEW)
+        assert await num_prompt_tokens(ALICE_ANEW, turns) == bobs
 
 
 async def test_what_an_agent_opens_with_is_kept_for_its_own_key_alone(tmp_path: Path):
@@ -90,43 +150,13 @@ async def test_what_an_agent_opens_with_is_kept_for_its_own_key_alone(tmp_path: 
     give_keys(tmp_path)
     system = "You help with a secret plan. " * 20
     async with serving(tmp_path, "Hi.") as server:
-        for key, count in ((ALICE, 1), (BOB, 2), (ALICES_LAUNCH, 2)):
+
+        async def num_kept(key: str) -> int:
             body = {"agent": "pi", "model": MODEL}
             (await server.client.post("/v1/launches", json=body, headers={"x-api-key": key})).raise_for_status()
             await ask(server, key, "hello", system)
-            assert len([path for path in (tmp_path / "openings").rglob("*") if path.is_file()]) == count
+            return len([path for path in (tmp_path / "openings").rglob("*") if path.is_file()])
 
-
-async def test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts(tmp_path: Path):
-    give_keys(tmp_path)
-    async with serving(tmp_path, "Hi.", prefill_seconds_per_token=400e-6) as server:
-        await ask(server, BOB, "load the model")
-        # The greatest distance of two distributions of 20 that are the same is below 0.62, 999 times in 1000. The first
-        # series will do, but on a machine too busy for the clock of this test to tell anything.
-        told: list[tuple[bool, bool]] = []
-        while (True, False) not in told and len(told) < 4:
-            own, known, unknown = await probe(server, len(told))
-            told.append((distance(own, known) > 0.62, distance(known, unknown) > 0.62))
-    assert (True, False) in told, "what nobody has asked takes longer, or the clock never told anything"
-
-
-async def probe(server: Serving, series: int) -> tuple[list[float], list[float], list[float]]:
-    """Seconds to the first token: Alice's of what she asks again, Bob's of what only she has asked, and of what nobody
-    has."""
-    own, known, unknown = list[float](), list[float](), list[float]()
-    for number in range(PROBES):
-        text = f"{series} {number} " + "secret " * 60
-        await ask(server, ALICE, text)
-        own.append((await ask(server, ALICE, text))[1])
-        known.append((await ask(server, BOB, text))[1])
-        unknown.append((await ask(server, BOB, f"other {series} {number} " + "secret " * 60))[1])
-    return own, known, unknown
-
-
-def distance(left: list[float], right: list[float]) -> float:
-    """Kolmogorov and Smirnov's."""
-    points = sorted(left + right)
-    return max(
-        abs(sum(value <= point for value in left) / len(left) - sum(value <= point for value in right) / len(right))
-        for point in points
-    )
+        assert [await num_kept(key) for key in (ALICE, BOB, LAUNCH, NEXT_LAUNCH)] == [1, 2, 3, 3]
+        give_keys(tmp_path, ALICE_ANEW)
+        assert await num_kept(ALICE_ANEW) == 4

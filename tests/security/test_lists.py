@@ -29,7 +29,11 @@ vLLM CVE-2026-22773, CVE-2026-5497, CVE-2026-24779, CVE-2025-6242, images
 vLLM CVE-2025-66448, CVE-2026-22807, CVE-2026-27893; mlx-lm CVE-2026-5843
     security/test_models_are_data.py::test_no_code_of_a_model_runs
 vLLM CVE-2025-46570, prefixes probed by time
-    security/test_cache_namespaces.py::test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts
+    security/test_probed_prefixes.py::test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts
+the same, by what is found or used
+    security/test_probed_prefixes.py::test_a_guess_finds_nothing_and_touches_no_block_of_the_other_key
+the same, by a key that is made anew under an old one's name
+    security/test_cache_namespaces.py::test_a_key_made_anew_under_a_name_finds_nothing_of_the_one_before
 the same, of what is remembered beside the prefixes
     security/test_cache_namespaces.py::test_what_one_key_had_encoded_is_encoded_anew_for_another
 vLLM CVE-2025-25183, crafted collisions

@@ -7,7 +7,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from ...dialects import openai_chat
 from ..answers import answer
-from ..failures import KEY_NAME
+from ..failures import HOLDER
+from ..keys import Holder
 from .context import AdminContext
 
 
@@ -16,7 +17,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
 
     @post("/api/chat", status_code=200)
     async def chat(request: Request) -> Response:
-        request.scope["state"][KEY_NAME] = "chat"  # who asks, in the log
+        request.scope["state"][HOLDER] = Holder("chat", "the chat page")
         return await answer(request, openai_chat, server.generator, server.heartbeat_seconds)
 
     return [chat]
