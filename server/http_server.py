@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -52,6 +53,10 @@ class HttpServer(uvicorn.Server):
         keep_one_arena()  # before the threads that serve
         super().run(sockets)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_log_unseen)
+        await super().startup(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del frame
         logger.info("%s received, finishing the running requests", signal.Signals(sig).name)
@@ -62,3 +67,8 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(self._grace_seconds, self._end_streams)
         await super().shutdown(sockets)
+
+
+def _log_unseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no task waits for any more. asyncio's own line would repeat the exception's words."""
+    logger.error("%s", context["message"], exc_info=context.get("exception"))

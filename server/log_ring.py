@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .server_log import traceback_of
+
 _MAX_LINES = 2000
 _MAX_LENGTH = 4000
 
@@ -34,8 +36,8 @@ class LogRing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-            if record.exc_info:
-                message += "\n" + logging.Formatter().formatException(record.exc_info)
+            if record.exc_info and record.exc_info[1] is not None:
+                message += "\n" + traceback_of(record.exc_info[1])
         except Exception:  # a handler must not raise into whoever logs; logging says it on stderr
             self.handleError(record)
             return

@@ -72,6 +72,8 @@ llama.cpp #26600, #25308, #10380
     security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
 the same, by rules and references that go on and on
     security/test_deep_grammars.py::test_what_would_take_a_process_with_it_is_refused_or_compiled
+prompts in the log, in an exception's words too
+    security/test_logs.py::test_an_exception_that_quotes_the_prompt_brings_kind_and_place_alone_into_the_log
 llama.cpp, forged log lines
     security/test_logs.py::test_what_a_client_writes_cannot_forge_a_line
 Claude Code CVE-2026-21852, keys of the user's own in an agent's reach

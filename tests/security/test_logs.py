@@ -3,37 +3,104 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ..api.serving import serving
-from ..api.test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY
+from omlx.server.api.answers import EventStream
+from omlx.server.api.keys import ServerKeys
+from omlx.server.engine.generation import Generator
+from omlx.server.log_ring import LogRing
+from omlx.server.server_log import start_logging
 
-KEY, SECRET = "sk-the-key-itself", "the-words-of-the-prompt"
+from ..api.serving import MODEL, serving
+from ..api.test_server import CHAT, CHAT_BODY, MESSAGES
+from ..api.test_server_log import log  # noqa: F401
+
+KEY, SECRET, ANSWER = "sk-the-key-itself", "the-words-of-the-prompt", "the-words-of-the-answer"
 NASTY = "evil\x1b[31m\x7f"
+SAID = [{"role": "user", "content": SECRET}]
+DIALECTS: list[tuple[str, dict[str, Any]]] = [
+    (CHAT, {"model": MODEL, "messages": SAID}),
+    (MESSAGES, {"model": MODEL, "messages": SAID, "max_tokens": 100}),
+    ("/v1/responses", {"model": MODEL, "input": SECRET}),
+    ("/v1/completions", {"model": MODEL, "prompt": SECRET}),
+]
+ANSWERED = [(path, {**body, "stream": stream}) for path, body in DIALECTS for stream in (False, True)]
+COUNTED = f"{MESSAGES}/count_tokens", {"model": MODEL, "messages": SAID}
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    *(
+        (path, {**body, field: SECRET})
+        for path, body in DIALECTS
+        for field in ("model", "tools", "stop", "temperature")
+    ),
+    (CHAT, {"model": MODEL, "messages": SECRET}),
+    ("/v1/embeddings", {"model": MODEL, "input": SECRET}),
+    ("/v1/embeddings", {"model": MODEL, "input": {"text": SECRET}}),
+    ("/v1/rerank", {"model": MODEL, "query": SECRET, "documents": [SECRET]}),
+    ("/v1/launches", {"model": SECRET, "agent": SECRET}),
+]
 
 
 async def test_no_prompt_answer_or_key_reaches_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, logger="omlx")
-    said = [{"role": "user", "content": SECRET}]
-    async with serving(tmp_path, "the-words-of-the-answer", api_key=KEY) as server:
+    async with serving(tmp_path, ANSWER, api_key=KEY) as server:
         for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"x-api-key": f"{KEY}-wrong"}):
-            for stream in (False, True):
-                await server.client.post(CHAT, json={**CHAT_BODY, "messages": said, "stream": stream}, headers=headers)
-                await server.client.post(MESSAGES, json={**MESSAGES_BODY, "messages": said}, headers=headers)
-        for body in ({"messages": SECRET}, {"messages": said, "model": SECRET}, {"messages": said, "tools": SECRET}):
-            await server.client.post(CHAT, json={**CHAT_BODY, **body}, headers={"x-api-key": KEY})
-        engine = server.pool.engines["tiny"]
-        waiting = asyncio.create_task(
-            server.client.post(CHAT, json={**CHAT_BODY, "messages": said}, headers={"x-api-key": KEY})
-        )
-        engine.kill("a crash")
+            for path, body in (*ANSWERED, COUNTED):
+                answer = await server.client.post(path, json=body, headers=headers)
+                assert answer.status_code == (401 if "wrong" in str(headers) else 200), (path, answer.text)
+        for path, body in REFUSED:
+            await server.client.post(path, json=body, headers={"x-api-key": KEY})
+        posts = [server.client.post(path, json=body, headers={"x-api-key": KEY}) for path, body in ANSWERED]
+        waiting = asyncio.gather(*posts)
+        await asyncio.sleep(0)
+        server.pool.engines[MODEL].kill("a crash")
         await waiting
     assert "request" in caplog.text
-    for words in (KEY, SECRET, "the-words-of-the-answer"):
+    for words in (KEY, SECRET, ANSWER):
         assert words not in caplog.text
+
+
+async def test_an_exception_that_quotes_the_prompt_brings_kind_and_place_alone_into_the_log(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: Path,  # noqa: F811
+):
+    def failing(*_: object) -> None:
+        try:
+            raise KeyError(SECRET)
+        except KeyError as error:
+            raise ValueError(f"nothing is known of {SECRET}") from error
+
+    async def failing_later() -> None:
+        failing()
+
+    start_logging(log.parent, quiet=True)
+    ring = LogRing()
+    with ring.attached():
+        async with serving(tmp_path, ANSWER) as server:
+            with monkeypatch.context() as patch:
+                patch.setattr(Generator, "_render_now", failing)
+                for path, body in (*ANSWERED, COUNTED):
+                    assert (await server.client.post(path, json=body)).status_code == 500
+            with monkeypatch.context() as patch:
+                patch.setattr(EventStream, "_records_of", failing)
+                for path, body in DIALECTS:
+                    assert "internal error" in (await server.client.post(path, json={**body, "stream": True})).text
+            with monkeypatch.context() as patch:
+                patch.setattr(ServerKeys, "holder_of", failing)
+                assert (await server.client.post(CHAT, json=DIALECTS[0][1])).status_code == 500
+            await asyncio.wait({asyncio.create_task(failing_later())})
+            gc.collect()
+    text, lines = log.read_text(), [line.message for line in ring.lines()]
+    assert SECRET not in text + "\n".join(lines)
+    # Nine bodies, four streams, the guard and the task, each with an exception and the one that led to it.
+    assert text.count("ValueError\n") == text.count("KeyError\n") == 15
+    assert text.count(", in failing\n") == 30
+    assert len([line for line in lines if "KeyError\n" in line]) == 15
 
 
 async def test_what_a_client_writes_cannot_forge_a_line(

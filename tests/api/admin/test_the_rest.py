@@ -15,6 +15,7 @@ import pytest
 
 from omlx.server.api.admin.openapi import add_admin
 from omlx.server.cache.write_ledger import spend
+from omlx.server.errors import EngineFailure
 from omlx.server.log_ring import LogRing
 from omlx.server.settings.keys import keys
 from omlx.server.state_file import published
@@ -65,8 +66,8 @@ def test_the_ring_keeps_a_traceback_and_not_more_than_its_length():
     logger.setLevel(logging.INFO)
     with ring.attached():
         try:
-            raise ValueError("x" * 9000)
-        except ValueError:
+            raise EngineFailure("x" * 9000)
+        except EngineFailure:
             logger.exception("it failed")
     (line,) = ring.lines()
     assert line.message.startswith("it failed\nTraceback")
