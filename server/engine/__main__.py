@@ -7,6 +7,7 @@ processes that run one model together, with `--split`, only rank 0 has one.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import sys
 import time
@@ -92,14 +93,17 @@ def main(arguments: Sequence[str]) -> int:
 
             return load_leader(_rank_options(options), lambda message: report(connection, message), progress)
 
+        def abandon() -> None:
+            os._exit(0)
+
         if options.kind in ENCODERS:
-            return serve(connection, load_encoder)
+            return serve(connection, load_encoder, abandon=abandon)
         limits = SchedulerLimits(
             max_num_seqs=options.max_num_seqs,
             max_num_waiting=options.max_num_waiting,
             max_chunk_seconds=inf if options.split is None else PIECE_SECONDS,
         )
-        return run(connection, load, limits, hear_server=progress.hear_server, cancelled=cancelled)
+        return run(connection, load, limits, hear_server=progress.hear_server, cancelled=cancelled, abandon=abandon)
 
 
 def _disk_cache(options: argparse.Namespace) -> DiskCache | None:

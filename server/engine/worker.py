@@ -87,6 +87,7 @@ def run(
     heartbeat_seconds: float = 5.0,
     hear_server: Callable[[Command], None] = lambda _: None,
     cancelled: set[str] | None = None,
+    abandon: Callable[[], None] = lambda: None,
 ) -> int:
     """`serve` with a model that writes."""
 
@@ -99,7 +100,7 @@ def run(
         return Engine(scheduler, batch, time.perf_counter, given_up)
 
     given_up = set() if cancelled is None else cancelled
-    return serve(connection, load, heartbeat_seconds, hear_server, given_up)
+    return serve(connection, load, heartbeat_seconds, hear_server, given_up, abandon)
 
 
 def serve(
@@ -108,21 +109,31 @@ def serve(
     heartbeat_seconds: float = 5.0,
     hear_server: Callable[[Command], None] = lambda _: None,
     cancelled: set[str] | None = None,
+    abandon: Callable[[], None] = lambda: None,
 ) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
     The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
     thread does all the model's work; a second one reads commands, and calls `hear_server` with each, also where the
     other side only says that it lives. What it cancels stands in `cancelled` until the calling thread has heard of it
-    too, so that long work can be given up.
+    too, so that long work can be given up. It calls `abandon` where the other side closes while the model is loaded,
+    which may take minutes, and memory that the next server's engines want.
     """
     commands: _Inbox = queue.SimpleQueue()
     cancelled = set() if cancelled is None else cancelled
-    reading = connection, commands, hear_server, cancelled
-    threading.Thread(target=_read, args=reading, name="engine-inbox", daemon=True).start()
+    is_loaded = threading.Event()
+
+    def hear() -> None:
+        if _read(connection, commands, hear_server, cancelled) and not is_loaded.is_set():
+            abandon()
+
+    threading.Thread(target=hear, name="engine-inbox", daemon=True).start()
     try:
         started = time.perf_counter()
-        engine = load()
+        try:
+            engine = load()
+        finally:
+            is_loaded.set()
         info = engine.info
         load_seconds = time.perf_counter() - started
         _send(connection, EngineReady(info.device, info.weight_bytes, load_seconds))
@@ -197,8 +208,9 @@ def _arrived(commands: _Inbox, patience: float) -> list[Command | BaseException 
 
 def _read(
     connection: socket.socket, commands: _Inbox, hear_server: Callable[[Command], None], cancelled: set[str]
-) -> None:
-    """Pass on every command; `None` at the end of the stream, the exception where it cannot be read."""
+) -> bool:
+    """Pass on every command; `None` at the end of the stream, the exception where it cannot be read. Whether the other
+    side has gone."""
     decoder = msgspec.msgpack.Decoder(Command)
     try:
         while (payload := read_frame(connection)) is not None:
@@ -209,11 +221,13 @@ def _read(
             if isinstance(command, Cancel):
                 cancelled.add(command.request_id)
             commands.put(command)
-        commands.put(None)
     except OSError:
-        commands.put(None)
+        pass  # the end of the stream too
     except msgspec.MsgspecError as error:
         commands.put(error)
+        return False
+    commands.put(None)
+    return True
 
 
 def _send(connection: socket.socket, message: EngineMessage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -103,6 +104,13 @@ def test_a_prompt_is_warm_after_a_restart(folder: Path, tmp_path: Path):
             while not (isinstance(message, StepOutput) and message.updates and message.updates[0].request_id == "b"):
                 message = receive(connection)
     assert cached == [0, 599]
+
+
+def test_an_engine_whose_server_has_gone_does_not_load_to_the_end(tmp_path: Path):
+    os.mkfifo(tmp_path / "config.json")  # who reads it waits for ever
+    with process(tmp_path) as (child, _):
+        pass
+    assert child.returncode == 0
 
 
 def test_a_folder_without_a_model_is_reported(tmp_path: Path):

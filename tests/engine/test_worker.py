@@ -74,13 +74,16 @@ class Peer:
 
 @contextmanager
 def worker(
-    make_batch: Callable[[], BatchEngine], heartbeat_seconds: float = 5.0, cancelled: set[str] | None = None
+    make_batch: Callable[[], BatchEngine],
+    heartbeat_seconds: float = 5.0,
+    cancelled: set[str] | None = None,
+    abandon: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Peer, Callable[[], int]]]:
     """An engine in a thread, and what waits for its exit status."""
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     status: list[int] = []
-    engine = partial(run, theirs, make_batch, None, heartbeat_seconds, cancelled=cancelled)
+    engine = partial(run, theirs, make_batch, None, heartbeat_seconds, cancelled=cancelled, abandon=abandon)
     thread = threading.Thread(target=lambda: status.append(engine()))
     thread.start()
 
@@ -230,6 +233,33 @@ def test_it_ends_when_the_other_side_is_gone():
         peer.receive()
         peer.hang_up()
         assert wait() == 0
+
+
+def test_loading_is_abandoned_when_the_other_side_is_gone():
+    abandoned = threading.Event()
+
+    def load() -> ScriptedBatch:
+        assert abandoned.wait(SECONDS)  # whoever abandons ends the process; here loading ends
+        return ScriptedBatch([[5]])
+
+    with worker(load, abandon=abandoned.set) as (peer, wait):
+        peer.hang_up()
+        assert wait() == 0
+    assert abandoned.is_set()
+
+
+def test_nothing_is_abandoned_once_the_model_is_loaded_or_has_failed():
+    abandoned = threading.Event()
+
+    def fail() -> ScriptedBatch:
+        raise CorruptModel("no weights")
+
+    for load, status in ((lambda: ScriptedBatch([[5]]), 0), (fail, 1)):
+        with worker(load, abandon=abandoned.set) as (peer, wait):
+            peer.receive()
+            peer.hang_up()
+            assert wait() == status
+    assert not abandoned.is_set()
 
 
 def test_a_cancel_is_obeyed_between_two_steps():

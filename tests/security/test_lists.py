@@ -99,12 +99,16 @@ a slot is held when all is idle
     engine/test_worker.py::test_an_engine_that_still_holds_a_row_when_it_is_idle_ends
 health is green while the engine is stuck
     api/test_engine_crash.py::test_an_engine_that_hangs_is_killed_and_replaced
+the server is killed while it answers
+    e2e/test_killed_server.py::test_a_killed_server_comes_back_with_its_prefixes_and_leaves_no_engine
 a crash loop
     api/test_engine_crash.py::test_three_crashes_in_a_row_stop_the_model_and_health_says_why
 a crash loop of the service
     commands/test_fast_deaths.py::test_a_service_that_keeps_dying_ends_well_with_the_reason_in_the_log
 an engine outlives its server
     engine/test_worker.py::test_the_process_ends_with_its_parent_and_never_loads_mlx
+the same, while it loads
+    engine/test_process.py::test_an_engine_whose_server_has_gone_does_not_load_to_the_end
 warm answers are not the cold ones
     cache/test_every_kind.py::test_warm_from_memory_from_disk_and_after_a_restart_writes_the_same
 damaged blocks are served
