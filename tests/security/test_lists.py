@@ -20,6 +20,8 @@ vLLM CVE-2025-48956, endless headers
     security/test_http_limits.py::test_a_head_over_64_kib_is_431
 vLLM CVE-2026-34756, CVE-2024-8939, CVE-2024-8768, CVE-2025-48944
     security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
+the same, what they take of the memory; vLLM CVE-2026-22773, CVE-2026-5497
+    security/test_bounded_memory.py::test_what_is_refused_or_odd_takes_no_memory
 vLLM GHSA-mgrm-fgjv-mhv8, schemas without end
     security/test_grammar_cache.py::test_thousands_of_tiny_schemas_leave_a_bounded_cache
 vLLM CVE-2025-61620, CVE-2025-62426
@@ -40,11 +42,17 @@ vLLM CVE-2025-25183, crafted collisions
     cache/test_prefix_cache.py::test_a_blocks_name_is_a_sha256_of_all_before_it
 vLLM CVE-2025-59425, keys by time
     api/test_keys.py::test_keys_are_compared_as_hashes_in_constant_time
-SGLang CVE-2026-3059, CVE-2026-3060; vLLM CVE-2025-32444
+SGLang CVE-2026-3059, CVE-2026-3060, CVE-2026-7301; vLLM CVE-2025-32444, CVE-2025-47277
     security/test_models_are_data.py::test_the_sources_hold_nothing_that_runs_what_it_reads
-the same, an open port
+the same, an open port of an engine
     security/test_models_are_data.py::test_an_engine_listens_on_no_port
+the same, of the server and all that it starts
+    security/test_open_ports.py::test_the_server_and_its_engines_listen_for_http_alone
 SGLang CVE-2026-5760; llama-cpp-python CVE-2024-34359
+    prompts/test_template_lint.py::test_what_does_not_end_or_takes_everything_is_refused
+LiteLLM CVE-2026-42203; vLLM GHSA-46cm, a template in a request
+    security/test_published.py::test_a_template_in_a_request_is_a_text_like_any_other
+the same, in a model's folder
     prompts/test_template_lint.py::test_what_does_not_end_or_takes_everything_is_refused
 LiteLLM CVE-2026-42208
     security/test_published.py::test_no_header_opens_a_server_that_has_a_key
@@ -68,6 +76,10 @@ Ollama CVE-2025-51471
     models/test_hub.py::test_the_token_goes_to_the_hub_and_to_nobody_else
 llama.cpp CVE-2026-21869
     security/test_published.py::test_a_number_that_is_none_is_refused
+llama.cpp #25960, #4492, kinds of formats and broken grammars
+    security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
+the same, of a tool of Responses
+    security/test_published.py::test_a_tools_own_grammar_is_told_in_words_whatever_its_kind
 llama.cpp #26600, #25308, #10380
     security/test_published.py::test_every_published_body_is_refused_and_the_server_lives_on
 the same, by rules and references that go on and on

@@ -68,6 +68,15 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
         CHAT,
         {**CHAT_BODY, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": NESTED}}},
     ),
+    *((f"llama.cpp #4492: grammar {text!r}", COMPLETIONS, {
+        "model": MODEL, "prompt": "a", "structured_outputs": {"grammar": text}
+    }) for text in ('rout ::= "route"', 'kind :== "kek" | "x"', "root ::= ((", "root ::= missing", 'root ::= "a', "")),
+    *((f"llama.cpp #25960: a format of the kind {kind}", CHAT, {
+        **CHAT_BODY, "response_format": {"type": kind, kind: {"syntax": "lark", "definition": "start: /a/"}}
+    }) for kind in ("grammar", "ebnf", "gbnf", "structural_tag", "")),
+    ("llama.cpp #25960: a format of Responses", RESPONSES, {
+        "model": MODEL, "input": "a", "text": {"format": {"type": "grammar", "definition": "start: /a/"}}
+    }),
     ("Ollama CVE-2024-37032: path", CHAT, {**CHAT_BODY, "model": "../../etc/passwd"}),
     ("a path, whole", CHAT, {**CHAT_BODY, "model": "/etc/passwd"}),
     ("vLLM CVE-2026-24779: address of an image", CHAT, {**CHAT_BODY, "messages": [
@@ -109,6 +118,47 @@ async def test_every_published_body_is_refused_and_the_server_lives_on(tmp_path:
         assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
         assert server.pool.engines[MODEL].pid == pid
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("syntax", ["lark", "regex", "gbnf", "something"])
+async def test_a_tools_own_grammar_is_told_in_words_whatever_its_kind(tmp_path: Path, syntax: str):
+    """llama.cpp #25960, #4492."""
+    grammar = {"type": "grammar", "syntax": syntax, "definition": "((("}
+    tool = {"type": "custom", "name": "edit", "description": "Edits.", "format": grammar}
+    async with serving(tmp_path, "Hi.") as server:
+        body = {"model": MODEL, "input": "a", "tools": [tool]}
+        assert (await server.client.post(RESPONSES, json=body)).status_code == 200
+
+
+TEMPLATES = ["{{ lipsum.__globals__ }}", "{% set x = 7 * 191 %}{{ x }}", "{# gone #}", "${{ 7 * 191 }}<%= 7 * 191 %>"]
+
+
+@pytest.mark.parametrize("words", TEMPLATES)
+async def test_a_template_in_a_request_is_a_text_like_any_other(tmp_path: Path, words: str):
+    """LiteLLM CVE-2026-42203, vLLM GHSA-46cm: a token stands for a byte here, so that what was rendered would show."""
+
+    def asked(text: str) -> dict[str, Any]:
+        call = {"type": "tool_use", "id": "c", "name": "look", "input": {"at": text}}
+        return {
+            "model": MODEL,
+            "system": text,
+            "tools": [{"name": "look", "description": text, "input_schema": {"type": "object", "title": text}}],
+            "messages": [
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": [{"type": "text", "text": text}, call]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": text}]},
+            ],
+        }
+
+    async with serving(tmp_path, "Hi.") as server:
+
+        async def num_tokens(text: str) -> int:
+            counted = await server.client.post(f"{MESSAGES}/count_tokens", json=asked(text))
+            return counted.raise_for_status().json()["input_tokens"]
+
+        assert await num_tokens(words) == await num_tokens("x" * len(words))
+        for path in ("/prompts/test", "/v1/prompts/test", "/apply-template", "/v1/apply-template"):
+            assert (await server.client.post(path, json={"prompt": words, "template": words})).status_code == 404
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
