@@ -19,6 +19,7 @@
     │   ├── ShuttingDown        503
     │   ├── EngineUnavailable   503  the model's process is down
     │   └── EngineFailure       500  it failed while it answered
+    │       └── RequestFailed   500  at what belongs to this request alone; the same again would most likely fail too
     ├── ModelError              a model folder or file cannot be used
     │   ├── UnsupportedModel    names what is not supported
     │   ├── CorruptModel        names the file and what is wrong in it
@@ -182,6 +183,10 @@ class EngineFailure(ServiceError):
     code = "engine_failure"
 
 
+class RequestFailed(EngineFailure):
+    code = "request_failed"
+
+
 class ModelError(OmlxError):
     pass
 
@@ -204,3 +209,12 @@ class DownloadCancelled(ModelError):
 
 class SettingsError(OmlxError):
     pass
+
+
+def from_words(words: str) -> OmlxError:
+    """The error that an engine process tells as `CODE: MESSAGE`, with the code of its class."""
+    code, _, message = words.partition(": ")
+    if code == ContextOverflow.code:
+        return ContextOverflow.from_words(message)
+    kinds = {kind.code: kind for kind in (InvalidRequest, Overloaded, RequestFailed)}
+    return kinds.get(code, EngineFailure)(message)

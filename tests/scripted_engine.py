@@ -3,7 +3,8 @@
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
 as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, how long each
 decode step and each token of a prompt take, the bounds of the requests, how often an idle engine says that it lives,
-what it says of its cache, and why its first piece of a prompt is said to be held up, as a group's may be.
+what it says of its cache, why its first piece of a prompt is said to be held up, as a group's may be, and the token
+at which it fails to compute a prompt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 
 from omlx.server.engine.batch import MemoryUse
 from omlx.server.engine.engine_log import start_engine_log
+from omlx.server.engine.faults import contained
 from omlx.server.engine.messages import DraftStats, EngineStalled
 from omlx.server.engine.process import EngineCommand
 from omlx.server.engine.scheduler import SchedulerLimits
@@ -36,6 +38,7 @@ class Script(msgspec.Struct):
     cache_trouble: str = ""
     prefill_seconds_per_token: float = 0.0
     stalls: str = ""
+    poison: int | None = None
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -54,8 +57,10 @@ class PacedBatch(ScriptedBatch):
         cache_trouble: str = "",
         prefill_seconds_per_token: float = 0.0,
         first_stall: Callable[[], object] | None = None,
+        poison: int | None = None,
     ) -> None:
         super().__init__(answers)
+        self._poison = poison
         self._first_stall = first_stall
         self._step_seconds = step_seconds
         self._cache_trouble = cache_trouble
@@ -66,6 +71,9 @@ class PacedBatch(ScriptedBatch):
             self._first_stall()
             self._first_stall = None
         time.sleep(count * self._prefill_seconds_per_token)
+        with contained([request_id]):
+            if self._poison in self._requests[request_id].token_ids:
+                raise ValueError("a poison")
         return super().prefill(request_id, count)
 
     def decode(self) -> dict[str, list[int]]:
@@ -92,7 +100,7 @@ def main() -> int:
     connection = socket.socket(fileno=arguments.fd)
     stall = (lambda: report(connection, EngineStalled(script.stalls))) if script.stalls else None
     paces = script.step_seconds, script.cache_trouble, script.prefill_seconds_per_token
-    batch = PacedBatch(script.answers, *paces, stall)
+    batch = PacedBatch(script.answers, *paces, stall, script.poison)
     return run(connection, lambda: batch, limits, script.heartbeat_seconds)
 
 

@@ -23,6 +23,7 @@ from ..errors import (
     OmlxError,
     Overloaded,
     RequestError,
+    RequestFailed,
     ServiceError,
 )
 from .keys import Holder
@@ -133,4 +134,6 @@ def _status(error: OmlxError) -> int:
 
 
 def _retry_headers(error: OmlxError) -> dict[str, str]:
+    if isinstance(error, RequestFailed):
+        return {"x-should-retry": "false"}  # the SDKs send a request again twice after any other 500
     return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import OmlxError, RequestError
+from ..errors import OmlxError, RequestError, RequestFailed
 from ..events import (
     Delta,
     Finished,
@@ -98,6 +98,8 @@ class ResponsesEncoder:
 
     def error(self, error: OmlxError) -> bytes:
         code = error.code if isinstance(error, RequestError) else "server_error"
+        if isinstance(error, RequestFailed):
+            code = "invalid_prompt"  # of the API's codes the one after which Codex does not send the same again
         response = self._response("failed") | {"error": {"code": code, "message": str(error)}}
         self._emit("response.failed", {"response": response})
         return self._taken()

@@ -13,6 +13,8 @@ END_OF_GRAMMAR = -1
 """Stands after the token that made a row's grammar complete."""
 GRAMMAR_FAILED = -2
 """Stands after the token a row's grammar met a limit of its library at."""
+ROW_FAILED = -3
+"""Stands after the tokens at which something else of the row's own went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ class BatchEngine(Protocol):
 
     A request is opened, prefilled in pieces until its prompt is computed, decoded with all the others
     that are ready, and released. Its KV stays behind in the prefix cache. Behind a row's new tokens may stand
-    one of `END_OF_GRAMMAR` and `GRAMMAR_FAILED`: the row is to be released then.
+    one of `END_OF_GRAMMAR`, `GRAMMAR_FAILED` and `ROW_FAILED`: the row is to be released then.
+
+    `open`, `prefill` and `prefill_together` raise `RequestFailed` where something went wrong that concerns the requests
+    they were called for and no other: these can only be released. Whatever else is raised ends the engine.
     """
 
     @property
@@ -98,7 +103,8 @@ class BatchEngine(Protocol):
     def open(self, request: Submit) -> int:
         """Make a row for the request on its cached prefix; the number of prompt tokens that saves.
 
-        Raises `RequestError` where the request cannot be run; nothing is held then.
+        Raises `RequestError` where the request cannot be run, and `Overloaded` where it cannot be now; nothing is held
+        then.
         """
         ...
 
@@ -119,7 +125,8 @@ class BatchEngine(Protocol):
         ...
 
     def prefill_together(self, counts: Mapping[str, int]) -> dict[str, list[int]]:
-        """`prefill` of several rows, whose prompts all end with so many tokens more."""
+        """`prefill` of several rows, whose prompts all end with so many tokens more. It need not be known whose fault
+        a `RequestFailed` is."""
         ...
 
     def decode(self) -> dict[str, list[int]]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..errors import InvalidRequest
+from ..errors import EngineFailure, InvalidRequest, RequestFailed
 from ..events import FinishReason
 from .batch import BatchInfo
-from .engine import refusal
+from .engine import MOST_FAILED, refusal
+from .faults import contained
 from .messages import Batching, Encode, EncoderInput, EngineStats, MemoryLimit, SequenceUpdate, StepOutput, Submit
 
 MAX_ROWS = 64
@@ -48,6 +49,8 @@ class EncodingEngine:
         self._clock = clock
         self._open: dict[str, _Open] = {}
         self._updates: list[SequenceUpdate] = []
+        self._num_failed = 0
+        """Requests, since a batch was last encoded."""
 
     @property
     def info(self) -> BatchInfo:
@@ -80,9 +83,7 @@ class EncodingEngine:
         """Encode a batch, and tell the requests that are complete with it."""
         batch = self._next_batch()
         if batch:
-            vectors = self._encoder.encode([one.request.inputs[number] for one, number in batch])
-            for (one, number), vector in zip(batch, vectors, strict=True):
-                one.vectors[number] = vector
+            self._encode(batch)
         for one in [one for one in self._open.values() if len(one.vectors) == len(one.request.inputs)]:
             del self._open[one.request.request_id]
             ordered = [one.vectors[number] for number in range(len(one.vectors))]
@@ -104,6 +105,28 @@ class EncodingEngine:
 
     def close(self) -> None:
         pass
+
+    def _encode(self, batch: Sequence[tuple[_Open, int]]) -> None:
+        """Encode the batch; where that fails, each request of it by itself, which tells whose fault it was. Nothing
+        outlives a batch, so others are not concerned."""
+        names = list(dict.fromkeys(one.request.request_id for one, _ in batch))
+        try:
+            with contained(names):
+                vectors = self._encoder.encode([one.request.inputs[number] for one, number in batch])
+        except RequestFailed as error:
+            if len(names) == 1:
+                del self._open[names[0]]
+                self._updates.append(refusal(names[0], error))
+                self._num_failed += 1
+                if self._num_failed >= MOST_FAILED:
+                    raise EngineFailure(f"{self._num_failed} requests in a row failed: {error}") from error
+                return
+            for name in names:
+                self._encode([(one, number) for one, number in batch if one.request.request_id == name])
+            return
+        self._num_failed = 0
+        for (one, number), vector in zip(batch, vectors, strict=True):
+            one.vectors[number] = vector
 
     def _next_batch(self) -> list[tuple[_Open, int]]:
         batch: list[tuple[_Open, int]] = []

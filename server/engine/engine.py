@@ -6,12 +6,19 @@ from collections.abc import Callable, Container
 
 from msgspec import structs
 
-from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, ServiceError
+from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, RequestFailed, ServiceError
 from ..events import FinishReason
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, BatchEngine, BatchInfo
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, ROW_FAILED, BatchEngine, BatchInfo
 from .messages import Batching, Encode, EngineStats, MemoryLimit, SequenceUpdate, StepOutput, Submit
 from .scheduler import Scheduler
 from .sequence import Sequence, SequenceStatus
+
+MOST_FAILED = 16
+"""So many requests that fail one after the other are hardly to blame themselves."""
+_FAILURES = {
+    GRAMMAR_FAILED: "the answer's grammar became too complex; ask for a simpler one",
+    ROW_FAILED: "the engine failed at choosing this answer's tokens; the log has the details",
+}
 
 
 class Engine:
@@ -34,6 +41,8 @@ class Engine:
         self._cancelled = cancelled
         self._updates: dict[str, SequenceUpdate] = {}
         self._is_checked = True
+        self._num_failed = 0
+        """Requests, since one was last told a token."""
         self._has_decoded = False
         """Since a prompt was last computed."""
 
@@ -162,7 +171,12 @@ class Engine:
             if len(counts) > 1:
                 self._compute_together(counts)
                 return
-        token_ids = self._batch.prefill(sequence.request_id, count)
+        try:
+            token_ids = self._batch.prefill(sequence.request_id, count)
+        except RequestFailed as error:
+            self._fail(sequence, error)
+            self._blame(error)
+            return
         if sequence.request_id in self._cancelled:
             self.cancel(sequence.request_id)
             return
@@ -176,14 +190,15 @@ class Engine:
         self._advance(sequence, token_ids)
 
     def _open(self, sequence: Sequence) -> bool:
-        """Give the sequence a row on its cached prefix; False where the batch refuses it."""
+        """Give the sequence a row on its cached prefix; False where the batch refuses it, or fails at it."""
         queue_seconds = self._clock() - sequence.arrived
         self._batch.bound_prefixes(max(0, self._scheduler.room.left([*self._scheduler.running, sequence])))
         try:
             self._scheduler.start(sequence, self._batch.open(sequence.request))
-        except RequestError as error:
+        except (RequestError, Overloaded, RequestFailed) as error:
             self._scheduler.remove(sequence.request_id)
             self._updates[sequence.request_id] = refusal(sequence.request_id, error)
+            self._blame(error)
             return False
         sequence.queue_seconds = queue_seconds
         sequence.prefix = self._batch.prefix(sequence.request_id)
@@ -200,8 +215,15 @@ class Engine:
         return counts
 
     def _compute_together(self, counts: dict[Sequence, int]) -> None:
-        """What is left of each prompt, in one pass. What that takes says nothing of one prompt's price."""
-        tokens = self._batch.prefill_together({sequence.request_id: count for sequence, count in counts.items()})
+        """What is left of each prompt, in one pass. What that takes says nothing of one prompt's price. A pass that
+        fails is done again prompt by prompt, which tells whose fault it was."""
+        try:
+            tokens = self._batch.prefill_together({sequence.request_id: count for sequence, count in counts.items()})
+        except RequestFailed:
+            for sequence in counts:
+                self._batch.release(sequence.request_id)
+                self._scheduler.put_back(sequence, self._batch.match(sequence.request))
+            return
         for sequence, count in counts.items():
             sequence.num_computed_tokens += count
         self._match_waiting()
@@ -222,8 +244,8 @@ class Engine:
         kept: list[int] = []
         reason = None
         for token_id in token_ids:
-            if token_id == GRAMMAR_FAILED:
-                self._fail(sequence, EngineFailure("the answer's grammar became too complex; ask for a simpler one"))
+            if token_id in _FAILURES:
+                self._fail(sequence, RequestFailed(_FAILURES[token_id]))
                 return
             if token_id == END_OF_GRAMMAR or token_id in request.stop_token_ids:
                 reason = FinishReason.STOP
@@ -234,6 +256,7 @@ class Engine:
                 reason = FinishReason.STOP if is_complete else FinishReason.LENGTH
                 break
         sequence.num_output_tokens += len(kept)
+        self._num_failed = 0 if kept else self._num_failed
         update = SequenceUpdate(
             sequence.request_id, sequence.num_computed_tokens, sequence.num_cached_tokens, kept, reason
         )
@@ -262,6 +285,12 @@ class Engine:
         self._updates[sequence.request_id] = refusal(sequence.request_id, error)
         self._scheduler.remove(sequence.request_id)
         self._batch.release(sequence.request_id)
+
+    def _blame(self, error: RequestError | ServiceError) -> None:
+        """Raises where a new engine is likelier to mend it than other requests."""
+        self._num_failed += isinstance(error, RequestFailed)
+        if self._num_failed >= MOST_FAILED:
+            raise EngineFailure(f"{self._num_failed} requests in a row failed: {error}")
 
     def _stats(self) -> EngineStats:
         memory, waiting = self._batch.memory(), self._scheduler.waiting

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from ..cache.prefix_cache import Match, PrefixCache
 from ..errors import InvalidRequest
 from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
+from .faults import contained
 from .grammar import GrammarCompiler, RowGrammar
 from .last_row import LastRow
 from .messages import Batching, DraftStats, Submit, TokenLogprob
@@ -119,13 +121,13 @@ class MlxBatch:
         )
 
     def open(self, request: Submit) -> int:
-        check_tokens(request, self._vocabulary)
-        grammar = self._grammar(request)
-        match = self._match(request)
-        caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
-        sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
-        sampler.grammar = grammar
-        sampler.thinking = RowThinking(request.thinking) if request.thinking else None
+        with self._contained(request.request_id):
+            check_tokens(request, self._vocabulary)
+            sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
+            sampler.grammar = self._grammar(request)
+            sampler.thinking = RowThinking(request.thinking) if request.thinking else None
+            match = self._match(request)
+            caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
         row = Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
         row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value, match.miss_token)
         if request.prompt_logprobs:
@@ -142,18 +144,20 @@ class MlxBatch:
         num_prompt = len(row.request.token_ids)
         stop = row.num_computed + count
         assert row.num_computed < stop <= num_prompt
-        if stop < num_prompt:
-            self._compute(row, stop)
-            if row.caches and (stop % BLOCK_TOKENS == 0 or self._info.checkpointed):
-                self._remember(row, lambda: row.caches)
-            return []
-        if row.request.prompt_logprobs:
-            logits = score(self._model, row, stop)
-        else:
-            logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
-            if not self._work.finish(row, count):
+        with self._contained(request_id):
+            if stop < num_prompt:
+                self._compute(row, stop)
+                if row.caches and (stop % BLOCK_TOKENS == 0 or self._info.checkpointed):
+                    self._remember(row, lambda: row.caches)
                 return []
-        return self._begin(row, logits, self._read(self._next(logits, [row.sampler])))
+            if row.request.prompt_logprobs:
+                logits = score(self._model, row, stop)
+            else:
+                logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
+                if not self._work.finish(row, count):
+                    return []
+            self._begin(row, logits, self._read(self._next(logits, [row.sampler])))
+        return self._join(row)
 
     @property
     def takes_prompts_together(self) -> bool:
@@ -169,19 +173,34 @@ class MlxBatch:
         if self._prompt_rows is None:
             self._prompt_rows = PromptRows(self._model, self._last_row)
         pieces = [row.token_ids[row.num_computed :] for row in rows]
-        logits = self._prompt_rows.logits(pieces, [row.caches for row in rows])
-        chosen = self._read(self._next(logits, [row.sampler for row in rows]))
-        return {
-            row.key: self._begin(row, logits[index : index + 1], [token_id])
-            for index, (row, token_id) in enumerate(zip(rows, chosen, strict=True))
-        }
+        with self._contained(*counts):
+            logits = self._prompt_rows.logits(pieces, [row.caches for row in rows])
+            chosen = self._read(self._next(logits, [row.sampler for row in rows]))
+            for index, (row, token_id) in enumerate(zip(rows, chosen, strict=True)):
+                self._begin(row, logits[index : index + 1], [token_id])
+        return {row.key: self._join(row) for row in rows}
 
-    def _begin(self, row: Row, logits: mx.array, token_ids: list[int]) -> list[int]:
-        """The row's prompt is computed, and its first token chosen from the logits: it decodes from now on."""
+    @contextmanager
+    def _contained(self, *keys: str) -> Iterator[None]:
+        """As in `faults`; where something goes wrong, nothing is kept of these rows."""
+        try:
+            with contained(keys) if self._ranks.size == 1 else nullcontext():
+                yield
+        except BaseException:
+            for row in filter(None, map(self._rows.get, keys)):
+                row.caches = []
+            mx.eval(mx.zeros(1) + 1)  # a device that is lost fails at this too, which ends the engine
+            raise
+
+    def _begin(self, row: Row, logits: mx.array, token_ids: list[int]) -> None:
+        """The row's prompt is computed, and its first token chosen from the logits."""
         row.note(logits, token_ids)
         row.num_computed = len(row.request.token_ids)
         self._remember(row, lambda: row.caches)
         row.append(token_ids)
+
+    def _join(self, row: Row) -> list[int]:
+        """It decodes from now on; its news."""
         self._speculation.join(row.key, row.token_ids, row.request.without_drafters)
         if isinstance(self._model, Recorder):
             self._speculation.observe(row.key, self._model.hidden)
@@ -220,7 +239,7 @@ class MlxBatch:
         logits = self._layout.forward(fed)
         hidden = self._layout.aligned(self._model.hidden) if isinstance(self._model, Recorder) else None
         chosen = self._choose(logits, fed)
-        accepted = [self._take(row, guess, tokens) for row, guess, tokens in zip(rows, guesses, chosen, strict=True)]
+        accepted = [row.take(guess, tokens) for row, guess, tokens in zip(rows, guesses, chosen, strict=True)]
         for index, (row, tokens, count) in enumerate(zip(rows, chosen, accepted, strict=True)):
             row.note(logits[index, :count], tokens[:count])
         self._layout.accept(accepted)
@@ -264,10 +283,7 @@ class MlxBatch:
 
     @property
     def drafts(self) -> list[DraftStats]:
-        return [
-            DraftStats(drafter, count.num_drafts, count.num_tokens, count.num_accepted, count.speedup)
-            for drafter, count in self._speculation.counts.items()
-        ]
+        return self._speculation.stats
 
     def idle(self) -> bool:
         return self._layout.settle() or self._prefix_cache.save_one()
@@ -346,10 +362,9 @@ class MlxBatch:
             if row.sampler.penalties is None and self._layout.may_draft(index):
                 limits[row.key] = min(room, left, row.sampler.num_free)
         drafts = self._speculation.draft(limits, len(self._decoding)) if limits else {}
-        for row in self._decoding:
-            if (grammar := row.sampler.grammar) is not None and (draft := drafts.get(row.key)) is not None:
-                drafts[row.key] = replace(draft, token_ids=grammar.expect(draft.token_ids))
-        return {key: draft for key, draft in drafts.items() if draft.token_ids}
+        drafted = [(row, drafts[row.key]) for row in self._decoding if row.key in drafts]
+        held = {row.key: replace(draft, token_ids=row.sampler.expect(draft.token_ids)) for row, draft in drafted}
+        return {key: draft for key, draft in held.items() if draft.token_ids}
 
     def _choose(self, logits: mx.array, fed: list[list[int]]) -> list[list[int]]:
         """The model's own choice after every token each row was fed."""
@@ -361,21 +376,6 @@ class MlxBatch:
         samplers = [row.sampler for row, tokens in zip(self._decoding, fed, strict=True) for _ in tokens]
         choices = iter(self._read(self._next(logits.reshape(-1, logits.shape[-1])[mx.array(places)], samplers)))
         return [[next(choices) for _ in tokens] for tokens in fed]
-
-    def _take(self, row: Row, draft: list[int], chosen: list[int]) -> int:
-        """Let the row go on with the choices up to the first that its draft had wrong; their number.
-
-        A choice drawn at random is an ordinary draw whether or not the draft had it, so the distribution
-        is the model's own. Draws behind the last one taken never happened.
-        """
-        count = 1
-        stops = row.request.stop_token_ids
-        while count <= len(draft) and chosen[count - 1] == draft[count - 1] and chosen[count - 1] not in stops:
-            count += 1
-        row.sampler.take_back(len(chosen) - count)
-        row.append(chosen[:count])
-        row.num_computed += count
-        return count
 
     def _compute(self, row: Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..errors import ContextOverflow, EngineFailure, EngineUnavailable, InvalidRequest, OmlxError, Overloaded
+from ..errors import EngineFailure, EngineUnavailable, OmlxError, from_words
 from .engine_log import relay
 from .messages import (
     Alive,
@@ -84,7 +84,7 @@ class EngineStream:
         if isinstance(update, OmlxError):
             self._error = update
         elif update.error:
-            self._error = _refusal(update.error)
+            self._error = from_words(update.error)
         elif self._update is not None:
             self._update = update.joined_to(self._update)
         elif self._take is None:
@@ -388,12 +388,3 @@ def _words(status: int) -> str:
     if status < 0:
         return f"crashed ({signal.Signals(-status).name}); the log says more"
     return f"ended with status {status}; the log says why"
-
-
-def _refusal(error: str) -> OmlxError:
-    """The error an update carries, written `CODE: MESSAGE` with the code of its class."""
-    code, _, message = error.partition(": ")
-    if code == ContextOverflow.code:
-        return ContextOverflow.from_words(message)
-    kinds = {kind.code: kind for kind in (InvalidRequest, Overloaded)}
-    return kinds.get(code, EngineFailure)(message)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 
 from ..cache.codec import LayerCache
 from ..errors import InvalidRequest
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, PrefixReport
+from .batch import ROW_FAILED, PrefixReport
 from .logprobs import token_logprobs
 from .messages import Submit, TokenLogprob
 from .sampling import RowSampler
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,16 +51,31 @@ class Row:
     def note(self, logits: mx.array, token_ids: list[int]) -> None:
         """Keep what the new tokens were given, where the request wants to know. Shape [tokens, vocabulary]."""
         if self.request.logprobs is not None:
-            self.logprobs = token_logprobs(logits, token_ids, self.request.logprobs)
+            with self.sampler.contained():
+                self.logprobs = token_logprobs(logits, token_ids, self.request.logprobs)
+
+    def take(self, draft: list[int], chosen: list[int]) -> int:
+        """Go on with the choices up to the first that the draft had wrong; their number.
+
+        A choice drawn at random is an ordinary draw whether or not the draft had it, so the distribution
+        is the model's own. Draws behind the last one taken never happened.
+        """
+        count = 1
+        stops = self.request.stop_token_ids
+        while count <= len(draft) and chosen[count - 1] == draft[count - 1] and chosen[count - 1] not in stops:
+            count += 1
+        self.sampler.take_back(len(chosen) - count)
+        self.append(chosen[:count])
+        self.num_computed += count
+        return count
 
     def news(self, count: int) -> list[int]:
-        """The last `count` tokens, and what the row's grammar has to say of its end."""
-        token_ids, grammar = self.token_ids[-count:], self.sampler.grammar
-        if grammar is None:
-            return token_ids
-        if grammar.error:
-            return [*token_ids, GRAMMAR_FAILED]
-        return [*token_ids, END_OF_GRAMMAR] if grammar.is_complete else token_ids
+        """The last `count` tokens, and what is to be said of the row's end."""
+        token_ids, mark = self.token_ids[-count:], self.sampler.mark
+        if mark == ROW_FAILED:
+            failure = self.sampler.failure
+            logger.error("request %s: choosing its tokens failed; the others go on", self.key, exc_info=failure)
+        return token_ids if mark is None else [*token_ids, mark]
 
     @property
     def is_free(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..requests import SamplingParams
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, ROW_FAILED
+from .faults import is_fault
 from .grammar import RowGrammar
 from .thinking import RowThinking
 
@@ -36,6 +39,8 @@ class RowSampler:
     penalties: _Penalties | None = None
     grammar: RowGrammar | None = None
     thinking: RowThinking | None = None
+    failure: BaseException | None = None
+    """What went wrong first in the row's own part of a choice. What is chosen for it after that counts for nothing."""
 
     @classmethod
     def create(cls, params: SamplingParams, prompt: Sequence[int], entropy: int) -> RowSampler:
@@ -61,9 +66,12 @@ class RowSampler:
     def forced(self) -> int | None:
         """The one token that may come next, where there is one. A grammar that has no place for it now, as inside a
         character, puts it off."""
-        token_id = self.thinking.forced if self.thinking is not None else None
-        if token_id is not None and self.grammar is not None and not self.grammar.allowed()[token_id]:
-            return None
+        token_id: int | None = None
+        if self.thinking is not None:
+            with self.contained():
+                token_id = self.thinking.forced
+                if token_id is not None and self.grammar is not None and not self.grammar.allowed()[token_id]:
+                    token_id = None
         return token_id
 
     @property
@@ -81,14 +89,52 @@ class RowSampler:
         """The last `count` choices were not used; their numbers will be drawn again."""
         self.num_drawn -= 0 if self.is_greedy else count
 
+    @property
+    def mark(self) -> int | None:
+        """What stands behind the row's new tokens, where it is to end there."""
+        mark = None
+        if self.grammar is not None:
+            with self.contained():
+                mark = GRAMMAR_FAILED if self.grammar.error else END_OF_GRAMMAR if self.grammar.is_complete else None
+        return mark if self.failure is None else ROW_FAILED
+
     def observe(self, token_id: int) -> None:
         """The row generated this token."""
+        if self.penalties is None and self.grammar is None and self.thinking is None:
+            return
+        with self.contained():
+            if self.penalties is not None:
+                self.penalties.observe(token_id)
+            if self.grammar is not None:
+                self.grammar.consume(token_id)
+            if self.thinking is not None:
+                self.thinking.observe(token_id)
+
+    def expect(self, draft: list[int]) -> list[int]:
+        """As much of a guess at the next tokens as may come."""
+        if self.grammar is None:
+            return draft
+        expected: list[int] = []
+        with self.contained():
+            expected += self.grammar.expect(draft)
+        return expected
+
+    def penalized(self, logits: mx.array) -> mx.array:
+        """The row's logits, shape [vocabulary], by its penalties."""
         if self.penalties is not None:
-            self.penalties.observe(token_id)
-        if self.grammar is not None:
-            self.grammar.consume(token_id)
-        if self.thinking is not None:
-            self.thinking.observe(token_id)
+            with self.contained():
+                logits = self.penalties.apply(logits)
+        return logits
+
+    @contextmanager
+    def contained(self) -> Iterator[None]:
+        """Within, nothing but the row's own is touched: what goes wrong is its `failure`, and the others go on."""
+        try:
+            yield
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self.failure = error if self.failure is None else self.failure
 
 
 @dataclass(slots=True)
@@ -144,9 +190,7 @@ def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False)
     """`sample`'s tokens as an array yet to be computed. Only a row's grammar waits for the logits, and with
     `may_wait` a row that truncates, where looking saves work."""
     if any(row.penalties for row in rows):
-        logits = mx.stack(
-            [row.penalties.apply(logits[i]) if row.penalties else logits[i] for i, row in enumerate(rows)]
-        )
+        logits = mx.stack([row.penalized(logits[i]) for i, row in enumerate(rows)])
     if any(row.grammar for row in rows):
         logits = _constrain(logits, rows)
     forced = [row.forced for row in rows]
@@ -166,9 +210,12 @@ def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
     places: dict[int, Iterator[Any]] = {}
     for index, row in enumerate(rows):
         if row.grammar is not None:
-            allowed[index] = next(places.setdefault(id(row), row.grammar.masks()))
-    for masks in places.values():
-        next(masks, None)
+            with row.contained():
+                allowed[index] = next(places.setdefault(id(row), row.grammar.masks()))
+    for row in rows:
+        if (masks := places.pop(id(row), None)) is not None:
+            with row.contained():
+                next(masks, None)
     return mx.where(mx.array(allowed), logits, mx.array(-mx.inf, logits.dtype))
 
 

@@ -173,6 +173,11 @@ class Scheduler:
         sequence.status = SequenceStatus.RUNNING
         sequence.num_cached_tokens = sequence.num_computed_tokens = num_cached_tokens
 
+    def put_back(self, sequence: Sequence, num_cached_tokens: int) -> None:
+        """The sequence has lost its row to a failure that may be another's: it waits again, for a row of its own."""
+        sequence.status, sequence.goes_alone = SequenceStatus.WAITING, True
+        sequence.num_cached_tokens, sequence.num_computed_tokens = num_cached_tokens, 0
+
     def chunk(self, sequence: Sequence, decoding: bool, checkpoint_tokens: int = 0) -> int:
         """How many prompt tokens of the sequence to compute next, at least 1.
 
@@ -244,7 +249,7 @@ def _is_short(sequence: Sequence) -> bool:
     """Whether less than a block is left of the prompt, and no end of a block in it: whole blocks, which later prompts
     rest on, are always computed alone, so that no company shows in them."""
     start = sequence.num_prompt_tokens - sequence.num_remaining_tokens
-    return start // BLOCK_TOKENS == sequence.num_prompt_tokens // BLOCK_TOKENS
+    return not sequence.goes_alone and start // BLOCK_TOKENS == sequence.num_prompt_tokens // BLOCK_TOKENS
 
 
 def _mean(mean: float, value: float) -> float:

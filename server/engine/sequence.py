@@ -39,6 +39,8 @@ class Sequence:
     """The same, beside rows that decode, by how long others took."""
     seconds_per_token: float = 0.0
     """Of its prompt's last piece; the later ones take longer."""
+    goes_alone: bool = False
+    """Whether its prompt is computed in no pass with others, since a pass that it was in has failed."""
     queue_seconds: float = 0.0
     prefix: PrefixReport = field(default_factory=PrefixReport)
     is_fetched: Callable[[], bool] = lambda: True

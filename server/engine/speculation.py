@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .messages import DraftStats
+
 _FIRST_PRICE = 1.6
 """How much longer a step with a draft takes, until it has been measured."""
 _MARGIN = 1.1
@@ -150,6 +152,13 @@ class Speculation:
     def anew(self, *drafters: Drafter) -> Speculation:
         """With these drafters too, and nothing measured yet."""
         return Speculation([*self._drafters, *drafters])
+
+    @property
+    def stats(self) -> list[DraftStats]:
+        return [
+            DraftStats(drafter, count.num_drafts, count.num_tokens, count.num_accepted, count.speedup)
+            for drafter, count in self.counts.items()
+        ]
 
     def join(self, key: str, token_ids: Sequence[int], without: Collection[str] = ()) -> None:
         """A row begins to decode; the drafters named in `without` are not asked for it."""

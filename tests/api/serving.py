@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +57,18 @@ async def serving(
     stalls: str = "",
     build: Callable[[Path, int], tokenizers.Tokenizer] = build_text_model,
     end_of_turn: str = END_OF_TURN,
+    poison: str = "",
+    others: Sequence[str] = (),
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again. `build` writes its
-    folder."""
+    folder. Its engine cannot compute a prompt with the letter `poison` in it. The `others` are models that do the same.
+    """
     tokenizer = build(folder / "models" / MODEL, context_window)
+    for name in others:
+        build(folder / "models" / name, context_window)
     tokens = [tokenizer.encode(answer + end_of_turn).ids for answer in answers]
     bounds = max_num_seqs, max_num_waiting
-    says = cache_trouble, prefill_seconds_per_token, stalls
+    says = cache_trouble, prefill_seconds_per_token, stalls, tokenizer.encode(poison).ids[0] if poison else None
     script = Script(tokens, step_seconds, *bounds, stall_seconds / 8, *says)
     command = script.command(folder / "script.json")
     settings = ServeSettings(

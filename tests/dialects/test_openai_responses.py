@@ -9,7 +9,7 @@ import pytest
 from omlx.server.dialects.base import collect
 from omlx.server.dialects.openai_response_store import ResponseStore, SessionTools, StoredResponse
 from omlx.server.dialects.openai_responses import Call, ResponsesDialect
-from omlx.server.errors import ContextOverflow, EngineFailure, InvalidRequest, OmlxError
+from omlx.server.errors import ContextOverflow, EngineFailure, InvalidRequest, OmlxError, RequestFailed
 from omlx.server.events import Delta, Finished, FinishReason, TextDelta, ToolCallDelta, Usage
 from omlx.server.requests import (
     GenerationRequest,
@@ -303,12 +303,16 @@ def test_an_answer_cut_short_is_incomplete() -> None:
     assert value["response"]["output"][0]["status"] == "incomplete"
 
 
-def test_an_error_inside_the_stream_fails_the_response() -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(EngineFailure("broke"), "server_error"), (RequestFailed("broke"), "invalid_prompt")],
+)
+def test_an_error_inside_the_stream_fails_the_response(error: OmlxError, code: str) -> None:
     encoder = call(ask()).encoder()
-    stream = encoder.start(ADMITTED) + encoder.feed(TextDelta("a")) + encoder.error(EngineFailure("broke"))
+    stream = encoder.start(ADMITTED) + encoder.feed(TextDelta("a")) + encoder.error(error)
     name, value = records(stream)[-1]
     assert name == "response.failed"
-    assert value["response"]["error"] == {"code": "server_error", "message": "broke"}
+    assert value["response"]["error"] == {"code": code, "message": "broke"}
 
 
 def test_a_stored_response_is_continued_without_its_instructions() -> None:

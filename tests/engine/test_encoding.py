@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from omlx.server.engine import encoding
 from omlx.server.engine.batch import BatchInfo
 from omlx.server.engine.encoding import EncodingEngine
+from omlx.server.engine.engine import MOST_FAILED
 from omlx.server.engine.messages import Encode, EncoderInput, Submit
+from omlx.server.errors import EngineFailure
 
 from .driving import TickingClock
 
@@ -103,3 +107,33 @@ def test_at_rest_it_gives_memory_back():
     EncodingEngine(encoder, TickingClock()).rest()
 
     assert encoder.num_rests == 1
+
+
+class SpoiltEncoder(CountingEncoder):
+    """Fails at a text of seven tokens."""
+
+    def encode(self, inputs: Sequence[EncoderInput]) -> list[bytes]:
+        vectors = super().encode(inputs)
+        if 7 in self.batches[-1]:
+            raise ValueError("a poison")
+        return vectors
+
+
+def test_of_texts_encoded_together_only_the_request_at_fault_fails():
+    engine = EncodingEngine(SpoiltEncoder(), TickingClock())
+    for name, lengths in {"a": [3, 9], "bad": [2, 7, 4], "b": [5]}.items():
+        engine.submit(encode(name, *lengths))
+    updates = {update.request_id: update for update in engine.step().updates}
+    assert [[vector[0] for vector in updates[name].vectors] for name in "ab"] == [[3, 9], [5]]
+    assert updates["bad"].error.startswith("request_failed: ")
+    assert not engine.has_work
+
+
+def test_many_that_fail_in_a_row_end_the_engine():
+    engine = EncodingEngine(SpoiltEncoder(), TickingClock())
+    for number in range(MOST_FAILED - 1):
+        engine.submit(encode(f"bad{number}", 7))
+        engine.step()
+    engine.submit(encode("last", 7))
+    with pytest.raises(EngineFailure, match="in a row failed"):
+        engine.step()

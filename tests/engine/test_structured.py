@@ -224,7 +224,7 @@ def test_a_grammar_that_meets_a_limit_on_its_way_is_an_error_of_its_row(tmp_path
     answers = writer.run(rows)
     assert len(answers["free"].token_ids) == 10
     last = answers["hard"].last
-    assert last.finish_reason is not None or last.error.startswith("engine_failure: the answer's grammar")
+    assert last.finish_reason is not None or last.error.startswith("request_failed: the answer's grammar")
 
 
 def test_many_grammars_do_not_pile_up(tmp_path: Path):

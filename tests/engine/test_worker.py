@@ -292,7 +292,18 @@ def test_a_model_that_does_not_load_is_reported_and_whether_it_may_the_next_time
         assert wait() == 1
 
 
-def test_an_error_in_the_step_loop_is_reported_before_it_ends():
+def test_an_engine_that_fails_at_a_prompt_goes_on_with_the_others():
+    with worker(lambda: PacedBatch([[5, 6, 7, 8, 0], [9, 0]], 0.001, poison=666)) as (peer, _):
+        peer.receive()
+        peer.send(Submit("talking", [1], 10, [0]))
+        for number in range(5):
+            peer.send(Submit(f"poison{number}", [666], 10, [0]))
+        assert peer.receive_until_finished("talking") == [5, 6, 7, 8]
+        peer.send(Submit("next", [2], 10, [0]))
+        assert peer.receive_until_finished("next") == [9]
+
+
+def test_an_error_in_a_step_of_all_rows_is_reported_before_it_ends():
     class Broken(ScriptedBatch):
         def decode(self) -> dict[str, list[int]]:
             raise RuntimeError("the device is lost")
