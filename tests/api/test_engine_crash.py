@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ..torture.load import text_of
 from ..waiting import until
 from .serving import MODEL, Serving, serving
 from .test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY, num_running
@@ -66,6 +67,31 @@ async def test_a_client_that_waits_for_the_whole_answer_gets_a_500(tmp_path: Pat
         answer = await waiting
     assert answer.status_code == 500
     assert "killed (SIGKILL)" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT])
+async def test_the_streams_of_another_model_go_on(tmp_path: Path, how: signal.Signals):
+    whole = "x" * 300
+    async with serving(tmp_path, whole, step_seconds=0.01, others=["other"]) as server:
+
+        async def ask(path: str, body: dict[str, Any], model: str, max_tokens: int) -> bytes:
+            name = "max_output_tokens" if "input" in body else "max_tokens"
+            fields = {**body, "model": model, name: max_tokens, "stream": True}
+            return (await server.client.post(path, json=fields)).content
+
+        for model in (MODEL, "other"):
+            await ask(CHAT, CHAT_BODY, model, 1)
+        other = server.pool.engines["other"]
+        unharmed = [asyncio.create_task(ask(path, body, "other", 1000)) for path, body in DIALECTS]
+        crashing = [asyncio.create_task(ask(path, body, MODEL, 1000)) for path, body in DIALECTS]
+        await until(lambda: other.stats.num_running == num_running(server) == len(DIALECTS))
+        crash(server, how)
+        for ended in await asyncio.gather(*crashing):
+            assert "error" in str(last_record(ended.decode()))
+        for (path, _), answer in zip(DIALECTS, await asyncio.gather(*unharmed), strict=True):
+            assert text_of(path, True, answer) == whole
+        assert server.pool.engines["other"] is other
+        assert other.is_alive
 
 
 @pytest.mark.parametrize("how", CRASHES)
