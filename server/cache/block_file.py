@@ -43,7 +43,7 @@ class BlockFile:
     def parse(cls, path: Path, nbytes: int) -> BlockFile:
         """The file, with what its name says; a name of another make leaves that empty."""
         parts = path.name.removesuffix(SUFFIX).split(".")
-        if len(parts) != 4 or parts[2][-1:] not in USES or not parts[2][:-1].isdigit():
+        if len(parts) != 4 or parts[2][-1:] not in USES or not parts[2][:-1].isdecimal():
             return cls(path, nbytes)
         return cls(path, nbytes, parts[1], int(parts[2][:-1]), parts[2][-1], parts[3])
 

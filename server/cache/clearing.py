@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingsError
-
-_MODEL_FOLDER = re.compile(r"[0-9a-f]{32}")
+from .own_files import own_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,7 @@ def clear_disk(cache_folder: Path, openings_folder: Path) -> Files:
 
 
 def _cache_files(root: Path) -> Iterator[Path]:
-    """The tiers' own files alone: the folder may be one that holds other things."""
-    for folder in root.iterdir() if root.is_dir() else ():
-        if _MODEL_FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
-            yield from (file for file in folder.iterdir() if file.suffix in (".safetensors", ".part"))
+    return map(Path, own_files(root)) if root.is_dir() else iter(())
 
 
 def _opening_files(root: Path) -> Iterator[Path]:

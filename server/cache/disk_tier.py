@@ -3,7 +3,8 @@
 The folder is its own manifest: a file's name says which block it holds, whose child it is, how many tokens it has,
 where a sequence can go on from it, and the checksum of all this and its contents. So nothing is opened at start, and a
 file that was cut, changed or renamed is found out, deleted and missed. Its head tells the tokens, for prompts that
-share some and not all. Files appear under their name only when they are whole. Recency is the modification time.
+share some and not all. Files appear under their name only when they are whole. Recency is the modification time. What
+omlx did not write there is neither counted nor removed.
 
 Prompts lie in these files, so nobody but their owner may read them. A disk that is full, read-only or
 gone is no error: the tier takes nothing for a minute, says why in `trouble`, and tries again. So it does where what
@@ -19,7 +20,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Generic, Protocol, TypeVar
 from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short, write_all
 from .blocks import BlockHash
 from .followers import Followers
+from .own_files import part_name, removed, scan
 from .read_ahead import ReadAhead
 from .tensor_file import DamagedFile
 from .write_ledger import DailyBudget, locked, read_written
@@ -37,7 +39,6 @@ logger = logging.getLogger(__name__)
 _MOMENT_SECONDS = 0.02
 _QUEUED_BLOCKS = 4
 _RETRY_SECONDS = 60.0
-_LEFT_OVER_SECONDS = 3600.0
 _SPARE = 64
 """What is counted anew is brought this part of the room below it, not to be counted for every block."""
 
@@ -98,6 +99,8 @@ class DiskTier(Generic[P]):
         """Every block of every model by path, the least recently used first."""
         self._paths: dict[str, str] = {}
         """Our blocks' paths by name."""
+        self._unusable: set[str] = set()
+        """Paths that count and are not served: they could not be read, or were damaged and could not be removed."""
         self._followers = Followers()
         self._queued: dict[str, int] = {}
         """Names and sizes on their way to the disk."""
@@ -112,6 +115,8 @@ class DiskTier(Generic[P]):
         self._counted: int | None = None
         """The ledger's sum of all blocks, as far as they are in our books; None while those may lack some."""
         self._trouble = ""
+        self._told: set[str] = set()
+        """What the log has heard of since all was well."""
         self._retry_at = 0.0
         self._num_damaged = 0
         self._written_bytes = 0
@@ -183,10 +188,11 @@ class DiskTier(Generic[P]):
         except DamagedFile as error:
             logger.warning("cache file %s is not used and removed: %s", path, error)
             self._num_damaged += 1
-            self._delete(file)
+            self._hide(file)
+            self._remove(file)
         except OSError as error:
-            self._fail(f"{path} cannot be read: {error.strerror or error}")
-            self._forget(file)
+            self._fail(f"{self._folder} cannot be read: {error.strerror or error}")
+            self._hide(file)
         return None
 
     def write(self, name: BlockHash, parent: BlockHash, token_ids: Sequence[int], payload: P) -> bool:
@@ -225,76 +231,53 @@ class DiskTier(Generic[P]):
         self._collect()
 
     def _make_folder(self) -> None:
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder.mkdir(exist_ok=True, mode=0o700)
+        for folder in (self._root, self._folder.parent, self._folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def _fail(self, trouble: str) -> None:
-        """Take nothing for a while; the log hears of it when it is new."""
-        if trouble != self._trouble:
+    def _fail(self, trouble: str, kind: str = "") -> None:
+        """Take nothing for a while, and then look what is there first; the log hears of each kind once."""
+        if (kind or trouble) not in self._told:
             logger.warning("prompt prefixes are not kept on disk for now: %s", trouble)
-        self._trouble = trouble
+        self._told.add(kind or trouble)
+        self._trouble, self._counted = trouble, None
         self._retry_at = self._clock() + _RETRY_SECONDS
 
     def _scan(self) -> None:
-        """Read the folders: names, sizes, times. Removes what ended writers left unfinished."""
-        found: list[tuple[float, BlockFile]] = []
-        self._foreign_bytes, self._counted = 0, None
+        self._counted = None
         counted = read_written(self._root).in_all
-        for folder in (entry for entry in _entries(self._root) if entry.is_dir(follow_symlinks=False)):
-            for entry in self._content(folder.path):
-                is_part = entry.name.endswith(".part")
-                try:
-                    if not entry.is_file(follow_symlinks=False):
-                        continue
-                    if entry.name.endswith(SUFFIX):
-                        status = entry.stat(follow_symlinks=False)
-                        found.append((status.st_mtime, BlockFile.parse(Path(entry.path), status.st_size)))
-                    elif is_part:
-                        self._count_part(entry)
-                except FileNotFoundError:
-                    if is_part:  # it got its name just now, and is counted under neither
-                        self._scan()
-                        return
-        self._files, self._paths = {}, {}
+        there = scan(self._root, self._folder, [str(self._part(name)) for name in self._queued])
+        self._files, self._paths, self._foreign_bytes = {}, {}, there.foreign_bytes
         self._followers.clear()
-        for _, file in sorted(found, key=lambda item: item[0]):
+        for file in there.files:
             self._add(file)
+        self._unusable.intersection_update(self._files)
         self._counted = counted
 
-    def _content(self, folder: str) -> Iterable[os.DirEntry[str]]:
-        """A folder of another owner, as the root of a volume has some, holds nothing of ours."""
-        try:
-            return _entries(folder)
-        except PermissionError:
-            if folder == str(self._folder):
-                raise
-            return ()
-
-    def _count_part(self, part: os.DirEntry[str]) -> None:
-        """Another engine's unfinished file takes its place; that of an ended one is removed."""
-        status = part.stat(follow_symlinks=False)
-        name, _, writer = part.name.removesuffix(".part").rpartition(".")
-        if time.time() - status.st_mtime > _LEFT_OVER_SECONDS or not _is_running(writer):
-            os.unlink(part.path)
-        elif part.path != str(self._part(name)) or name not in self._queued:
-            self._foreign_bytes += status.st_size
-
     def _add(self, file: BlockFile) -> None:
-        self._files[str(file.path)] = file
-        if file.path.parent == self._folder and file.checksum:
-            self._paths[file.name] = str(file.path)
+        path = str(file.path)
+        self._files.pop(path, None)
+        self._files[path] = file
+        if file.path.parent == self._folder and file.checksum and path not in self._unusable:
+            self._paths[file.name] = path
             self._followers.add(file)
 
-    def _forget(self, file: BlockFile) -> None:
-        self._files.pop(str(file.path), None)
+    def _hide(self, file: BlockFile) -> None:
+        """Serve the block no more, until it is written anew. Its file still takes its room."""
+        self._unusable.add(str(file.path))
         if self._paths.get(file.name) == str(file.path):
             del self._paths[file.name]
             self._followers.remove(file)
 
-    def _delete(self, file: BlockFile) -> None:
-        self._forget(file)
-        with contextlib.suppress(OSError):
-            file.path.unlink()
+    def _forget(self, file: BlockFile) -> None:
+        self._hide(file)
+        self._unusable.discard(str(file.path))
+        self._files.pop(str(file.path), None)
+
+    def _remove(self, file: BlockFile) -> bool:
+        """Whether it is gone. While it is not, it counts."""
+        if is_gone := removed(file.path):
+            self._forget(file)
+        return is_gone
 
     def _reserve(self, name: str, nbytes: int) -> bool:
         """Make room for a file of so many bytes, and take it, against all other engines; whether there is."""
@@ -307,35 +290,48 @@ class DiskTier(Generic[P]):
                 assert self._counted is not None, "a file is taken room for by books that may lack some"
                 self._counted += nbytes
                 with open(os.open(self._part(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as part:
-                    part.truncate(nbytes)
+                    os.ftruncate(part.fileno(), nbytes)
         except OSError as error:
+            removed(self._part(name))
             self._fail(f"{self._root} cannot be used: {error.strerror or error}")
             return False
         return True
 
     def _part(self, name: str) -> Path:
-        return self._folder / f"{name}.{os.getpid()}.part"
+        return self._folder / part_name(name)
+
+    @property
+    def _held_bytes(self) -> int:
+        return self.nbytes + sum(self._queued.values()) + self._foreign_bytes
 
     def _make_room(self, nbytes: int) -> bool:
         """Remove the least recently used files until so many bytes fit; whether they can."""
-        held = self.nbytes + sum(self._queued.values()) + self._foreign_bytes
+        held, spare = self._held_bytes, 0
         free = shutil.disk_usage(self._folder).free
         room = min(self._limits.max_bytes, int((free + held) * self._limits.free_share))
         news = None if self._counted is None else read_written(self._root).in_all - self._counted
         if news is None or news < 0 or (news and held + news + nbytes > room):
             self._scan()
-            held = self.nbytes + sum(self._queued.values()) + self._foreign_bytes
-            nbytes += min(room // _SPARE, max(0, room - nbytes))
+            held = self._held_bytes
+            spare = min(room // _SPARE, max(0, room - nbytes))
         if nbytes > room:
             if room < self._limits.max_bytes:
-                self._fail(f"the disk of {self._root} is full: {free >> 20} MiB are free")
+                self._fail(f"the disk of {self._root} is full: {free >> 20} MiB are free", kind="full")
             return False
+        if held - self.nbytes + nbytes > room:  # beside what is being written
+            return False
+        stuck = 0
         for file in list(self._files.values()):
-            if held + nbytes <= room:
+            if held + nbytes + spare <= room:
                 break
-            held -= file.nbytes
-            self._delete(file)
-        return True
+            if self._remove(file):
+                held -= file.nbytes
+            else:
+                stuck += 1
+                self._add(file)  # tried last the next time
+        if stuck and held + nbytes > room:
+            self._fail(f"{stuck} files in {self._root} cannot be removed, and there is no room for more", kind="stuck")
+        return held + nbytes <= room
 
     def _collect(self) -> None:
         """Take note of what the writer has finished."""
@@ -345,11 +341,13 @@ class DiskTier(Generic[P]):
             if isinstance(file, str):
                 self._fail(file)
                 continue
+            self._unusable.discard(str(file.path))
             self._add(file)
             self._written_bytes += file.nbytes
             if self._trouble:
                 logger.warning("prompt prefixes are kept on disk again")
                 self._trouble = ""
+                self._told.clear()
 
     def _is_open(self) -> bool:
         return len(self._queue.queue) < _QUEUED_BLOCKS and self._memory_bytes < self._limits.max_memory_bytes
@@ -375,26 +373,10 @@ class DiskTier(Generic[P]):
             file = BlockFile.parse(self._folder / f"{stem}.{checksum(stem + '.', raw)}{SUFFIX}", len(raw))
             with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as created:
                 write_all(created.fileno(), raw)
-                created.truncate()
+                os.ftruncate(created.fileno(), len(raw))
             part.rename(file.path)
         except (OSError, MemoryError, RuntimeError) as error:  # a RuntimeError is what MLX raises without memory
-            with contextlib.suppress(OSError):
-                part.unlink()
-            return f"{part} cannot be written: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+            removed(part)
+            why = getattr(error, "strerror", None) or error or type(error).__name__
+            return f"{self._folder} cannot be written: {why}"
         return file
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return list(entries)
-
-
-def _is_running(pid: str) -> bool:
-    """On this machine; True where that cannot be told."""
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except (OverflowError, PermissionError):
-        return True
-    return True

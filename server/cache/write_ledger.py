@@ -52,16 +52,15 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def spend(root: Path, nbytes: int, today: date) -> None:
-    """Count `nbytes`, as far as the count can be kept."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(root / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # each loaded model's engine writes here
-            before = _parsed(os.pread(descriptor, _MAX_BYTES, 0))
-            on_day = before.today(today) + nbytes
-            os.pwrite(descriptor, f"{today.isoformat()} {on_day:020} {before.in_all + nbytes:020}\n".encode(), 0)
-        finally:
-            os.close(descriptor)
+    """Count `nbytes`. Raises `OSError`: what the other engines do not hear of, they make no room for."""
+    descriptor = os.open(root / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # each loaded model's engine writes here
+        before = _parsed(os.pread(descriptor, _MAX_BYTES, 0))
+        on_day = before.today(today) + nbytes
+        os.pwrite(descriptor, f"{today.isoformat()} {on_day:020} {before.in_all + nbytes:020}\n".encode(), 0)
+    finally:
+        os.close(descriptor)
 
 
 class DailyBudget:

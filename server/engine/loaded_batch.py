@@ -94,8 +94,6 @@ def load_batch(
     # Ranks decide together, which they cannot when they are idle. A GPU is half as fast on a lone row outside a layout.
     while (ranks is not None or has_gpu) and layout.settle():
         go_on()
-    if ranks is not None:
-        disk_cache = disk_cache and DiskCache(disk_cache.folder / f"rank{ranks.rank}of{ranks.size}", disk_cache.limits)
     codec = CacheCodec(lambda: make_prompt_cache(model))
     device = str(mx.default_device())
     parts = [] if ranks is None else [f"{ranks.size} ranks", split]  # the same on all, so that a block's name is too
@@ -105,7 +103,8 @@ def load_batch(
     if disk_cache is not None:
         in_memory = min(disk_cache.limits.max_memory_bytes, int(max_prefix_bytes * _SHARE_UNDER_WAY))
         limits = replace(disk_cache.limits, max_memory_bytes=in_memory)
-        lower = DiskTier(disk_cache.folder, identity, codec, limits, go_on=go_on)
+        own_folder = identity if ranks is None else f"rank{ranks.rank}of{ranks.size}/{identity}"
+        lower = DiskTier(disk_cache.folder, own_folder, codec, limits, go_on=go_on)
     info = BatchInfo(
         device=device,
         weight_bytes=loaded.weight_bytes,

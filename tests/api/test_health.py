@@ -83,7 +83,7 @@ async def test_a_cache_that_keeps_nothing_degrades_the_server_and_serving_goes_o
 async def test_the_metrics_tell_how_much_of_the_disk_the_prefixes_take(tmp_path: Path):
     folder = tmp_path / "cache" / ("ab" * 16)
     folder.mkdir(parents=True)
-    (folder / "block.safetensors").write_bytes(bytes(1000))
+    (folder / f"{'0' * 64}.safetensors").write_bytes(bytes(1000))
     (folder / "notes.txt").write_bytes(bytes(50))
     async with serving(tmp_path, "Hi.") as server:
         shown = (await server.client.get("/metrics")).text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
+import io
 import os
 import shutil
 import stat
@@ -14,19 +16,16 @@ import pytest
 
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 
-from .test_disk_tier import ROOT, TOKENS, WIDE, Text, TextCodec, name, write
+from ..waiting import wait_until
+from .failing import KINDS, Faults
+from .test_disk_tier import MODEL, OTHER_MODEL, ROOT, TOKENS, WIDE, Text, TextCodec, name, write
 
-_CALLS: list[tuple[Any, str]] = [
-    (os, "open"),
-    (os, "write"),
-    (os, "scandir"),
-    (os, "unlink"),
-    (os, "utime"),
-    (os, "mkdir"),
-    (os, "rename"),
-    (shutil, "disk_usage"),
-    (Path, "read_bytes"),
-]
+SMALL = DiskLimits(max_bytes=40, free_share=1.0, max_memory_bytes=1)
+"""Room for three of the blocks below, one of them at a time on its way."""
+
+
+def block(number: int) -> Text:
+    return Text(b"block %05d" % number)
 
 
 class Clock:
@@ -38,56 +37,60 @@ class Clock:
 
 
 def make(folder: Path, clock: Callable[[], float] = Clock(), limits: DiskLimits = WIDE) -> DiskTier[Text]:  # noqa: B008
-    return DiskTier(folder, "model", TextCodec(), limits, clock=clock)
+    return DiskTier(folder, MODEL, TextCodec(), limits, clock=clock)
 
 
-def use(folder: Path) -> tuple[list[Text | None], str]:
-    """Write some blocks, read them, and read them again after a restart; what was read, and the trouble."""
-    tier = make(folder)
+def size(folder: Path) -> int:
+    """Of blocks, and of what is left of some."""
+    return sum(file.stat().st_size for file in folder.rglob("*.*"))
+
+
+def written(tier: DiskTier[Text], number: int) -> bool:
+    """Whether the tier took the block; it has done with it, and has taken note of that."""
+    is_taken = write(tier, name(number), ROOT, TOKENS, block(number))
+    wait_until(tier.has_room)
+    assert not is_taken or tier.holds(name(number)) or tier.trouble
+    return is_taken
+
+
+def use(tier: DiskTier[Text]) -> None:
+    """Ask for all that a tier does. What it serves is what was written."""
     for number in range(4):
-        if tier.has_room():
-            tier.write(name(number), ROOT, TOKENS, Text(b"block %d" % number))
-    tier.close()
-    found = [tier.read(name(number)) for number in range(4)]
+        written(tier, number)
+    _look(tier)
     tier.used([name(number) for number in range(4)])
-    trouble = tier.trouble
-    again = make(folder)
-    found += [again.read(name(number)) for number in range(4)]
-    again.close()
-    return found, trouble
 
 
-def failing(patch: pytest.MonkeyPatch, at: int, code: int, forever: bool) -> list[int]:
-    """Every call of the system fails from the `at`-th on, or only that one. How many calls there were."""
-    calls = [0]
-
-    def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            calls[0] += 1
-            if calls[0] == at or (forever and calls[0] > at):
-                raise OSError(code, os.strerror(code))
-            return real(*arguments, **options)
-
-        return call
-
-    for owner, function in _CALLS:
-        patch.setattr(owner, function, wrapped(getattr(owner, function)))
-    return calls
+def _look(tier: DiskTier[Text]) -> None:
+    tier.children(ROOT)
+    assert all(tier.read(name(number)) in (None, block(number)) for number in range(4))
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_fault_at_every_call_is_survived_and_never_gives_wrong_values(tmp_path: Path, code: int, forever: bool):
-    at, num_calls = 1, 1
+    at, num_calls, failed = 0, 1, set[str]()
     while at <= num_calls:
+        folder, clock = tmp_path / f"{at}", Clock()
         with pytest.MonkeyPatch.context() as patch:
-            calls = failing(patch, at, code, forever)
-            found, _ = use(tmp_path / f"{at}")
-            num_calls = calls[0]
-        right = [Text(b"block %d" % number) for number in range(4)] * 2
-        assert all(block in (None, wanted) for block, wanted in zip(found, right, strict=True))
+            faults = Faults(patch, folder, at, code, forever)
+            tier = make(folder, clock, SMALL)
+            use(tier)
+            again = make(folder, clock, SMALL)
+            _look(again)
+        if at == 0:  # nothing failed: the most calls there are
+            num_calls = len(faults.calls)
+            assert [again.holds(name(number)) for number in range(4)] == [False, True, True, True]
+        assert size(folder) <= SMALL.max_bytes, (at, faults.calls[:at][-1:])
+        clock.now += 61.0
+        for number, each in ((5, tier), (6, again)):
+            assert written(each, number), (at, faults.calls[:at][-1:])
+            assert (each.read(name(number)), each.trouble) == (block(number), "")
+            assert size(folder) <= SMALL.max_bytes
+            each.close()
+        failed |= faults.failed
         at += 1
-    assert at > 30
+    assert failed == KINDS
 
 
 @pytest.mark.parametrize(
@@ -134,11 +137,12 @@ def test_the_cap_holds_after_folders_could_not_be_listed(tmp_path: Path):
 
 
 def test_a_folder_of_another_owner_is_none_of_ours(tmp_path: Path):
-    (tmp_path / "lost+found").mkdir()
+    (tmp_path / OTHER_MODEL).mkdir()
+    (tmp_path / "rank0of2").mkdir()
     real = os.scandir
 
     def scandir(path: Any) -> Any:
-        return _refuse(path) if str(path).endswith("lost+found") else real(path)
+        return _refuse(path) if str(path).endswith((OTHER_MODEL, "rank0of2")) else real(path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", scandir)
@@ -202,18 +206,19 @@ def test_more_than_may_be_there_leaves_at_the_start_without_being_read(tmp_path:
     for number in range(10):
         write(tier, name(number), ROOT, TOKENS, Text(bytes(100)))
     tier.close()
-    other = tmp_path / "another-model"
-    other.mkdir()
-    (other / "some.safetensors").write_bytes(bytes(5000))
+    other = tmp_path / OTHER_MODEL / f"{name(1).hex()}.of.another.make.safetensors"
+    other.parent.mkdir()
+    other.write_bytes(bytes(5000))
 
-    read_bytes = Path.read_bytes
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *arguments: Any, **options: Any) -> Any:
+            assert not str(path).endswith(".safetensors"), f"{path} was opened at the start"
+            return real(path, *arguments, **options)
 
-    def refuse(self: Path) -> bytes:
-        if self.suffix == ".safetensors":
-            raise AssertionError(f"{self} was read at the start")
-        return read_bytes(self)
+        return call
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for module in (os, io, builtins):
+        monkeypatch.setattr(module, "open", refusing(module.open))
     tier = make(tmp_path, limits=DiskLimits(max_bytes=300, free_share=1.0))
     assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 300
     assert tier.nbytes <= 300

@@ -25,6 +25,7 @@ from ..waiting import wait_until
 
 ROOT = root_hash("model")
 TOKENS = range(256)
+MODEL, OTHER_MODEL = "5a" * 16, "0b" * 16
 WIDE = DiskLimits(free_share=1.0)
 
 
@@ -56,7 +57,7 @@ def write(tier: DiskTier[Text], key: BlockHash, parent: BlockHash, token_ids: Se
 
 
 @contextmanager
-def disk(folder: Path, limits: DiskLimits = WIDE, identity: str = "model", day: int = 1) -> Iterator[DiskTier[Text]]:
+def disk(folder: Path, limits: DiskLimits = WIDE, identity: str = MODEL, day: int = 1) -> Iterator[DiskTier[Text]]:
     tier = DiskTier(folder, identity, TextCodec(), limits, today=lambda: date(2026, 1, day))
     yield tier
     tier.close()
@@ -84,7 +85,7 @@ class Waiting(TextCodec):
 
 def test_what_waits_for_the_disk_is_bounded_in_bytes_too(tmp_path: Path):
     codec = Waiting()
-    tier = DiskTier(tmp_path, "model", codec, DiskLimits(free_share=1.0, max_memory_bytes=10))
+    tier = DiskTier(tmp_path, MODEL, codec, DiskLimits(free_share=1.0, max_memory_bytes=10))
     assert tier.write(name(1), ROOT, TOKENS, Text(b"6bytes"))
     assert tier.write(name(2), ROOT, TOKENS, Text(b"6bytes"))
     assert not tier.has_room()
@@ -119,9 +120,7 @@ class Short(TextCodec):
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[malloc] Unable to allocate 9 bytes.")])
 def test_a_block_that_there_is_no_memory_to_write_is_the_only_one_lost(tmp_path: Path, error: Exception):
     now = [0.0]
-    tier = DiskTier(
-        tmp_path, "model", Short(error), DiskLimits(free_share=1.0, max_memory_bytes=5), clock=lambda: now[0]
-    )
+    tier = DiskTier(tmp_path, MODEL, Short(error), DiskLimits(free_share=1.0, max_memory_bytes=5), clock=lambda: now[0])
     assert tier.write(name(1), ROOT, TOKENS, Text(b"large"))
     wait_until(tier.has_room)
     assert not tier.write(name(2), ROOT, TOKENS, Text(b"small"))
@@ -162,7 +161,7 @@ def test_a_block_is_read_in_pieces_and_each_is_told(tmp_path: Path, monkeypatch:
     keep(tmp_path, 1, b"some values")
     monkeypatch.setattr(block_file, "_PIECE_BYTES", 4)
     told: list[None] = []
-    tier = DiskTier(tmp_path, "model", TextCodec(), WIDE, go_on=lambda: told.append(None))
+    tier = DiskTier(tmp_path, MODEL, TextCodec(), WIDE, go_on=lambda: told.append(None))
     assert tier.read(name(1)) == Text(b"some values")
     assert len(told) == 3
     tier.close()
@@ -231,14 +230,14 @@ def test_contents_the_codec_refuses_are_a_miss(tmp_path: Path):
 
 def test_another_model_shares_nothing(tmp_path: Path):
     keep(tmp_path, 1)
-    with disk(tmp_path, identity="other") as tier:
+    with disk(tmp_path, identity=OTHER_MODEL) as tier:
         assert not tier.holds(name(1))
 
 
 def test_the_cap_holds_over_all_models_and_the_least_recently_used_goes_first(tmp_path: Path):
     limits = DiskLimits(max_bytes=100, free_share=1.0)
     for number in range(3):
-        keep(tmp_path, number, bytes(30), identity="old", limits=limits)
+        keep(tmp_path, number, bytes(30), identity=OTHER_MODEL, limits=limits)
     with disk(tmp_path, limits) as tier:
         for number in range(2):
             assert write(tier, name(number), ROOT, TOKENS, Text(bytes(40)))
@@ -283,7 +282,7 @@ def test_the_days_budget_outlives_the_process_and_ends_with_the_day(tmp_path: Pa
 def test_a_used_up_budget_empties_nothing_and_is_told_once_a_day(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     days, words = [1], "are used up; cache.ssd_bytes_per_day allows more"
     limits = DiskLimits(max_bytes=100, max_bytes_per_day=100, free_share=1.0)
-    tier = DiskTier(tmp_path, "model", TextCodec(), limits, today=lambda: date(2026, 1, days[0]))
+    tier = DiskTier(tmp_path, MODEL, TextCodec(), limits, today=lambda: date(2026, 1, days[0]))
     for number in (1, 2):
         assert write(tier, name(number), ROOT, TOKENS, Text(bytes(45)))
     while not tier.holds(name(2)):
@@ -303,7 +302,7 @@ def test_a_used_up_budget_empties_nothing_and_is_told_once_a_day(tmp_path: Path,
 def test_what_was_written_in_all_is_counted_over_restarts_days_and_models(tmp_path: Path):
     assert read_written(tmp_path) == Written()
     keep(tmp_path, 1, bytes(40))
-    keep(tmp_path, 2, bytes(30), identity="another")
+    keep(tmp_path, 2, bytes(30), identity=OTHER_MODEL)
     assert read_written(tmp_path) == Written("2026-01-01", 70, 70)
     keep(tmp_path, 3, bytes(20), day=2)
     assert read_written(tmp_path) == Written("2026-01-02", 20, 90)
@@ -340,7 +339,7 @@ def test_a_block_is_written_once(tmp_path: Path):
 def test_what_an_ended_writer_left_unfinished_is_cleared(tmp_path: Path):
     keep(tmp_path, 1)
     writer = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
-    part = only_file(tmp_path).with_name(f"abc.{writer}.part")
+    part = only_file(tmp_path).with_name(f"{name(2).hex()}.{writer}.part")
     part.write_bytes(b"half")
     with disk(tmp_path) as tier:
         assert tier.holds(name(1))
@@ -349,7 +348,7 @@ def test_what_an_ended_writer_left_unfinished_is_cleared(tmp_path: Path):
 
 def test_what_another_engine_is_writing_stays_and_counts(tmp_path: Path):
     keep(tmp_path, 1, b"x" * 60)
-    part = only_file(tmp_path).with_name(f"abc.{os.getppid()}.part")
+    part = only_file(tmp_path).with_name(f"{name(3).hex()}.{os.getppid()}.part")
     part.write_bytes(b"half of a hundred".ljust(30))
     with disk(tmp_path, DiskLimits(max_bytes=100, free_share=1.0)) as tier:
         assert write(tier, name(2), ROOT, TOKENS, Text(b"y" * 50))
@@ -360,7 +359,7 @@ def test_what_another_engine_is_writing_stays_and_counts(tmp_path: Path):
 
 def test_two_engines_in_one_folder_never_pass_the_cap_together(tmp_path: Path):
     limits = DiskLimits(max_bytes=1000, free_share=1.0)
-    with disk(tmp_path, limits, "one model") as one, disk(tmp_path, limits, "another model") as another:
+    with disk(tmp_path, limits) as one, disk(tmp_path, limits, OTHER_MODEL) as another:
         for number in range(60):
             for tier in (one, another):
                 write(tier, name(number), ROOT, TOKENS, Text(b"x" * 70))
@@ -373,10 +372,10 @@ def test_a_disk_that_cannot_be_written_costs_nothing_but_the_block(tmp_path: Pat
     with disk(tmp_path) as tier:
         write(tier, name(1), ROOT, TOKENS, Text(b"x"))
         tier.close()
-        (tmp_path / "model").rename(tmp_path / "elsewhere")
+        (tmp_path / MODEL).rename(tmp_path / "elsewhere")
     with disk(tmp_path) as tier:
-        (tmp_path / "model").rmdir()
-        (tmp_path / "model").write_text("in the way")
+        (tmp_path / MODEL).rmdir()
+        (tmp_path / MODEL).write_text("in the way")
         assert not tier.write(name(2), ROOT, TOKENS, Text(b"x"))
         tier.close()
         assert not tier.holds(name(2))

@@ -125,7 +125,7 @@ async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path
 async def test_the_cache_says_what_it_holds(tmp_path: Path):
     folder = tmp_path / "cache" / ("ab" * 16)
     folder.mkdir(parents=True)
-    (folder / "block.safetensors").write_bytes(b"x" * 1000)
+    (folder / f"{'0' * 64}.safetensors").write_bytes(b"x" * 1000)
     spend(tmp_path / "cache", 3 * 10**12, date(2026, 1, 1))
     async with admin_serving(tmp_path) as admin:
         await admin.post("chat", BODY)
@@ -142,7 +142,7 @@ async def test_the_cache_says_what_it_holds(tmp_path: Path):
 async def test_clearing_the_cache_leaves_what_is_not_its_own(tmp_path: Path):
     folder = tmp_path / "cache" / ("ab" * 16)
     folder.mkdir(parents=True)
-    (folder / "block.safetensors").write_bytes(b"x" * 1000)
+    (folder / f"{'0' * 64}.safetensors").write_bytes(b"x" * 1000)
     (folder / "notes.txt").write_bytes(b"mine")
     async with admin_serving(tmp_path) as admin:
         assert (await admin.get("cache"))["num_files"] == 1
