@@ -94,17 +94,17 @@ def cache_files(share: float) -> Iterator[Row]:
         yield Row(
             "SSD tier: its writer killed",
             killed["kills"],
-            killed["left over"],
-            killed["wrong"] + killed["over the cap"],
+            killed["lost"],
+            sum(disk.bad(killed).values()) - killed["lost"],
             f"{killed['killed in a write']:,} in a write; {killed['read']:,} blocks read afterwards",
         )
         damaged = disk.faults(Path(name) / "faults", max(20, int(10_000 * share)))
         yield Row(
             "SSD tier: files damaged in eight ways",
             damaged["faults"],
-            0,
-            damaged["wrong"],
-            f"{damaged['thrown away']:,} files thrown away",
+            damaged["lost"],
+            sum(disk.bad(damaged).values()) - damaged["lost"],
+            f"{damaged['thrown away']:,} files thrown away, each that was damaged and no other",
         )
 
 

@@ -12,20 +12,24 @@ import logging
 import os
 import random
 import select
+import shutil
 import signal
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from omlx.server.cache.blocks import BlockHash, block_hash, root_hash
 from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 
-from ..cache.test_disk_tier import TOKENS, Text, TextCodec
+from ..cache.test_disk_tier import MODEL, OTHER_MODEL, TOKENS, Text, TextCodec
 
 _ROOT = root_hash("torture")
 _LIMITS = DiskLimits(max_bytes=20_000_000, max_bytes_per_day=1 << 50, free_share=1.0)
+_WIDE = replace(_LIMITS, max_bytes=1 << 30)
 _BLOCKS_A_WRITER = 40
+_BAD = ("wrong", "lost", "missed", "damaged", "over the cap", "left over")
 FAULTS = ("bit flip", "cut", "longer", "zero page", "swapped", "another model's", "renamed", "empty")
 
 
@@ -39,8 +43,13 @@ def contents(number: int) -> bytes:
     return chance.randbytes(chance.randrange(1, 400_000))
 
 
-def open_tier(folder: Path, identity: str = "model") -> DiskTier[Text]:
-    return DiskTier(folder, identity, TextCodec(), _LIMITS)
+def open_tier(folder: Path, identity: str = MODEL, limits: DiskLimits = _LIMITS) -> DiskTier[Text]:
+    return DiskTier(folder, identity, TextCodec(), limits)
+
+
+def bad(counts: Counter[str]) -> dict[str, int]:
+    """What should not have been."""
+    return {name: counts[name] for name in _BAD if counts[name]}
 
 
 def kills(folder: Path, cycles: int, seed: int = 1) -> Counter[str]:
@@ -64,7 +73,7 @@ def kills(folder: Path, cycles: int, seed: int = 1) -> Counter[str]:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    return sum(file.stat().st_size for file in folder.rglob("*.*"))
 
 
 def _killed_writer(folder: Path, numbers: range, chance: random.Random) -> set[int]:
@@ -93,31 +102,54 @@ def _killed_writer(folder: Path, numbers: range, chance: random.Random) -> set[i
 
 
 def faults(folder: Path, count: int, seed: int = 1) -> Counter[str]:
-    """Damage files one by one, and read the block of each, and the one that it now claims to be."""
+    """Damage files one by one, and read the block of each, and the one that it now claims to be.
+
+    A damaged file is "missed" where its block's reading did not count it, or it still lies there; a whole one is "lost"
+    where its block was not served, it was counted as damaged, or it is gone.
+    """
     chance, counts, number = random.Random(seed), Counter[str](), 0
     while counts["faults"] < count:
         numbers = list(range(number, number + 40))
         number += 40
-        for identity in ("model", "another"):
-            tier = open_tier(folder, identity)
+        for identity in (MODEL, OTHER_MODEL):
+            tier = open_tier(folder, identity, _WIDE)
             for each in numbers:
                 while not tier.has_room():
                     pass
-                tier.write(name_of(each), _ROOT, TOKENS, Text(contents(each if identity == "model" else -each - 1)))
+                tier.write(name_of(each), _ROOT, TOKENS, Text(contents(each if identity == MODEL else -each - 1)))
             tier.close()
-        files = {file.name.partition(".")[0]: file for file in (folder / "model").iterdir()}
+        files = _files_by_block(folder)
         for each in chance.sample(numbers, 20):
-            file = files.get(name_of(each).hex())
-            if file is not None and file.exists():
+            file = files[name_of(each).hex()]
+            if file.exists():
                 fault = chance.choice(FAULTS)
                 counts["faults"] += _damage(file, fault, chance, folder)
-        tier = open_tier(folder)
-        for each in numbers:
-            payload = tier.read(name_of(each))
-            counts["wrong"] += payload is not None and payload.text != contents(each)
-        counts["thrown away"] += tier.num_damaged
-        tier.close()
+        counts += _read(folder, {each: files[name_of(each).hex()] for each in numbers})
+        shutil.rmtree(folder)
     return counts
+
+
+def _read(folder: Path, written: dict[int, Path]) -> Counter[str]:
+    """Read each block that was written to these files, and look at the file that has its name now."""
+    counts, now = Counter[str](), _files_by_block(folder)
+    tier = open_tier(folder, limits=_WIDE)
+    for number, file in written.items():
+        there = now.get(name_of(number).hex())
+        is_whole = there == file and file.read_bytes() == contents(number)
+        num_damaged = tier.num_damaged
+        payload = tier.read(name_of(number))
+        is_counted = tier.num_damaged == num_damaged + 1
+        counts["wrong"] += payload is not None and payload.text != contents(number)
+        counts["thrown away"] += is_counted
+        if there is not None:
+            counts["lost"] += is_whole and (payload is None or is_counted or not there.exists())
+            counts["missed"] += not is_whole and (not is_counted or there.exists())
+    tier.close()
+    return counts
+
+
+def _files_by_block(folder: Path) -> dict[str, Path]:
+    return {file.name.partition(".")[0]: file for file in (folder / MODEL).iterdir()}
 
 
 def _damage(file: Path, fault: str, chance: random.Random, folder: Path) -> bool:
@@ -138,7 +170,7 @@ def _damage(file: Path, fault: str, chance: random.Random, folder: Path) -> bool
             other = chance.choice(others)
             new, _ = other.read_bytes(), other.write_bytes(raw)
         case "another model's":
-            foreign = next((folder / "another").glob(f"{file.name.partition('.')[0]}.*"), None)
+            foreign = next((folder / OTHER_MODEL).glob(f"{file.name.partition('.')[0]}.*"), None)
             new = foreign.read_bytes() if foreign else b""
         case "renamed":
             other = chance.choice(others)
@@ -163,7 +195,7 @@ def main() -> int:
         print(dict(killed), flush=True)
         damaged = faults(Path(name) / "faults", wanted.faults)
         print(dict(damaged))
-    return 1 if any(killed[bad] for bad in ("wrong", "over the cap", "left over")) or damaged["wrong"] else 0
+    return 1 if bad(killed) or bad(damaged) else 0
 
 
 if __name__ == "__main__":

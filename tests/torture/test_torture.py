@@ -7,9 +7,13 @@ import os
 import random
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from omlx.server.cache.block_file import read_checked
+from omlx.server.cache.tensor_file import DamagedFile
 
 from ..e2e.test_distributed import engine_of, group
 from ..models.architectures.deepseek_v4_model import build
@@ -32,13 +36,34 @@ def test_no_answer_is_lost_doubled_or_crossed_while_clients_come_and_go():
 def test_a_killed_writer_of_the_cache_leaves_nothing_wrong(tmp_path: Path):
     counts = disk.kills(tmp_path, 15)
     assert counts["read"] > 0
-    assert not {name: counts[name] for name in ("wrong", "over the cap", "left over") if counts[name]}
+    assert disk.bad(counts) == {}
 
 
 def test_a_damaged_block_is_never_served(tmp_path: Path):
-    counts = disk.faults(tmp_path, 100)
-    assert counts["wrong"] == 0
+    counts = disk.faults(tmp_path / "cache", 100)
+    assert disk.bad(counts) == {}
     assert counts["thrown away"] > 80
+
+
+@pytest.mark.parametrize(
+    ("is_damaged", "name"), [(True, "missed"), (False, "lost")], ids=["a damaged block", "a whole block"]
+)
+def test_a_block_that_goes_without_being_counted_is_found_out(
+    is_damaged: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def read(path: str, go_on: Callable[[], None]) -> bytes:
+        try:
+            raw = read_checked(path, go_on)
+        except DamagedFile:
+            if is_damaged:
+                raise FileNotFoundError from None
+            raise
+        if is_damaged:
+            return raw
+        raise FileNotFoundError
+
+    monkeypatch.setattr("omlx.server.cache.disk_tier.read_checked", read)
+    assert set(disk.bad(disk.faults(tmp_path / "cache", 20))) == {name}
 
 
 @pytest.mark.parametrize("kind", KINDS)
