@@ -127,6 +127,12 @@ damaged blocks are served
     torture/test_torture.py::test_a_damaged_block_is_never_served
 the disk cache passes its cap
     cache/test_disk_tier.py::test_two_engines_in_one_folder_never_pass_the_cap_together
+the disk cache removes what is not its own
+    cache/test_own_files.py::test_what_others_put_there_is_neither_counted_nor_removed
+the disk cache passes its cap for what it cannot remove
+    cache/test_disk_cap.py::test_what_cannot_be_removed_counts_is_served_and_goes_when_it_can
+the disk cache fails while the server answers
+    api/test_failing_disk.py::test_answers_go_on_health_says_why_and_all_is_well_again_with_the_disk
 the disk cache fills the disk
     cache/test_disk_tier.py::test_the_share_of_the_free_disk_bounds_too
 the disk cache wears the disk
