@@ -54,13 +54,15 @@ def is_up(machine: Machine, url: str | None) -> bool:
 
 
 def _is_up(client: ServerClient, address: ServerAddress, *, may_start: bool) -> bool:
-    """False where a server is down that we may start; raises ServerDown where we may not."""
+    """False where a server is down that we may start; raises ServerDown where we may not, or it is about to end."""
     try:
-        client.health()
+        health = client.health()
     except ServerDown:
         if address.is_chosen or not may_start:
             raise down(address) from None
         return False
+    if health.status == "stopping":
+        raise ServerDown(f"the server at {address.url} finishes its requests and ends; try again when it has")
     return True
 
 

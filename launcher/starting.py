@@ -56,7 +56,7 @@ def start_server(
         time.sleep(_POLL_SECONDS)
 
 
-def stop_server(state: ServerState, timeout_seconds: float = 10.0) -> None:
+def stop_server(state: ServerState, timeout_seconds: float = 30.0) -> None:
     """End a server that this process started; returns when it is gone."""
     deadline = time.monotonic() + timeout_seconds
     with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it ended by itself meanwhile

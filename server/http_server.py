@@ -20,21 +20,32 @@ logger = logging.getLogger(__name__)
 logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its name for all its news
 
 _KEEP_ALIVE_SECONDS = 75
+_LAST_SECONDS = 1
+"""For the requests that were told of the end: to say so to their clients."""
+_POLL_SECONDS = 0.05
 
 
 class HttpServer(uvicorn.Server):
     """Runs `app` until SIGINT or SIGTERM, then returns normally; a second signal ends it at once.
 
-    On the signal no new connection is taken, and `drain` called. `end_streams` is called after `grace_seconds`:
-    requests that still run get an error event rather than a cut connection.
+    On the signal `drain` is called, and the requests under way have `grace_seconds` to end by themselves. The port
+    stays open for so long: who comes meanwhile hears from the app that it stops, rather than finding no server. Then
+    `end_streams` is called: requests that still run get an error event rather than a cut connection. The second signal
+    calls `kill`, so that nobody waits for what the end of the app waits for.
     """
 
     def __init__(
-        self, app: ASGIApp, drain: Callable[[], None], end_streams: Callable[[], None], grace_seconds: float
+        self,
+        app: ASGIApp,
+        drain: Callable[[], None],
+        end_streams: Callable[[], None],
+        grace_seconds: float,
+        kill: Callable[[], None] = lambda: None,
     ) -> None:
         self._drain = drain
         self._end_streams = end_streams
         self._grace_seconds = grace_seconds
+        self._kill = kill
         config = uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType]  # the same protocol, typed by two libraries
             loop="uvloop",
@@ -45,7 +56,7 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(grace_seconds) + 1,
+            timeout_graceful_shutdown=_LAST_SECONDS,
         )
         super().__init__(config)
 
@@ -59,14 +70,30 @@ class HttpServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del frame
-        logger.info("%s received, finishing the running requests", signal.Signals(sig).name)
-        self.force_exit = self.should_exit
+        name = signal.Signals(sig).name
+        if self.should_exit:
+            logger.info("%s received again, ending at once", name)
+            self.force_exit = True
+            self._kill()
+            return
+        words = "%s received: running requests have %g seconds to end, or until a second signal"
+        logger.info(words, name, self._grace_seconds)
         self.should_exit = True
         self._drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(self._grace_seconds, self._end_streams)
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + self._grace_seconds
+        while self._is_busy and not self.force_exit and clock() < ends_at:
+            await asyncio.sleep(_POLL_SECONDS)
+        self._end_streams()
         await super().shutdown(sockets)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a request is under way, or an answer still to be read."""
+        connections = self.server_state.connections
+        return bool(self.server_state.tasks) or any(each.transport.get_write_buffer_size() for each in connections)
 
 
 def _log_unseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

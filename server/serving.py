@@ -283,7 +283,8 @@ def _run(
     url = reachable_url(settings.host, port)
     app = create_app(settings, pool, instance_id, model_settings, logs)
     error = ShuttingDown("the server is shutting down; try again when it is back")
-    server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), settings.shutdown_grace_seconds)
+    grace_seconds = settings.shutdown_grace_seconds
+    server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), grace_seconds, pool.kill)
     folders = tuple(map(str, settings.model_dirs))
     state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders)
     with published(settings.state_file, state):

@@ -155,9 +155,11 @@ def serve(
 
 
 def set_signals() -> None:
-    """Leave Ctrl-C to the server: it reaches the whole process group, and the server ends the engine.
+    """Leave Ctrl-C and SIGTERM to the server: they reach the whole process group, or all that belongs to a service, and
+    the server ends the engine, once its requests have ended.
     SIGUSR1 is how it has a stuck engine write to the log where it stands."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
 
 

@@ -23,7 +23,7 @@ class ServeSettings:
     api_key: str = field(default="", repr=False)
     max_body_bytes: int = 64 * 1024 * 1024
     heartbeat_seconds: float = 9.0
-    shutdown_grace_seconds: float = 1.0
+    shutdown_grace_seconds: float = 25.0
     cache: CacheSettings = field(default_factory=CacheSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     configuration: Configuration | None = field(default=None, repr=False, compare=False)

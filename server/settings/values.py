@@ -59,7 +59,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     shutdown_grace_seconds: Annotated[
         float,
         Meta(ge=0, le=10**9, description="Seconds for which open requests may go on after the server was told to stop"),
-    ] = 1.0
+    ] = 25.0
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True):

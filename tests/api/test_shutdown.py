@@ -16,12 +16,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..waiting import wait_until
 from .serving import serving
 from .test_server import MESSAGES, MESSAGES_BODY, streamed_text
 
 _LONG_ANSWER = "x" * 100_000
+_UNREAD_ANSWER = "y" * 40_000
+"""Some 200 bytes of events a token: twice what all buffers on the way hold."""
 _START_SECONDS = 60
 _STOP_SECONDS = 30
+_AT_ONCE_SECONDS = 10
 
 _BODY = {
     "model": "scripted",
@@ -32,10 +36,12 @@ _BODY = {
 
 
 @contextmanager
-def process(home: Path, grace_seconds: float = 1.0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def process(
+    home: Path, grace_seconds: float = 1.0, answer: str = _LONG_ANSWER
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A server that writes a very long answer; its process and its address."""
     answers = home / "answers.json"
-    answers.write_text(json.dumps([_LONG_ANSWER]))
+    answers.write_text(json.dumps([answer]))
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
     argv = [sys.executable, "-m", "tests.e2e.scripted_server", str(answers), str(grace_seconds)]
     server = subprocess.Popen(argv, env=environment)
@@ -90,9 +96,33 @@ def test_a_second_signal_ends_the_server_at_once_and_leaves_no_child(tmp_path: P
         children = children_of(server.pid)
         assert other.get("/ready").status_code == 200
         server.send_signal(signal.SIGTERM)
-        assert not _is_ready(other)
+        wait_until(lambda: other.get("/ready").status_code == 503)
         server.send_signal(signal.SIGTERM)
+        status = server.wait(_AT_ONCE_SECONDS)
+    assert status == 0
+    assert children
+    assert not [pid for pid in children if _is_running(pid)]
+
+
+def test_after_a_signal_the_server_says_so_refuses_what_is_new_and_ends_what_runs_whole(tmp_path: Path):
+    with (
+        process(tmp_path, grace_seconds=600, answer=_UNREAD_ANSWER) as (server, url),
+        httpx.stream("POST", f"{url}/v1/messages", json=_BODY, timeout=120) as response,
+    ):
+        pieces = response.iter_text()
+        received = next(pieces)
+        children = children_of(server.pid)
+        for pid in (*children, server.pid):  # as systemd does it, which ends all that belongs to a service
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{url}/ready", timeout=120).status_code == 503)
+        ready = httpx.get(f"{url}/ready", timeout=120)
+        refused = httpx.post(f"{url}/v1/messages", json=_BODY, timeout=120)
+        received += "".join(pieces)
         status = server.wait(_STOP_SECONDS)
+    assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
+    assert (refused.status_code, refused.json()["type"]) == (503, "error")
+    assert streamed_text(MESSAGES, received) == _UNREAD_ANSWER
+    assert "message_stop" in received
     assert status == 0
     assert children
     assert not [pid for pid in children if _is_running(pid)]
@@ -133,11 +163,3 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    """Whether the server still says so; a closed port is no yes."""
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False

@@ -14,6 +14,8 @@ from omlx.launcher.machine import Machine
 from omlx.launcher.reach import down, reached
 from omlx.launcher.state import OmlxHome, ServerState, read_server_state, write_private
 
+from .fake_server import FakeServer, Reply
+
 NOBODY = "http://127.0.0.1:9"
 LISTENS = """
 import json, os, pathlib, signal, sys
@@ -81,6 +83,15 @@ def test_nothing_is_started_where_it_may_not_be(machine: Machine, tmp_path: Path
     ):
         pass
     assert not marker.exists()
+
+
+def test_a_server_that_is_about_to_end_is_not_launched_at(machine: Machine, server: FakeServer):
+    server.answers["/health"] = lambda _: Reply({"status": "stopping"})
+    with (
+        pytest.raises(ServerDown, match="finishes its requests and ends; try again when it has"),
+        reached(machine, server.url, "pi", lambda _: None, may_start=True, command=["/bin/false"]),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

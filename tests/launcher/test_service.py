@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from omlx.launcher.commands.stop import command as stop_command
 from omlx.launcher.errors import ServiceError
 from omlx.launcher.machine import Machine
 from omlx.launcher.service import (
@@ -28,6 +29,7 @@ from omlx.launcher.service import (
     uninstall,
 )
 from omlx.launcher.state import OmlxHome
+from omlx.server.settings.values import ServerSettings
 
 from .conftest import Omlx
 from .test_keys import serve_here
@@ -113,6 +115,16 @@ def test_the_unit_says_how_it_is_restarted(service: Service):
     restarts = ("Restart=on-failure", "OOMPolicy=continue", "RestartSec=10", "StartLimitBurst=10")
     for line in (*restarts, "WantedBy=default.target"):
         assert line in lines
+
+
+def test_who_ends_the_server_waits_for_longer_than_it_gives_its_requests(service: Service):
+    needed = ServerSettings().shutdown_grace_seconds + 5  # its engines have something to save
+    assert plistlib.loads(launchd_plist(service).encode())["ExitTimeOut"] >= needed
+    (unit_timeout,) = [line for line in systemd_unit(service).splitlines() if line.startswith("TimeoutStopSec=")]
+    assert float(unit_timeout.removeprefix("TimeoutStopSec=")) >= needed
+    (patience,) = [option.default for option in stop_command.params if option.name == "timeout"]
+    assert isinstance(patience, float)
+    assert patience >= needed
 
 
 @pytest.mark.parametrize(
