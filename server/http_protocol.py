@@ -1,10 +1,17 @@
-"""uvicorn's HTTP on httptools, with the bounds on a request's head that it lacks."""
+"""uvicorn's HTTP on httptools, with the bounds on a request's head, and on who does not read, that it lacks."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import logging
+import socket
+import sys
+import termios
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 5.0
@@ -12,10 +19,14 @@ BODY_SECONDS = 30.0
 LEAST_BODY_RATE = 4096.0
 """Bytes a second, of what comes after those first seconds."""
 LINGER_SECONDS = 10.0
+UNREAD_SECONDS = 600.0
+"""So long a client may read nothing of what waits for it: it holds a place in the engine, and the model in memory."""
 BODY_WRITER = "body_writer"
 """Where a scope's state has the `BodyWriter` of its answer."""
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
+_SO_NWRITE = 0x1024
+"""Of macOS, by its sys/socket.h: the bytes in the send buffer."""
 
 
 class BodyWriter:
@@ -45,6 +56,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     A client that wants the connection closed gets its answer while it still sends: uvicorn would close at once, and
     bytes that nobody has read reset the connection, the answer with it. It may pause for ten seconds then.
+
+    A client that has read nothing for ten minutes of an answer that waits for it is dropped.
     """
 
     _head_bytes = 0
@@ -54,6 +67,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _limit: asyncio.TimerHandle | None = None
     _closes = False
     """Once the running request is answered and has come whole."""
+    _reader_clock: asyncio.TimerHandle | None = None
+    """While an answer waits for the client to read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -61,7 +76,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        self._stop_reader_clock()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_reader_clock()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reader_clock()
 
     def data_received(self, data: bytes) -> None:
         if not self._is_in_head:
@@ -83,6 +107,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if not self.flow.write_paused:
+            self._stop_reader_clock()
         if self._limit is None:  # the next request, in what came with the last one
             self._start_clock(HEAD_SECONDS)
 
@@ -103,6 +129,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._start_reader_clock()
         is_last = not self.pipeline
         super().on_response_complete()
         if not is_last or not self._closes:
@@ -126,9 +154,42 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._limit.cancel()
             self._limit = None
 
+    def _start_reader_clock(self) -> None:
+        self._stop_reader_clock()
+        self._reader_clock = self.loop.call_later(UNREAD_SECONDS, self._look_for_reader, num_unread(self.transport))
+
+    def _stop_reader_clock(self) -> None:
+        if self._reader_clock is not None:
+            self._reader_clock.cancel()
+            self._reader_clock = None
+
+    def _look_for_reader(self, num_unread_before: int) -> None:
+        self._reader_clock = None
+        if not self.transport.get_write_buffer_size():
+            return
+        if num_unread(self.transport) < num_unread_before:
+            self._start_reader_clock()
+            return
+        logger.info("A client has read nothing for %g seconds and is dropped", UNREAD_SECONDS)
+        self.transport.abort()
+
     def _refuse(self, status: bytes) -> None:
         self._stop_clock()
         if not self.transport.is_closing():
             if not self._lingers:
                 self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
             self.transport.close()
+
+
+def num_unread(transport: asyncio.Transport) -> int:
+    """The bytes that wait for the client to read, here and in the system: that takes the next ones only once much of
+    its own has gone, which a slow reader needs long for."""
+    connection = transport.get_extra_info("socket")
+    try:
+        if sys.platform == "darwin":
+            unsent = connection.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+        else:
+            unsent = int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        unsent = 0
+    return transport.get_write_buffer_size() + unsent

@@ -22,6 +22,7 @@ from ..events import Delta, Event, Finished, PrefillProgress
 from ..http_protocol import BODY_WRITER, BodyWriter
 from ..requests import GenerationRequest
 from .agents import agent_of
+from .body_budget import release_body
 from .failures import holder_of, request_id_of
 from .keys import caller_of
 
@@ -44,9 +45,9 @@ class ClientLeft(Exception):
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises `ShuttingDown` when the server stops before it has come."""
+    """The whole body, which nobody else keeps. Raises `ShuttingDown` when the server stops before it has come."""
     try:
-        return await request.body()
+        return b"".join([piece async for piece in request.stream()])  # `request.body()` would stay to the answer's end
     except InternalServerException:  # Litestar's word for a client that has gone: nobody reads this
         raise InvalidRequest("the connection closed before the whole body had come") from None
     except asyncio.CancelledError:  # only the end of the server's grace cancels a handler
@@ -68,12 +69,15 @@ async def answer(request: Request, dialect: Dialect, generator: Generator, heart
     body = await read_body(request)
     call = dialect.decode(body, request_id)
     asked = replace(call.request, caller=caller, cache_salt=holder_of(request).namespace, num_bytes=len(body))
+    del body
     try:
         if call.stream:
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent, PATIENCE_SECONDS))
+            if not call.keeps_body:
+                release_body(request)
             return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
-        body = await unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
-        return Response(body, media_type="application/json")
+        whole = await unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
+        return Response(whole, media_type="application/json")
     except ClientLeft:
         return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
     except RequestError as error:

@@ -116,6 +116,7 @@ class Body(CountBody, kw_only=True):
 class Call:
     request: GenerationRequest
     stream: bool
+    keeps_body = False
 
     def encoder(self) -> Encoder:
         return anthropic_stream.MessagesEncoder(self.request.request_id, self.request.model)

@@ -151,6 +151,11 @@ class Call(Protocol):
     @property
     def stream(self) -> bool: ...
 
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the encoder holds what the body said for as long as it streams."""
+        ...
+
     def encoder(self) -> Encoder: ...
 
     def encode_answer(self, answer: Answer) -> bytes:

@@ -70,6 +70,7 @@ class Call:
     stream: bool
     include_usage: bool
     created: int = field(default_factory=lambda: int(time.time()))
+    keeps_body = False
 
     def encoder(self) -> Encoder:
         return openai_chat_stream.ChatEncoder(self._head(), self.include_usage, self.request.num_answers)

@@ -66,6 +66,7 @@ class Call:
     tells_prompt_only: bool = False
     """The engine writes a token even then; it is not told."""
     created: int = field(default_factory=lambda: int(time.time()))
+    keeps_body = True
 
     def encoder(self) -> Encoder:
         return CompletionsEncoder(self._head(), self)

@@ -85,6 +85,7 @@ class Call:
     toolbox: Toolbox
     has_summary: bool
     on_finish: Callable[[Object], None]
+    keeps_body = True
 
     def encoder(self) -> Encoder:
         return ResponsesEncoder(self.head, self.toolbox, self.has_summary, self.on_finish)

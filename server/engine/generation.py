@@ -249,12 +249,13 @@ class Generator:
         self._openings.asked(request, self._pool.entry(request.model).id, prompt)
         grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
         lease = await self._pool.lease(request.model)
+        is_chat = request.prompt is None  # the conversation itself is not to live as long as its answer
+
+        def remember(deltas: Sequence[Delta]) -> None:
+            if is_chat:
+                self._memory.remember(place, parts_of(deltas))
+
         try:
-
-            def remember(deltas: Sequence[Delta]) -> None:
-                if request.prompt is None:
-                    self._memory.remember(place, parts_of(deltas))
-
             generation = Generation(request, text, prompt, lease, record, grammar, remember)
         except BaseException:
             lease.release()

@@ -22,7 +22,8 @@ class GenerationGroup:
     def __init__(self, generations: Sequence[Generation], num_answers: int) -> None:
         self._generations = generations
         self._num_answers = num_answers
-        self._news: asyncio.Queue[list[Event] | Exception] = asyncio.Queue()
+        # Bounded: what nobody takes waits in the streams, where it is joined.
+        self._news: asyncio.Queue[list[Event] | Exception] = asyncio.Queue(len(generations))
         self._pumps = [asyncio.create_task(self._pump(choice)) for choice in range(len(generations))]
         self._num_open = len(generations)
         self.is_finished = False
@@ -63,9 +64,9 @@ class GenerationGroup:
                 events: list[Event] = []
                 for event in await generation.next():
                     events += self._told(choice, event)
-                self._news.put_nowait(events)
+                await self._news.put(events)
         except Exception as error:  # whoever reads raises it
-            self._news.put_nowait(error)
+            await self._news.put(error)
 
     def _told(self, choice: int, event: Event) -> list[Event]:
         if isinstance(event, PrefillProgress):  # one bar is enough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Serving:
     pool: ModelPool[EngineProcess]
     model_settings: ModelSettingsStore
     tokenizer: tokenizers.Tokenizer
+    budget: BodyBudget
 
 
 @asynccontextmanager
@@ -55,6 +57,8 @@ async def serving(
     cache_trouble: str = "",
     prefill_seconds_per_token: float = 0.0,
     stalls: str = "",
+    max_body_bytes: int = 64 << 20,
+    send_buffer_bytes: int | None = None,
     build: Callable[[Path, int], tokenizers.Tokenizer] = build_text_model,
     end_of_turn: str = END_OF_TURN,
     poison: str = "",
@@ -62,6 +66,7 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Serve the model `tiny`, which writes `answers` in order; the last one again and again. `build` writes its
     folder. Its engine cannot compute a prompt with the letter `poison` in it. The `others` are models that do the same.
+    What the system holds of an answer for its client is bounded by `send_buffer_bytes`.
     """
     tokenizer = build(folder / "models" / MODEL, context_window)
     for name in others:
@@ -76,11 +81,14 @@ async def serving(
         model_dirs=(folder / "models",),
         port=0,
         api_key=api_key,
+        max_body_bytes=max_body_bytes,
         heartbeat_seconds=heartbeat_seconds,
         shutdown_grace_seconds=shutdown_grace_seconds,
         engine=EngineSettings(stall_seconds=stall_seconds),
     )
     listener = listen(settings.host, settings.port)
+    if send_buffer_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     model_settings = ModelSettingsStore(settings.settings_file)
     pool = make_pool(find_models(settings), engine_command or (lambda _: command), model_settings)
     app = create_app(settings, pool, "an-instance", model_settings)
@@ -93,7 +101,7 @@ async def serving(
         async with httpx.AsyncClient(base_url=base_url, timeout=120) as client:
             budget = app.app
             assert isinstance(budget, BodyBudget)
-            yield Serving(client, http, budget.app, pool, model_settings, tokenizer)
+            yield Serving(client, http, budget.app, pool, model_settings, tokenizer, budget)
     finally:
         http.should_exit = True
         await running
