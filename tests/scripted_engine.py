@@ -3,8 +3,8 @@
 It is the real worker, scheduler and wire around a batch without a model, so a server started on it behaves
 as it would with one. The script is JSON: `answers`, lists of token ids in the order of the requests, how long each
 decode step and each token of a prompt take, the bounds of the requests, how often an idle engine says that it lives,
-what it says of its cache, why its first piece of a prompt is said to be held up, as a group's may be, and the token
-at which it fails to compute a prompt.
+what it says of its cache, why its first piece of a prompt is said to be held up, as a group's may be, the token
+at which it fails to compute a prompt, and how it loads.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ class Script(msgspec.Struct):
     prefill_seconds_per_token: float = 0.0
     stalls: str = ""
     poison: int | None = None
+    load: str = ""
+    """"stuck" for one that never ends, "slow" for one that takes five seconds and hardly computes meanwhile."""
 
     def command(self, path: Path) -> EngineCommand:
         """Write the script to `path`; the command that plays it."""
@@ -101,7 +104,16 @@ def main() -> int:
     stall = (lambda: report(connection, EngineStalled(script.stalls))) if script.stalls else None
     paces = script.step_seconds, script.cache_trouble, script.prefill_seconds_per_token
     batch = PacedBatch(script.answers, *paces, stall, script.poison)
-    return run(connection, lambda: batch, limits, script.heartbeat_seconds)
+
+    def load() -> PacedBatch:
+        for _ in range(20 if script.load == "slow" else 0):
+            time.sleep(0.25)
+            sum(range(1_000_000))
+        if script.load == "stuck":
+            threading.Event().wait()
+        return batch
+
+    return run(connection, load, limits, script.heartbeat_seconds)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,10 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
 Command = Submit | Encode | Cancel | MemoryLimit | Shutdown | Alive
 
 
+class Loading(msgspec.Struct, frozen=True, tag="loading"):
+    """The engine runs and is not ready yet; it has got further since it last said so."""
+
+
 class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
     """The weights are loaded. Sizes in bytes; `device` is MLX's device in words."""
 
@@ -227,4 +231,4 @@ class StepOutput(msgspec.Struct, frozen=True, tag="step"):
     stats: EngineStats = EngineStats()
 
 
-EngineMessage = EngineReady | Batching | EngineFailed | EngineStalled | StepOutput | Alive
+EngineMessage = Loading | EngineReady | Batching | EngineFailed | EngineStalled | StepOutput | Alive

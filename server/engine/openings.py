@@ -23,8 +23,9 @@ from ..errors import OmlxError
 from ..models.pool import ModelPool
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
+from .engine_stream import EngineStream
 from .messages import Submit
-from .process import EngineProcess, EngineStream
+from .process import EngineProcess
 
 logger = logging.getLogger(__name__)
 

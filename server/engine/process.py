@@ -1,7 +1,7 @@
 """An engine process, seen from the API process: started, spoken to, ended.
 
-What it says is dealt out to the requests' streams where it is read. When the socket closes, expected or not, every open
-request ends with a typed error.
+What it says is dealt out to the requests' streams (`engine_stream`) where it is read. When the socket closes, expected
+or not, every open request ends with a typed error.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import logging
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Thread
 from time import monotonic
-from typing import TypeAlias
 
 import msgspec
 
-from ..errors import EngineFailure, EngineUnavailable, OmlxError, from_words
+from ..errors import EngineFailure, EngineUnavailable, OmlxError
 from .engine_log import relay
+from .engine_stream import EngineStream
 from .messages import (
     Alive,
     Batching,
@@ -33,6 +33,7 @@ from .messages import (
     EngineReady,
     EngineStalled,
     EngineStats,
+    Loading,
     MemoryLimit,
     SequenceUpdate,
     Shutdown,
@@ -59,74 +60,6 @@ class EngineCommand:
     environment: Mapping[str, str] = field(repr=False)
     name: str = "an engine"
     rank: str = ""
-
-
-Take: TypeAlias = Callable[[SequenceUpdate], SequenceUpdate | None]
-"""Takes an update, and returns what is left of it."""
-
-
-class EngineStream:
-    """The updates of one request, in order. Leaving it early needs a `close`.
-
-    What its reader has not taken yet is joined into one update, so that one who reads slowly, or not at all,
-    costs its tokens and no more.
-    """
-
-    def __init__(self, close: Callable[[], None]) -> None:
-        self._update: SequenceUpdate | None = None
-        self._error: OmlxError | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._take: Take | None = None
-        self._close = close
-        self._ended = False
-
-    def put(self, update: SequenceUpdate | OmlxError) -> None:
-        if isinstance(update, OmlxError):
-            self._error = update
-        elif update.error:
-            self._error = from_words(update.error)
-        elif self._update is not None:
-            self._update = update.joined_to(self._update)
-        elif self._take is None:
-            self._update = update
-        else:
-            try:
-                self._update = self._take(update)
-            except Exception as error:  # the reader's own: it must not end what brings everybody's updates
-                self._take = None
-                if self._reader is not None and not self._reader.done():
-                    self._reader.set_exception(error)
-            if self._update is None:
-                return
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    async def next(self, take: Take | None = None) -> SequenceUpdate:
-        """What there is since the last call, at least one update. Raises the error that ended the request.
-
-        It has one reader, for whom a bare future is cheaper than an event. An update that comes while it waits is
-        first given to `take`, which returns what is left of it for the reader: where that is None nobody is woken,
-        which would cost more than most readers do with a token.
-        """
-        if self._update is None and self._error is None:
-            self._take, self._reader = take, asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._take = None
-        update, self._update = self._update, None
-        if update is None:
-            assert self._error is not None
-            self._ended = True
-            raise self._error
-        self._ended = update.finish_reason is not None
-        return update
-
-    def close(self) -> None:
-        """Tell the engine to forget the request, unless it has ended."""
-        if not self._ended:
-            self._ended = True
-            self._close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +97,8 @@ class EngineProcess:
         self._ended_at = 0.0
         self.stats = EngineStats()
         self.batching = Batching("undecided")
+        self._has_spoken = False
+        self._went_on_at = 0.0
         self._stepped_at: float | None = None
         self._decoded_at: float | None = None
         self._beaten_at = 0.0
@@ -211,8 +146,11 @@ class EngineProcess:
 
     @property
     def silent_seconds(self) -> float:
-        """How long a ready engine has said nothing; 0 before."""
-        return monotonic() - self._stepped_at if self._stepped_at is not None and self.is_alive else 0.0
+        """How long a ready engine has said nothing; before, for how long it has got no further."""
+        if not self.is_alive:
+            return 0.0
+        went_on_at = max(self._went_on_at, self._beaten_at) if self._stepped_at is None else self._stepped_at
+        return monotonic() - went_on_at
 
     async def ended(self) -> str:
         """Wait until it has ended, and say why."""
@@ -221,8 +159,10 @@ class EngineProcess:
         return self._failure
 
     def dump(self) -> None:
-        """Have it write its threads' stacks to the log, whatever it is doing."""
-        self._process.send_signal(signal.SIGUSR1)
+        """Have it write its threads' stacks to the log, whatever it is doing. One that has not spoken yet may not know
+        the signal, and would end by it."""
+        if self._has_spoken:
+            self._process.send_signal(signal.SIGUSR1)
 
     def kill(self, reason: str) -> None:
         """End it at once, for this reason."""
@@ -237,6 +177,7 @@ class EngineProcess:
             lambda: FrameProtocol(self._receive), sock=self._connection
         )
         self._reading = asyncio.create_task(self._read(frames))
+        self._went_on_at = monotonic()
 
     async def ready(self) -> EngineReady:
         """Wait until the weights are loaded. Raises `EngineUnavailable` with the engine's reason."""
@@ -250,8 +191,8 @@ class EngineProcess:
         if self.stalled_for:
             raise EngineUnavailable(self.stalled_for)
         assert submit.request_id not in self._streams
-        stream = EngineStream(lambda: self._forget(submit.request_id))
-        self._streams[submit.request_id] = stream
+        request_id = submit.request_id  # the rest of it, the prompt above all, need not stay
+        self._streams[request_id] = stream = EngineStream(lambda: self._forget(request_id))
         self._send(submit)
         return stream
 
@@ -303,6 +244,7 @@ class EngineProcess:
             transport.abort()  # it has said its last word; its end may take long
 
     def _take(self, message: EngineMessage) -> None:
+        self._has_spoken = True
         if isinstance(message, StepOutput):
             self.stalled_for = ""
             self.stats = message.stats
@@ -315,6 +257,8 @@ class EngineProcess:
             assert self._ready is not None
             self._ready_at = self._stepped_at = monotonic()
             self._ready.set_result(message)
+        elif isinstance(message, Loading):
+            self._went_on_at = monotonic()
         elif isinstance(message, Batching):
             self.batching = message
         elif isinstance(message, Alive):

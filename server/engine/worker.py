@@ -22,6 +22,7 @@ import msgspec
 from ..errors import EngineFailure, OmlxError
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
+from .load_watch import telling_of_work
 from .memory_room import MemoryRoom
 from .messages import (
     Alive,
@@ -32,6 +33,7 @@ from .messages import (
     EngineFailed,
     EngineMessage,
     EngineReady,
+    Loading,
     MemoryLimit,
     Shutdown,
     StepOutput,
@@ -113,11 +115,11 @@ def serve(
 ) -> int:
     """Load, say so, and serve until told to shut down or the other side closes. The process's exit status.
 
-    The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`. The calling
-    thread does all the model's work; a second one reads commands, and calls `hear_server` with each, also where the
-    other side only says that it lives. What it cancels stands in `cancelled` until the calling thread has heard of it
-    too, so that long work can be given up. It calls `abandon` where the other side closes while the model is loaded,
-    which may take minutes, and memory that the next server's engines want.
+    The other side hears of every step and, where there is nothing to do, every `heartbeat_seconds`; as often, at most,
+    that the load goes on. The calling thread does all the model's work; a second one reads commands, and calls
+    `hear_server` with each, also where the other side only says that it lives. What it cancels stands in `cancelled`
+    until the calling thread has heard of it too, so that long work can be given up. It calls `abandon` where the other
+    side closes while the model is loaded, which may take minutes, and memory that the next server's engines want.
     """
     commands: _Inbox = queue.SimpleQueue()
     cancelled = set() if cancelled is None else cancelled
@@ -131,7 +133,8 @@ def serve(
     try:
         started = time.perf_counter()
         try:
-            engine = load()
+            with telling_of_work(lambda: report(connection, Loading()), heartbeat_seconds):
+                engine = load()
         finally:
             is_loaded.set()
         info = engine.info

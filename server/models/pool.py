@@ -55,7 +55,7 @@ class Engine(Protocol):
 
     @property
     def silent_seconds(self) -> float:
-        """How long a ready engine has said nothing; 0 before."""
+        """How long a ready engine has said nothing; before, for how long it has got no further."""
         ...
 
     async def ended(self) -> str:
@@ -305,12 +305,14 @@ class ModelPool(Generic[E]):
         return try_again
 
     def check_silence(self, limit_seconds: float) -> None:
-        """Kill the engines that said nothing for so long, at this check and at the last one; others then start."""
+        """Kill the engines that said nothing for so long, or got no further with loading, at this check and at the last
+        one; others then start."""
         for loaded in self._loaded.values():
             was_suspect, silence = loaded.is_suspect, loaded.engine.silent_seconds
             loaded.is_suspect = silence > limit_seconds
             if loaded.is_suspect and was_suspect:
-                loaded.engine.kill(f"it said nothing for {silence:.0f} seconds and was killed")
+                fact = "got no further with loading" if loaded.engine.is_loading else "said nothing"
+                loaded.engine.kill(f"the engine {fact} for {silence:.0f} seconds and was killed")
             elif loaded.is_suspect:
                 logger.warning("The engine of %s says nothing for %.0f seconds", loaded.entry.id, silence)
                 loaded.engine.dump()

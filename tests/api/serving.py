@@ -57,6 +57,7 @@ async def serving(
     cache_trouble: str = "",
     prefill_seconds_per_token: float = 0.0,
     stalls: str = "",
+    load: str = "",
     max_body_bytes: int = 64 << 20,
     send_buffer_bytes: int | None = None,
     build: Callable[[Path, int], tokenizers.Tokenizer] = build_text_model,
@@ -74,7 +75,7 @@ async def serving(
     tokens = [tokenizer.encode(answer + end_of_turn).ids for answer in answers]
     bounds = max_num_seqs, max_num_waiting
     says = cache_trouble, prefill_seconds_per_token, stalls, tokenizer.encode(poison).ids[0] if poison else None
-    script = Script(tokens, step_seconds, *bounds, stall_seconds / 8, *says)
+    script = Script(tokens, step_seconds, *bounds, stall_seconds / 8, *says, load)
     command = script.command(folder / "script.json")
     settings = ServeSettings(
         home=folder,

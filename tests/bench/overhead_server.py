@@ -18,8 +18,9 @@ from typing import Any
 from litestar.types import Receive, Scope, Send
 
 from omlx.server.app import create_app
+from omlx.server.engine.engine_stream import EngineStream
 from omlx.server.engine.messages import EngineReady, EngineStats, SequenceUpdate, Submit
-from omlx.server.engine.process import EngineProcess, EngineStream
+from omlx.server.engine.process import EngineProcess
 from omlx.server.errors import OmlxError
 from omlx.server.events import FinishReason
 from omlx.server.http_server import HttpServer

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from omlx.server.engine.engine_stream import EngineStream, Take
 from omlx.server.engine.messages import SequenceUpdate
-from omlx.server.engine.process import EngineStream, Take
 from omlx.server.errors import ContextOverflow, EngineFailure, Overloaded
 from omlx.server.events import FinishReason
 

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from mlx.utils import tree_flatten
 
-from omlx.server.engine.messages import Batching, EngineFailed, EngineMessage, EngineReady, StepOutput
+from omlx.server.engine.messages import Batching, EngineFailed, EngineMessage, EngineReady, Loading, StepOutput
 from omlx.server.engine.wire import frame, read_frame
 
 from .tiny_model import VOCABULARY, greedy_solo, prompt_of, submit, tiny_llama
@@ -62,9 +62,9 @@ def process(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[byte
 
 
 def receive(connection: socket.socket) -> EngineMessage:
-    """The next message, what is told of batching left out."""
+    """The next message, what is told of loading and batching left out."""
     message: EngineMessage = Batching("")
-    while isinstance(message, Batching):
+    while isinstance(message, Batching | Loading):
         payload = read_frame(connection)
         assert payload is not None
         message = decoder.decode(payload)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from omlx.server.engine.messages import (
     EngineFailed,
     EngineMessage,
     EngineReady,
+    Loading,
     Shutdown,
     StepOutput,
     Submit,
@@ -51,10 +53,10 @@ class Peer:
         self._connection.sendall(payload)
 
     def receive(self) -> EngineMessage | None:
-        """The next message, what is told of batching left out."""
+        """The next message, what is told of loading and batching left out."""
         while (payload := read_frame(self._connection)) is not None:
             message = decoder.decode(payload)
-            if not isinstance(message, Batching):
+            if not isinstance(message, Batching | Loading):
                 return message
         return None
 
@@ -367,7 +369,8 @@ def test_how_rows_are_decoded_together_is_told_when_it_is_known():
     thread = threading.Thread(target=run, args=(theirs, lambda: Undecided([[5]])))
     thread.start()
     with theirs, ours:
-        told = [decoder.decode(read_frame(ours) or b"") for _ in range(3)]
+        messages = (decoder.decode(payload) for payload in iter(lambda: read_frame(ours), None))
+        told = list(islice((each for each in messages if not isinstance(each, Loading)), 3))
         Peer(ours).send(Shutdown())
         thread.join(SECONDS)
     assert isinstance(told[0], EngineReady)

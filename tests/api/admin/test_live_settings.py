@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from omlx.server.engine.engine_stream import EngineStream
 from omlx.server.engine.messages import Encode, Submit, ThinkingBudget
-from omlx.server.engine.process import EngineProcess, EngineStream
+from omlx.server.engine.process import EngineProcess
 
 from ..serving import MODEL
 from .admin_serving import Admin, admin_serving
