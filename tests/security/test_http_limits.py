@@ -9,6 +9,7 @@ import pytest
 
 from omlx.server import http_protocol
 
+from ..api.admin.admin_serving import ADMIN_KEY, write_keys
 from ..api.serving import Serving, serving
 from ..api.test_server import CHAT, CHAT_BODY
 
@@ -109,6 +110,43 @@ async def test_a_large_body_is_taken_whole_and_a_larger_one_is_413(tmp_path: Pat
     assert taken.status_code == 200
     assert taken.json()["usage"]["prompt_tokens"] > 300_000
     assert refused.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("path", "size"), [(CHAT, 2 << 20), ("/v1/messages/count_tokens", 2 << 20), ("/admin/api/login", 1 << 20)]
+)
+async def test_a_body_without_a_length_is_413_as_soon_as_it_is_too_large(tmp_path: Path, path: str, size: int):
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with serving(tmp_path, "Hi.", max_body_bytes=2 << 20) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.client.base_url.port)
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(size // 65_536 + 1):  # and no end of it
+            writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+            await writer.drain()
+        async with asyncio.timeout(60):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert (await server.client.get("/health")).status_code == 200
+
+
+async def test_who_is_nobody_yet_may_send_little_and_the_admins_chat_much(tmp_path: Path):
+    large = {**CHAT_BODY, "key": "wrong", "padding": "x" * (1 << 20)}
+    admin = {"authorization": f"Bearer {ADMIN_KEY}"}
+    write_keys(tmp_path, ("admin", "admin", ADMIN_KEY))
+    async with serving(tmp_path, "Hi.") as server:
+        statuses = [
+            (await server.client.post(path, json=body, headers=headers)).status_code
+            for path, body, headers in (
+                ("/admin/api/login", {"key": "wrong"}, {}),
+                ("/admin/api/login", large, {}),
+                ("/admin/api/chat", large, {}),
+                ("/admin/api/chat", large, admin),
+            )
+        ]
+        settings = await server.client.put("/admin/api/settings", json=large, headers=admin)
+    assert statuses == [401, 413, 401, 200]
+    assert settings.status_code == 413
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from .context import AdminContext
 def routes(context: AdminContext) -> list[HTTPRouteHandler]:
     server = context.server
 
-    @post("/api/chat", status_code=200)
+    @post("/api/chat", status_code=200, request_max_body_size=context.settings.max_body_bytes)
     async def chat(request: Request) -> Response:
         request.scope["state"][HOLDER] = Holder("chat", "the chat page")
         return await answer(request, openai_chat, server.generator, server.heartbeat_seconds)

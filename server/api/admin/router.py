@@ -13,6 +13,8 @@ from .access import Connection
 from .context import AdminContext
 
 _ROOMS = (session, models, download_routes, status, cache, settings, keys, check_routes, chat)
+_MAX_BODY_BYTES = 1 << 20
+"""Of all routes but the chat's: the log-in reads a body before it knows who sent it."""
 _CSP = "; ".join(
     (
         "default-src 'none'",
@@ -39,13 +41,12 @@ def routes(context: AdminContext) -> list[Router]:
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
         context.access.check(connection)  # a function, for Litestar would copy a bound method with all it is bound to
 
+    opened = [*session.open_routes(context), *pages.open_routes(context)]
     guarded = [handler for room in _ROOMS for handler in room.routes(context)]
+    largest = min(_MAX_BODY_BYTES, context.settings.max_body_bytes)
     return [
-        Router(
-            "/admin",
-            route_handlers=[*session.open_routes(context), *pages.open_routes(context)],
-        ),
-        Router("/admin", route_handlers=guarded, guards=[guard]),
+        Router("/admin", route_handlers=opened, request_max_body_size=largest),
+        Router("/admin", route_handlers=guarded, guards=[guard], request_max_body_size=largest),
     ]
 
 
