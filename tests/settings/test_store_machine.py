@@ -10,14 +10,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
 from omlx.server.errors import SettingsError
 from omlx.server.requests import Json
 from omlx.server.settings.model_store import ModelSettingsStore
 from omlx.server.settings.values import ModelSettings
+
+from ..machines import CountingMachine, short
 
 MODELS = st.sampled_from(["a", "org/b", "c.d"])
 GOOD = st.fixed_dictionaries(
@@ -34,7 +35,7 @@ BAD: st.SearchStrategy[dict[str, Json]] = st.sampled_from(
 )
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(CountingMachine):
     """`written` is what the file says; after a refusal or a file gone wrong it is what is in force."""
 
     def __init__(self) -> None:
@@ -97,7 +98,5 @@ class StoreMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-StoreMachine.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+StoreMachine.TestCase.settings = short(30, 20)
 test_any_order_of_changes = StoreMachine.TestCase

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from . import crowd, deaths, disk, edits, kills, oversize, soak, undo, warm
 from .load import load, percentile
+from .machines import machines
 from .ranks import answers
 
 HEAD = "| what was done | how often | lost | wrong | notes |\n|---|--:|--:|--:|---|"
@@ -187,6 +188,11 @@ def soaking(share: float) -> Iterator[Row]:
     )
 
 
+def state_machines(share: float) -> Iterator[Row]:
+    for ran in machines(max(100, int(10_000 * share))):
+        yield Row(f"steps of a state machine: {ran.what}", ran.num_steps, 0, ran.has_failed)
+
+
 PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "requests": mixed_requests,
     "cancels": cancels,
@@ -201,6 +207,7 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "rank deaths": rank_deaths,
     "ranks": ranks,
     "soak": soaking,
+    "machines": state_machines,
 }
 
 

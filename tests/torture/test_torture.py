@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis.stateful import rule
 
 from omlx.server.cache.block_file import read_checked
 from omlx.server.cache.tensor_file import DamagedFile
 
 from ..e2e.test_distributed import engine_of, group
+from ..machines import CountingMachine
 from ..models.architectures.deepseek_v4_model import build
 from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
 from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
@@ -23,6 +25,7 @@ from ..waiting import wait_until
 from . import __main__ as torture
 from . import deaths, disk, soak
 from .load import load
+from .machines import MACHINES, machines
 from .warm import KINDS, LENGTH, edges, warm
 
 
@@ -75,6 +78,32 @@ def test_an_answer_after_a_hit_is_the_cold_one_wherever_the_prompt_is_cut(kind: 
     for where in ("disk", "restart"):
         assert found.read[where] > 0
         assert found.hits[where] >= found.answers[where] // 3
+
+
+def test_every_machine_of_the_suite_runs_for_as_long_as_it_is_told():
+    ran = list(machines(20))
+    assert [each.what for each in ran] == list(MACHINES)
+    assert not any(each.has_failed for each in ran)
+    assert min(each.num_steps for each in ran) >= 20
+
+
+def test_a_machine_that_fails_is_told_with_the_way_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Broken(CountingMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 0
+
+        @rule()
+        def climb(self) -> None:
+            self.count += 1
+            assert self.count < 3
+
+    monkeypatch.setattr("tests.torture.machines.MACHINES", {"broken": Broken})
+    [ran] = machines(200)
+    assert ran.has_failed
+    assert capsys.readouterr().err.count("state.climb()") == 3
 
 
 def test_make_torture_prints_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
