@@ -65,6 +65,11 @@ class DecodeLayout(Protocol):
         """Remove a row."""
         ...
 
+    def check(self, num_rows: int) -> None:
+        """Called between steps: raises `AssertionError` where it does not hold so many rows, or more for them than is
+        theirs."""
+        ...
+
 
 class Decided:
     """A layout about which nothing is left to find out, and whose model computes rows in their own order."""
@@ -121,6 +126,10 @@ class SerialLayout(Decided):
     def leave(self, row: int) -> None:
         del self._rows[row]
 
+    def check(self, num_rows: int) -> None:
+        assert len(self._rows) == num_rows, f"caches of {len(self._rows)} rows, not {num_rows}"
+        assert not any(self._before), "a step has not been accepted"
+
 
 class PaddedLayout(Decided):
     """mlx-lm's batch caches: rows of one tensor, padded on the left to the longest. A lone row keeps its own caches,
@@ -176,6 +185,11 @@ class PaddedLayout(Decided):
             keep = [index for index in range(self._num_rows + 1) if index != row]
             for batch in self._batch:
                 batch.filter(keep)
+
+    def check(self, num_rows: int) -> None:
+        assert self._num_rows == num_rows, f"a batch of {self._num_rows} rows, not {num_rows}"
+        assert bool(self._batch) == (num_rows > 1), "a batch without rows, or rows without one"
+        self._lone.check(num_rows if num_rows == 1 else 0)
 
 
 def can_pad(caches: Sequence[LayerCache]) -> bool:

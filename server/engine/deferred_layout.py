@@ -84,6 +84,10 @@ class DeferredLayout:
         self._layout.leave(row)
         self._num_rows -= 1
 
+    def check(self, num_rows: int) -> None:
+        assert self._num_rows == num_rows, f"{self._num_rows} rows, not {num_rows}"
+        self._layout.check(num_rows)
+
     def _take(self, choice: LayoutChoice) -> None:
         """Go on in the layout that was chosen, with the row there may be."""
         self._trial, self._batching = None, choice.batching

@@ -292,9 +292,9 @@ class MlxBatch:
         give_back()
 
     def check(self) -> None:
-        held = [*self._rows, *(row.request.request_id for row in self._decoding)]
-        assert not held, f"rows without a request: {held}"
-        assert self._flight is None, "a step is under way without rows"
+        assert not any((self._rows, self._decoding, self._flight)), f"rows or a step of nobody: {[*self._rows]}"
+        self._layout.check(0)
+        self._speculation.check()
         self._prefix_cache.check()
 
     def close(self) -> None:

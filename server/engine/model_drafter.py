@@ -82,6 +82,9 @@ class ModelDrafter:
     def leave(self, key: str) -> None:
         self._rows.pop(key, None)
 
+    def check(self) -> None:
+        assert not self._rows, f"caches of rows that have ended: {[*self._rows]}"
+
     def _catch_up(self, row: _Row) -> bool:
         """Read what the row has but for its last token, or the next piece of it; whether that is all."""
         row.forget_wrong_guesses()

@@ -77,6 +77,11 @@ class MtpDrafter:
             self._part(key)
             del self._rows[key]
 
+    def check(self) -> None:
+        held = {*self._rows, *self._order}
+        assert not held, f"states of rows that have ended: {held}"
+        self._layout.check(0)
+
     def _part(self, key: str) -> None:
         """Forget what the layer has seen of the row."""
         if self._rows[key].has_joined:

@@ -37,6 +37,9 @@ class NgramDrafter:
     def leave(self, key: str) -> None:
         self._rows.pop(key, None)
 
+    def check(self) -> None:
+        assert not self._rows, f"texts of rows that have ended: {[*self._rows]}"
+
 
 class _Repeats:
     """Where one text repeats itself."""

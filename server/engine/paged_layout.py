@@ -122,7 +122,7 @@ class PagedLayout(Decided):
         self._free += self._rows.pop(row).pages
         self._table = None
         if not self._rows:
-            self._layers = []
+            self._layers, self._free = [], []
         elif len(self._free) > max(_FIRST_PAGES, 2 * self._spare_pages):
             self._close_up()
 
@@ -145,6 +145,15 @@ class PagedLayout(Decided):
     def may_draft(self, row: int) -> bool:
         del row
         return True
+
+    def check(self, num_rows: int) -> None:
+        assert len(self._rows) == num_rows, f"{len(self._rows)} rows, not {num_rows}"
+        assert bool(self._layers) == bool(num_rows), "pages without rows, or rows without pages"
+        num_pages = {pages.shape[0] for layer in self._layers for pages in (layer.keys, layer.values)} or {0}
+        known = sorted([*self._free, *(page for row in self._rows for page in row.pages)])
+        assert {len(known)} == num_pages, f"{len(known)} pages are free or taken, of {num_pages}"
+        assert known == list(range(len(known))), "a page is free and taken, or taken twice"
+        assert all(row.length <= len(row.pages) * PAGE_TOKENS for row in self._rows), "a row is longer than its pages"
 
     def _begin(self) -> None:
         """Have the last step under way, whatever its caller did with the logits."""

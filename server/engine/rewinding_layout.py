@@ -100,6 +100,7 @@ class RewindingLayout(Decided):
                     _drop_of_window(cache, dropped)
             else:
                 cache.take_back([len(fed) - count for fed, count in zip(self._fed, kept, strict=True)])
+        self._before = []
         self._num_steps += 1
         if self._num_steps % _TIDY_STEPS == 0:
             self._keep(range(len(self._owed)))  # lets go of padding that all rows have
@@ -117,6 +118,11 @@ class RewindingLayout(Decided):
             self._keep(rows)
         else:
             self._batch = []
+
+    def check(self, num_rows: int) -> None:
+        assert len(self._owed) == num_rows, f"{len(self._owed)} rows, not {num_rows}"
+        assert bool(self._batch) == bool(num_rows), "a batch without rows, or rows without one"
+        assert not self._before, "a step has not been accepted"
 
     def _keep(self, rows: Sequence[int]) -> None:
         for batch in self._batch:

@@ -242,6 +242,14 @@ class SlotLayout(Decided):
         del row
         return True
 
+    def check(self, num_rows: int) -> None:
+        assert len(self._rows) == num_rows, f"{len(self._rows)} rows, not {num_rows}"
+        used = sorted((id(row.group), row.slot) for row in self._rows)
+        slots = sorted((id(group), slot) for group in self._groups for slot in range(len(group.lengths)))
+        assert used == slots, f"{len(used)} rows have slots, and {len(slots)} slots are taken"
+        assert all(group.lengths for group in self._groups), "a group without rows"
+        assert all(max(group.lengths) <= group.capacity for group in self._groups), "a row is longer than its slot"
+
     def take_back(self, counts: Sequence[int]) -> None:
         """Forget each row's last tokens that were accepted."""
         self.accept([-count for count in counts])

@@ -45,6 +45,10 @@ class Drafter(Protocol):
         """The row has ended. Unknown keys are ignored."""
         ...
 
+    def check(self) -> None:
+        """Called when no row is left: raises `AssertionError` where something is still held for one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -223,6 +227,12 @@ class Speculation:
         self._controls.pop(key, None)
         for drafter in self._drafters:
             drafter.leave(key)
+
+    def check(self) -> None:
+        """See `Drafter.check`."""
+        assert not self._controls, f"drafts for rows that have ended: {[*self._controls]}"
+        for drafter in self._drafters:
+            drafter.check()
 
     def _wants(self, key: str, drafter: str) -> bool:
         control = self._controls[key].get(drafter)

@@ -45,6 +45,9 @@ class LuckyDrafter:
     def leave(self, key: str) -> None:
         self._tokens.pop(key, None)
 
+    def check(self) -> None:
+        assert not self._tokens
+
     def _guess(self, key: str, limit: int) -> list[int]:
         start = len(self._tokens[key]) - self._prompts[key]
         guess = list(self._answers[key][start : start + min(limit, self._random.randint(1, 6))])

@@ -105,6 +105,9 @@ class FixedDrafter:
     def leave(self, key: str) -> None:
         pass
 
+    def check(self) -> None:
+        pass
+
 
 def test_a_drafter_is_asked_where_those_before_it_have_nothing():
     first, second = FixedDrafter("first", []), FixedDrafter("second", [4])

@@ -38,6 +38,8 @@ class Guesses:
 
     def leave(self, key: str) -> None: ...
 
+    def check(self) -> None: ...
+
 
 def warm_up(batch: BatchEngine, clock: Callable[[], float] = time.perf_counter) -> None:
     """Compute prompts of all lengths up to the longest piece that the scheduler would choose here, and decode one row,
