@@ -103,6 +103,9 @@ class EncodingEngine:
     def rest(self) -> None:
         self._encoder.rest()
 
+    def check(self) -> None:
+        """What a request has is gone with it."""
+
     def close(self) -> None:
         pass
 

@@ -59,15 +59,16 @@ class Engine:
         return self._batch.batching
 
     def idle(self) -> bool:
-        """Called without work: a small piece of what can wait, and whether there is more of it.
+        """Called without work: a small piece of what can wait, and whether there is more of it. `check` comes first."""
+        self.check()
+        return self._batch.idle()
 
-        Raises `AssertionError`, once after the last request, where one left something behind, which the next ones
-        would miss. Nobody is harmed by a new engine then.
-        """
-        if not self._is_checked:
+    def check(self) -> None:
+        """Raises `AssertionError`, once after the last request, where one left something behind, which the next ones
+        would miss. Nobody is harmed by a new engine then. While there are requests, nothing is looked at."""
+        if not self._is_checked and not self._scheduler.running and not self._scheduler.waiting:
             self._batch.check()
             self._is_checked = True
-        return self._batch.idle()
 
     def rest(self) -> None:
         """Nothing has come for a while."""

@@ -79,6 +79,8 @@ class Stepping(Protocol):
 
     def rest(self) -> None: ...
 
+    def check(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -142,6 +144,7 @@ def serve(
         _send(connection, EngineReady(info.device, info.weight_bytes, load_seconds))
         try:
             _serve(connection, commands, engine, heartbeat_seconds, cancelled)
+            engine.check()  # no quiet moment may have come since the last request
         finally:
             engine.close()
     except ConnectionError:

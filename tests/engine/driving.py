@@ -50,8 +50,9 @@ def step(engine: Engine, answers: dict[str, Answer]) -> None:
 
 
 def drain(engine: Engine, answers: dict[str, Answer] | None = None) -> dict[str, Answer]:
-    """Step until nothing is left to do."""
+    """Step until nothing is left to do, and nothing held for who has ended."""
     answers = {} if answers is None else answers
     while engine.has_work:
         step(engine, answers)
+    engine.check()
     return answers

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from omlx.server.engine import worker as engine_worker
 from omlx.server.engine.batch import BatchEngine, BatchInfo
 from omlx.server.engine.messages import (
     Batching,
@@ -226,6 +227,24 @@ def test_an_engine_that_still_holds_a_row_when_it_is_idle_ends():
         assert peer.receive_until_finished("a") == [5]
         assert isinstance(peer.receive(), EngineFailed)
         assert wait() == 1
+
+
+def test_an_engine_that_still_holds_a_row_when_it_is_told_to_end_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    class Leaking(ScriptedBatch):
+        def release(self, request_id: str) -> None: ...
+
+    monkeypatch.setattr(engine_worker, "_QUIET_SECONDS", SECONDS)
+    batch = Leaking([[5, 0]])
+    with worker(lambda: batch) as (peer, wait):
+        peer.receive()
+        peer.send(Submit("a", [1], 10, [0]))
+        assert peer.receive_until_finished("a") == [5]
+        peer.send(Shutdown())
+        assert wait() == 1
+    assert "the engine failed" in caplog.text
+    assert batch.closed
 
 
 def test_it_ends_when_the_other_side_is_gone():
