@@ -1,6 +1,6 @@
 """Prompts that fit one by one and not together, on a real model, under a limit of memory for each process.
 
-    python -m tests.torture.crowd --requests 30 --gib 4
+    python -m tests.torture.crowd --requests 100 --gib 4
 
 The engine must take turns, or refuse in words that agents act on, and never end.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from ..tiny_model import Shape, build_tiny_model
-from .load import engines_of, load_server
+from .load import engines_of, load_server, num_failures, peaks, rest
 from .oversize import outcome_of
 
 SHAPE = Shape(layers=8, heads=8, kv_heads=8, head_dim=512)
@@ -37,6 +37,8 @@ class Crowd:
     """Of requests, while another ran."""
     num_evicted: int = 0
     """Blocks of prefixes that had to go."""
+    peaks: tuple[int, int] = (0, 0)
+    """The most bytes of address space that one of the processes had, and the most in memory."""
 
 
 async def _attack(port: int, requests: int, model: str, parallel: int, seed: int) -> Crowd:
@@ -61,7 +63,8 @@ async def _attack(port: int, requests: int, model: str, parallel: int, seed: int
         watching = asyncio.create_task(watch(client))
         await asyncio.gather(*(work(client) for _ in range(parallel)))
         watching.cancel()
-        with contextlib.suppress(httpx.TransportError):  # a server that has died is told by `crowd`
+        with contextlib.suppress(httpx.TransportError, OSError):  # a server that has died is told by `crowd`
+            await rest(port)
             evicted = _EVICTED.findall((await client.get("/metrics")).text)
             found.num_evicted = int(float(evicted[0])) if evicted else 0
     return found
@@ -76,7 +79,9 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
             httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=first, timeout=120).raise_for_status()
             engines = engines_of(server.pid)
             found = asyncio.run(_attack(port, requests, model.name, parallel, seed))
+            found.peaks = peaks([server.pid, *engines])
             found.counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
+        found.counts["deaths"] = max(found.counts["deaths"], num_failures(home / "log"))
         if found.counts["deaths"]:
             print((home / "log").read_text()[-3000:], file=sys.stderr)
         return found
@@ -84,12 +89,14 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--requests", type=int, default=30)
+    arguments.add_argument("--requests", type=int, default=100)
     arguments.add_argument("--gib", type=float, default=4.0, help="of address space, for each process")
     wanted = arguments.parse_args()
     found = crowd(wanted.requests, int(wanted.gib * (1 << 30)))
     counts = found.counts
+    space, resident = (size / (1 << 30) for size in found.peaks)
     print(f"{dict(counts)}, at most {found.most_waiting} waiting, {found.num_evicted} blocks evicted")
+    print(f"at most {space:.2f} GiB of address space, {resident:.2f} in memory")
     return 1 if counts.total() - sum(counts[fine] for fine in ("answered", "too long", "busy")) else 0
 
 

@@ -20,6 +20,7 @@ import httpx
 
 from ..e2e.test_distributed import engine_of, group
 from ..tiny_model import build_tiny_model
+from .answers import error_of
 from .load import engines_of, load_server
 from .load_server import MODEL
 
@@ -72,25 +73,26 @@ def _watch(ends: Ends, url: str, model: str, kill: Callable[[], None]) -> None:
     all_run = threading.Barrier(len(bodies) + 1)
 
     def read(path: str) -> tuple[float, str]:
-        text, body = "", {**bodies[path], "model": model, "stream": True, "temperature": 0}
+        """When the stream ended, and its error."""
+        came, body = b"", {**bodies[path], "model": model, "stream": True, "temperature": 0}
         try:
             with httpx.stream("POST", url.rstrip("/") + path, json=body, timeout=120) as answer:
-                for piece in answer.iter_text():
-                    if not text:
+                for piece in answer.iter_bytes():
+                    if not came:
                         all_run.wait(120)
-                    text += piece
+                    came += piece
         except httpx.TransportError:
-            text = ""
-        return time.monotonic(), text
+            came = b""
+        return time.monotonic(), error_of(path, came)
 
     with ThreadPoolExecutor(len(bodies)) as readers:
         reading = [readers.submit(read, path) for path in bodies]
         all_run.wait(120)
         kill()
         died_at = time.monotonic()
-        for ended_at, text in (each.result() for each in reading):
+        for ended_at, error in (each.result() for each in reading):
             ends.seconds.append(ended_at - died_at)
-            ends.num_cut += '"error"' not in text
+            ends.num_cut += not error
 
 
 def main() -> None:

@@ -26,24 +26,38 @@ from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
+from .answers import DIALECTS, fault_of, is_whole
 from .load_server import MODEL, answer_to
 
-DIALECTS = ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions")
+_RESTS = 4
+"""Times that the load pauses, the last at its end, to see what the server has when no request runs."""
+_QUIET_SECONDS = 0.5
+"""An engine looks into its books when nothing has come for a tenth of a second."""
+MOST_BYTES_A_REQUEST = 512
+"""Of growth: less than anything that a request would leave, and more than malloc's peaks came to."""
 
 
 @dataclass
 class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     cuts: dict[str, tuple[float, bool]] = field(default_factory=dict)
-    """When each cut request was cut, and whether it streamed, by its word."""
+    """When each request was cut that was, and whether it streamed, by its word."""
     freed: dict[str, list[float]] = field(default_factory=lambda: {"a stream": [], "while it waits": []})
     """Seconds from the cut to the row's end, by what the client left."""
     freed_in_prefill: list[float] = field(default_factory=list)
     """Those of rows that were at their prompt, streaming or not."""
-    memory: list[tuple[int, ...]] = field(default_factory=list)
-    """Resident KiB of the server and of its engine, and open descriptors of both, from time to time."""
+    at_rest: list[tuple[int, int]] = field(default_factory=list)
+    """Bytes that the server and its engine had of their own, and their open descriptors, at each rest; on Linux."""
     held: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def growth(self) -> tuple[int, int]:
+        """Of bytes and of descriptors, from the middle of the load to its end."""
+        if not self.at_rest:
+            return 0, 0
+        (bytes_then, descriptors_then), (num_bytes, descriptors) = self.at_rest[_RESTS // 2 - 1], self.at_rest[-1]
+        return num_bytes - bytes_then, descriptors - descriptors_then
 
     @property
     def wrong(self) -> int:
@@ -63,54 +77,26 @@ def body_of(path: str, prompt: str, stream: bool) -> bytes:
     return json.dumps({**body, "model": MODEL, "stream": stream}).encode()
 
 
-def text_of(path: str, stream: bool, body: bytes) -> str:
-    """The text of an answer, or of what came of it."""
-    if not stream:
-        answer = json.loads(body)
-        match path:
-            case "/v1/messages":
-                return answer["content"][0]["text"]
-            case "/v1/responses":
-                return answer["output"][0]["content"][0]["text"]
-            case "/v1/completions":
-                return answer["choices"][0]["text"]
-            case _:
-                return answer["choices"][0]["message"]["content"]
-    lines = [line[6:] for line in body.decode(errors="ignore").split("\n")[:-1] if line.startswith("data: {")]
-    return "".join(_piece(json.loads(line)) for line in lines)
-
-
-def _piece(event: dict[str, Any]) -> str:
-    if choices := event.get("choices"):
-        return choices[0].get("text") or choices[0].get("delta", {}).get("content") or ""
-    if event.get("type") == "content_block_delta":
-        return event["delta"].get("text", "")
-    return event["delta"] if event.get("type") == "response.output_text.delta" else ""
-
-
-def _body(raw: bytes, chunked: bool) -> bytes:
-    if not chunked:
-        return raw
-    found = b""
-    while (at := raw.find(b"\r\n")) >= 0:
-        size = int(raw[:at] or b"0", 16)
-        found += raw[at + 2 : at + 2 + size]
-        raw = raw[at + 4 + size :]
-    return found
-
-
 class Load:
-    """`filling` is the mean number of words in front of what is asked for."""
+    """`filling` is the mean number of words in front of what is asked for, `patience` the mean of the seconds after
+    which who wants no answer leaves."""
 
     def __init__(
-        self, port: int, chance: random.Random, cut_share: float, outcome: Outcome, filling: float = 60.0
+        self,
+        port: int,
+        chance: random.Random,
+        cut_share: float,
+        outcome: Outcome,
+        filling: float = 60.0,
+        patience: float = 0.3,
     ) -> None:
         self._port, self._chance, self._cut_share, self._outcome = port, chance, cut_share, outcome
-        self._filling = filling
+        self._filling, self._patience = filling, patience
 
     async def one(self, number: int) -> None:
+        """Ask, and judge what comes; one that is cut is left half of the times with a reset."""
         chance, counts = self._chance, self._outcome.counts
-        path, stream, cut = chance.choice(DIALECTS), chance.random() < 0.5, chance.random() < self._cut_share
+        path, stream, leaves = chance.choice(DIALECTS), chance.random() < 0.5, chance.random() < self._cut_share
         word = f"w{number}x"
         prompt = "filler " * int(chance.expovariate(1 / self._filling)) + f"say {word} times {chance.randrange(1, 12)}"
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -118,53 +104,50 @@ class Load:
             body = body_of(path, prompt[-12_000:], stream)
             head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            if cut:
-                await self._cut(reader, writer, word, path, stream, answer_to(prompt))
-                return
-            head, _, raw = (await reader.read()).partition(b"\r\n\r\n")
-            status = int(head.split()[1]) if head else 0
-            counts["answered"] += 1
-            if status != 200:
-                counts["errors"] += 1
-            elif text_of(path, stream, _body(raw, b"chunked" in head)) != answer_to(prompt):
-                counts["wrong"] += 1
+            raw, has_ended = await _read(reader, chance.expovariate(1 / self._patience) if leaves else None)
+            counts["answered" if has_ended else "cut"] += 1
+            if not has_ended:
+                self._outcome.cuts[word] = (time.monotonic(), stream)
+                if chance.random() < 0.5:
+                    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+            is_broken_off = has_ended and not is_whole(raw)
+            if fault := "errors" if is_broken_off else fault_of(path, stream, raw, answer_to(prompt)):
+                counts[fault] += 1
         except OSError:
             counts["errors"] += 1
         finally:
             writer.close()
 
-    async def _cut(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        word: str,
-        path: str,
-        stream: bool,
-        answer: str,
-    ) -> None:
-        """Read for a random time, then leave, half of the times with a reset."""
-        raw = b""
-        try:
-            async with asyncio.timeout(self._chance.expovariate(1 / 0.3)):
-                while piece := await reader.read(65536):
-                    raw += piece
-        except TimeoutError:
-            pass
-        self._outcome.counts["cut"] += 1
-        self._outcome.cuts[word] = (time.monotonic(), stream)
-        if self._chance.random() < 0.5:
-            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
-        head, _, rest = raw.partition(b"\r\n\r\n")
-        if stream and rest and not answer.startswith(text_of(path, True, _body(rest, b"chunked" in head))):
-            self._outcome.counts["wrong before the cut"] += 1
+
+async def _read(reader: asyncio.StreamReader, seconds: float | None) -> tuple[bytes, bool]:
+    """What comes of an answer within that time, and whether that is all there will be."""
+    raw = b""
+    try:
+        async with asyncio.timeout(seconds):
+            while piece := await reader.read(65536):
+                raw += piece
+    except TimeoutError:
+        return raw, is_whole(raw)
+    return raw, True
 
 
-def _use(pids: list[int]) -> tuple[int, ...]:
-    page = os.sysconf("SC_PAGE_SIZE")
-    pids = [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # one that is gone is told as lost at the end
-    resident = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page >> 10 for pid in pids]
-    return *resident, sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+def own_bytes(pid: int) -> int:
+    """What the process has in memory and shares with no file."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peaks(pids: list[int]) -> tuple[int, int]:
+    """The most address space that one of the processes has had, and the most that one had in memory, in bytes; 0 where
+    there is no Linux to tell."""
+    found = [(0, 0)]
+    for status in (Path(f"/proc/{pid}/status") for pid in pids):
+        if status.exists():
+            sizes = dict(line.split(":", 1) for line in status.read_text().splitlines() if line.startswith("Vm"))
+            found.append((int(sizes["VmPeak"].split()[0]) << 10, int(sizes["VmHWM"].split()[0]) << 10))
+    spaces, resident = zip(*found, strict=True)
+    return max(spaces), max(resident)
 
 
 def engines_of(pid: int) -> list[int]:
@@ -183,24 +166,39 @@ async def started_engines(load: Load, pid: int, number: int) -> list[int]:
 
 
 async def _drive(
-    port: int, pid: int, requests: int, parallel: int, cut_share: float, seed: int, filling: float
+    port: int, pid: int, requests: int, parallel: int, cut_share: float, seed: int, filling: float, patience: float
 ) -> Outcome:
     outcome, chance = Outcome(), random.Random(seed)
-    load, numbers = Load(port, chance, cut_share, outcome, filling), iter(range(requests))
+    load = Load(port, chance, cut_share, outcome, filling, patience)
     engines = await started_engines(load, pid, requests)
 
-    async def work() -> None:
+    async def work(numbers: Iterator[int]) -> None:
         for number in numbers:
-            if number % max(1, requests // 20) == 0 and sys.platform == "linux":
-                outcome.memory.append(_use([pid, *engines]))
             await load.one(number)
 
-    await asyncio.gather(*(work() for _ in range(parallel)))
+    for part in range(_RESTS):
+        numbers = iter(range(part * requests // _RESTS, (part + 1) * requests // _RESTS))
+        await asyncio.gather(*(work(numbers) for _ in range(parallel)))
+        await rest(port)
+        pids = [each for each in (pid, *engines) if Path(f"/proc/{each}").exists()]  # who is gone is told as lost
+        if sys.platform == "linux":
+            descriptors = sum(len(os.listdir(f"/proc/{each}/fd")) for each in pids)
+            outcome.at_rest.append((sum(map(own_bytes, pids)), descriptors))
+    outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
+    return outcome
+
+
+async def rest(port: int) -> None:
+    """Wait until no request runs, and the engine has had the time to look whether one has left something behind."""
     async with asyncio.timeout(300):
         while await _running(port):
             await asyncio.sleep(0.05)
-    outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
-    return outcome
+    await asyncio.sleep(_QUIET_SECONDS)
+
+
+def num_failures(log: Path) -> int:
+    """How many engines said that they failed, as one does whose books are wrong when it ends."""
+    return log.read_text().count("the engine failed")
 
 
 async def _running(port: int) -> int:
@@ -228,15 +226,24 @@ def load_server(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[by
         held |= json.loads(server.stdout.readline() or "{}")
 
 
-def load(requests: int, parallel: int = 64, cut_share: float = 0.2, seed: int = 1, filling: float = 60.0) -> Outcome:
+def load(
+    requests: int,
+    parallel: int = 64,
+    cut_share: float = 0.2,
+    seed: int = 1,
+    filling: float = 60.0,
+    patience: float = 0.3,
+) -> Outcome:
     """Start a server, load it, end it; what happened."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         with load_server(home) as (server, port, held):
             started = time.monotonic()
-            outcome = asyncio.run(_drive(port, server.pid, requests, parallel, cut_share, seed, filling))
+            driving = _drive(port, server.pid, requests, parallel, cut_share, seed, filling, patience)
+            outcome = asyncio.run(driving)
             outcome.seconds = time.monotonic() - started
         outcome.held = held
+        outcome.counts["engines lost"] = max(outcome.counts["engines lost"], num_failures(home / "log"))
         for line in (home / "freed").read_text().splitlines():
             word, at, phase = line.split()
             if word in outcome.cuts and float(at) > outcome.cuts[word][0]:
@@ -255,15 +262,16 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--requests", type=int, default=10_000)
     arguments.add_argument("--parallel", type=int, default=64)
-    arguments.add_argument("--cut", type=float, default=0.2, help="the share of requests that are cut")
+    arguments.add_argument("--cut", type=float, default=0.2, help="the share of requests whose client wants to leave")
     arguments.add_argument("--filling", type=float, default=60, help="words in front of a question, in the mean")
+    arguments.add_argument("--patience", type=float, default=0.3, help="seconds until one is cut, in the mean")
     wanted = arguments.parse_args()
-    outcome = load(wanted.requests, wanted.parallel, wanted.cut, filling=wanted.filling)
+    outcome = load(wanted.requests, wanted.parallel, wanted.cut, filling=wanted.filling, patience=wanted.patience)
     print(f"{outcome.seconds:.0f} s, {dict(outcome.counts)}, held {outcome.held}")
     for left, values in [*outcome.freed.items(), ("at its prompt", outcome.freed_in_prefill)]:
         print(f"cut to freed, {left}: {len(values)} rows, p50 {1000 * percentile(values, 0.5):.0f} ms, "
               f"p99 {1000 * percentile(values, 0.99):.0f} ms")  # fmt: skip
-    print("memory KiB and descriptors:", outcome.memory)
+    print("bytes and descriptors at rest:", outcome.at_rest)
     return 1 if outcome.wrong else 0
 
 

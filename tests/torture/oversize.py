@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -21,7 +22,8 @@ from pathlib import Path
 
 import httpx
 
-from .load import DIALECTS, body_of, engines_of, load_server, text_of
+from .answers import DIALECTS, text_of
+from .load import body_of, engines_of, load_server, num_failures, rest
 from .load_server import answer_to
 
 _TOO_LONG = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
@@ -97,7 +99,10 @@ def oversize(requests: int, window: int, address_space: int, *, model: Path | No
                        headers={"content-type": "application/json"}).raise_for_status()  # fmt: skip
             engines = engines_of(server.pid)
             counts = asyncio.run(attack(port, requests, window))
+            with contextlib.suppress(OSError):  # a server that has died is counted
+                asyncio.run(rest(port))
             counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
+        counts["deaths"] = max(counts["deaths"], num_failures(home / "log"))
         if counts["deaths"]:
             print((home / "log").read_text()[-3000:], file=sys.stderr)
         return counts

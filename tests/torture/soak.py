@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression
 
-from .load import Load, Outcome, engines_of, load_server, started_engines
+from .load import Load, Outcome, engines_of, load_server, num_failures, own_bytes, rest, started_engines
 
 _PROMPTS = 500
 _PARALLEL = 6
@@ -86,22 +86,20 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
             may_ask.set()
 
     await asyncio.gather(watch(), *(work() for _ in range(_PARALLEL)))
+    await rest(port)
     soak.outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
     soak.outcome.seconds = time.monotonic() - started
     return soak
 
 
-def own_bytes(pid: int) -> int:
-    """What the process has in memory and shares with no file."""
-    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
-
-
 def soak(seconds: float, seed: int = 4) -> Soak:
-    with tempfile.TemporaryDirectory() as name, load_server(Path(name)) as (server, port, held):
-        found = asyncio.run(_drive(port, server.pid, seconds, seed))
-    found.outcome.held = held
-    return found
+    with tempfile.TemporaryDirectory() as name:
+        with load_server(Path(name)) as (server, port, held):
+            found = asyncio.run(_drive(port, server.pid, seconds, seed))
+        found.outcome.held = held
+        counts = found.outcome.counts
+        counts["engines lost"] = max(counts["engines lost"], num_failures(Path(name) / "log"))
+        return found
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,16 +25,36 @@ from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
 from . import __main__ as torture
 from . import deaths, disk, soak
-from .load import load
+from .load import Outcome, load, peaks
 from .machines import MACHINES, machines
 from .warm import KINDS, LENGTH, edges, warm
 
 
 def test_no_answer_is_lost_doubled_or_crossed_while_clients_come_and_go():
-    outcome = load(200, parallel=16, cut_share=0.3, seed=3)
+    outcome = load(200, parallel=16, cut_share=0.3, seed=3, patience=0.05)
     assert outcome.wrong == 0, outcome.counts
     assert outcome.counts["answered"] > 100
     assert outcome.counts["cut"] > 20
+    assert len(outcome.at_rest) == (4 if sys.platform == "linux" else 0)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "descriptors", "share", "wrong"),
+    [(5_000, 0, 1.0, 0), (9_000_000, 0, 1.0, 1), (0, 1, 1.0, 1), (-9_000_000, -1, 1.0, 0), (9_000_000, 1, 0.5, 0)],
+)
+def test_what_a_full_load_leaves_behind_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, num_bytes: int, descriptors: int, share: float, wrong: int
+):
+    at_rest = [(0, 90), (1_000_000, 20), (9_000_000, 90), (1_000_000 + num_bytes, 20 + descriptors)]
+    monkeypatch.setattr(torture, "load", lambda _: Outcome(at_rest=at_rest))
+    assert next(torture.mixed_requests(share)).wrong == wrong
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_that_is_gone_has_no_peak():
+    space, resident = peaks([os.getpid(), 1 << 30])
+    assert space > resident > 1 << 20
+    assert peaks([1 << 30]) == (0, 0)
 
 
 def test_a_killed_writer_of_the_cache_leaves_nothing_wrong(tmp_path: Path):
@@ -118,6 +139,13 @@ def test_every_stream_has_its_error_when_the_engine_dies():
     ends = deaths.engine_deaths(1)
     assert len(ends.seconds) == 8
     assert ends.num_cut == 0
+
+
+def test_few_times_are_as_bad_as_long_ones():
+    assert not torture._times("", [0.01] * 100, 0.1, 1.0, "").wrong
+    assert torture._times("", [0.01] * 99, 0.1, 1.0, "").wrong
+    assert torture._times("", [0.01] * 98 + [0.2] * 2, 0.1, 1.0, "").wrong
+    assert not torture._times("", [], 0.1, 0.5, "").wrong
 
 
 def test_a_soak_tells_what_grew_and_leaves_no_descriptor():
