@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from . import crowd, deaths, disk, edits, kills, oversize, soak, undo, warm
+from . import crowd, deaths, disk, edits, kills, leaving, oversize, soak, undo, warm
 from .load import MOST_BYTES_A_REQUEST, load, percentile
 from .machines import machines
 from .ranks import answers
@@ -64,6 +64,10 @@ def cancels(share: float) -> Iterator[Row]:
         for left, values in kinds:
             most = 0.1 if left == "a stream" else 0.25
             yield _times(f"a client leaves {left}, until its row is free", values, most, share, f"{words}: ")
+    left = leaving.leave(max(3, int(110 * share)))
+    what = "a client leaves while a real model computes its prompt, until its row is free"
+    notes = f"{left.num_tokens:,} tokens, in pieces of {1000 * left.piece_seconds:.0f} ms: "
+    yield _times(what, left.seconds, 0.25, share, notes)
 
 
 def _times(what: str, seconds: list[float], most: float, share: float, notes: str) -> Row:

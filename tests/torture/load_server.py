@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import resource
 import socket
@@ -115,6 +116,9 @@ def main() -> int:
     arguments.add_argument("--window", type=int, default=16_384, help="of the model that is none, in tokens")
     arguments.add_argument("--address-space", type=int, default=0, help="bytes, of each process")
     given = arguments.parse_args()
+    told = logging.StreamHandler()  # the ring of the admin pages would otherwise be all that hears of an engine's end
+    told.setLevel(logging.WARNING)
+    logging.basicConfig(handlers=[told])
     if given.address_space:
         resource.setrlimit(resource.RLIMIT_AS, (given.address_space, given.address_space))
     tokenizer._CACHED_CHARACTERS = 50_000  # as `with_few_words`

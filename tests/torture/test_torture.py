@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis.stateful import rule
 
@@ -24,8 +25,9 @@ from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
 from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
 from . import __main__ as torture
-from . import deaths, disk, soak
-from .load import Outcome, load, peaks
+from . import deaths, disk, leaving, soak
+from .load import Outcome, engines_of, load, load_server, num_failures, peaks
+from .load_server import MODEL
 from .machines import MACHINES, machines
 from .warm import KINDS, LENGTH, edges, warm
 
@@ -48,6 +50,15 @@ def test_what_a_full_load_leaves_behind_is_wrong(
     at_rest = [(0, 90), (1_000_000, 20), (9_000_000, 90), (1_000_000 + num_bytes, 20 + descriptors)]
     monkeypatch.setattr(torture, "load", lambda _: Outcome(at_rest=at_rest))
     assert next(torture.mixed_requests(share)).wrong == wrong
+
+
+def test_what_an_engine_says_stands_in_the_log_of_its_load(tmp_path: Path):
+    with load_server(tmp_path) as (server, port, _):
+        httpx.post(f"http://127.0.0.1:{port}/v1/completions", json={"model": MODEL, "prompt": "say w1x times 1"})
+        [engine] = engines_of(server.pid)
+        os.kill(engine, signal.SIGUSR1)
+        wait_until(lambda: "Current thread" in (tmp_path / "log").read_text())
+    assert num_failures(tmp_path / "log") == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -139,6 +150,13 @@ def test_every_stream_has_its_error_when_the_engine_dies():
     ends = deaths.engine_deaths(1)
     assert len(ends.seconds) == 8
     assert ends.num_cut == 0
+
+
+@needs_embedded_model
+def test_a_real_models_row_is_free_soon_after_its_client_has_left_in_the_middle_of_its_prompt():
+    left = leaving.leave(4, num_tokens=2000, shape=Shape(layers=8, heads=4, kv_heads=2, head_dim=64))
+    assert left.seconds
+    assert max(left.seconds) < 30
 
 
 def test_few_times_are_as_bad_as_long_ones():
