@@ -160,7 +160,9 @@ drafts change answers
 drafts slow answers down
     engine/test_speculation.py::test_a_drafter_that_loses_time_is_left_alone_and_the_count_says_so
 a slow reader
-    api/test_slow_reader.py::test_clients_that_do_not_read_hold_up_nobody_and_lose_nothing
+    api/test_slow_reader.py::test_clients_that_do_not_read_hold_up_nobody_take_little_and_lose_nothing
+a reader that has stopped for good
+    api/test_slow_reader.py::test_a_client_that_reads_nothing_for_long_is_dropped_and_its_model_is_free
 a second signal
     api/test_shutdown.py::test_a_second_signal_ends_the_server_at_once_and_leaves_no_child
 any order of events in the scheduler
