@@ -11,10 +11,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+
+from omlx.server.http_server import HttpServer
 
 from ..waiting import wait_until
 from .serving import serving
@@ -140,6 +143,21 @@ async def test_a_stream_that_ends_within_the_grace_ends_whole(tmp_path: Path):
             received += piece
     assert streamed_text(MESSAGES, received) == "x" * 100
     assert "message_stop" in received
+
+
+def test_a_second_signal_does_not_wait_for_what_the_engines_still_save():
+    async def app(_scope: object, _receive: object, _send: object) -> None: ...
+
+    called: list[str] = []
+    words = ("drain", "end", "kill")
+    drain, end, kill = (partial(called.append, word) for word in words)
+    server = HttpServer(app, drain, end, 600, kill)
+    server.handle_exit(signal.SIGTERM, None)
+    assert called == ["drain"]
+    assert not server.force_exit
+    server.handle_exit(signal.SIGINT, None)
+    assert called == ["drain", "kill"]
+    assert server.force_exit
 
 
 async def test_a_server_told_to_stop_takes_nothing_new(tmp_path: Path):
