@@ -110,7 +110,7 @@ compare: setup ## Time the server beside its peers, row by row; tests/bench/peer
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 
 .PHONY: torture
-torture: setup ## Abuse everything for hours: load, cancels, killed writers, damaged files, a soak; one table
+torture: setup clients ## Abuse everything for hours: load, cancels, killed writers, damaged files, a soak; one table
 	$(BIN)/python -m tests.torture.install
 	$(BIN)/python -m tests.torture $(ARGS)
 

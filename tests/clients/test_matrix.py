@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import ROOT
 from .drivers.driving import Server
+from .running import ROOT
 from .script import OUTCOMES
 
 _SECONDS = 240

@@ -20,6 +20,7 @@ from . import crowd, deaths, disk, edits, kills, leaving, oversize, soak, undo, 
 from .load import MOST_BYTES_A_REQUEST, load, percentile
 from .machines import machines
 from .ranks import answers
+from .schema import schema
 
 HEAD = "| what was done | how often | lost | wrong | notes |\n|---|--:|--:|--:|---|"
 _LEAST_TIMES = 100
@@ -211,6 +212,11 @@ def state_machines(share: float) -> Iterator[Row]:
         yield Row(f"steps of a state machine: {ran.what}", ran.num_steps, 0, ran.has_failed)
 
 
+def schema_requests(share: float) -> Iterator[Row]:
+    for ran in schema(max(1, int(100 * share))):
+        yield Row(f"requests by the OpenAPI document: {ran.what}", ran.num_requests, 0, ran.has_failed, ran.notes)
+
+
 PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "requests": mixed_requests,
     "cancels": cancels,
@@ -226,6 +232,7 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "ranks": ranks,
     "soak": soaking,
     "machines": state_machines,
+    "schema": schema_requests,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ class Ran:
 def machines(num_steps: int) -> Iterator[Ran]:
     """Each machine for at least so many steps, or until it fails; then the shortest way there is printed."""
     profile = settings.get_profile("torture")
+    before_all = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # much is refused on purpose
     for what, machine in MACHINES.items():
         before, has_failed = machine.num_steps, False
         while machine.num_steps - before < num_steps and not has_failed:
@@ -45,3 +48,4 @@ def machines(num_steps: int) -> Iterator[Ran]:
                 has_failed = True
                 traceback.print_exc(file=sys.stderr)
         yield Ran(what, machine.num_steps - before, has_failed)
+    logging.disable(before_all)

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from ...log_ring import LogLine
-from ...settings.keys import keys
-from ...settings.values import ModelSettings
+from ...settings.keys import keys, model_keys
 from ..keys import DescribedKey
 from .cache import CacheView
 from .check_routes import StartCheck
@@ -43,6 +42,15 @@ SettingChanges = msgspec.defstruct(
     forbid_unknown_fields=True,
 )
 
+ModelChanges = msgspec.defstruct(
+    "ModelChanges",
+    [(key.path[-1], key.type | None, None) for key in model_keys("ID")],
+    namespace={"__doc__": "A model's settings, such as `max_tokens`; null unsets one."},
+    forbid_unknown_fields=True,
+)
+
+_CHAT = "/v1/chat/completions"
+"""What the chat page's own route is the same as, but for who may use it."""
 
 _OPERATIONS = (
     _Operation("post", "login", "Open a session with the admin key", SessionView, LogIn),
@@ -56,7 +64,7 @@ _OPERATIONS = (
     _Operation("get", "logs", "The last lines of the log", list[LogLine], query=("level", "after")),
     _Operation("get", "models", "The models, with state, settings and MTP", list[ModelView]),
     _Operation("get", "models/{model_id}", "One model, by id or alias", ModelView),
-    _Operation("put", "models/{model_id}", "Change settings from the next request on", ModelView, ModelSettings),
+    _Operation("put", "models/{model_id}", "Change settings from the next request on", ModelView, ModelChanges),
     _Operation("delete", "models/{model_id}", "Unload it, and delete its folder", Deleted),
     _Operation("put", "loaded/{model_id}", "Load the model, in the background", ModelView, status=202),
     _Operation("delete", "loaded/{model_id}", "Unload the model", ModelView),
@@ -72,7 +80,7 @@ _OPERATIONS = (
     _Operation("get", "checks", "The last probe and benchmark", list[Check]),
     _Operation("post", "checks", "Start a probe or a benchmark", Check, StartCheck, status=202),
     _Operation("delete", "checks", "Cancel the one that runs", list[Check]),
-    _Operation("post", "chat", "Chat Completions, for the chat page", Any, dict[str, Any]),
+    _Operation("post", "chat", "Chat Completions, for the chat page", Any),
 )
 _PARAMETERS = ("model_id", "name", "repo")
 _REFUSALS = {
@@ -103,6 +111,9 @@ def add_admin(document: Node) -> None:
     for operation in _OPERATIONS:
         path = document["paths"].setdefault(f"/admin/api/{operation.path}", {})
         path[operation.method] = _described(operation, described)
+    chat, public = document["paths"]["/admin/api/chat"]["post"], document["paths"][_CHAT]["post"]
+    chat["requestBody"] = public["requestBody"]
+    chat["responses"]["200"] = public["responses"]["200"]
 
 
 def _described(operation: _Operation, schemas: dict[str, Any]) -> Node:

@@ -9,15 +9,15 @@ import logging
 import re
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from omlx.server.api.admin.openapi import add_admin
+from omlx.server.api.openapi_document import document
 from omlx.server.cache.write_ledger import spend
 from omlx.server.errors import EngineFailure
 from omlx.server.log_ring import LogRing
-from omlx.server.settings.keys import keys
+from omlx.server.settings.keys import keys, model_keys
 from omlx.server.state_file import published
 
 from ..serving import MODEL
@@ -92,14 +92,26 @@ async def test_a_setting_shows_its_origin_and_what_a_restart_will_change(tmp_pat
 
 
 def test_the_document_says_which_settings_can_be_put():
-    document: dict[str, Any] = {"paths": {}, "components": {"schemas": {}}}
-    add_admin(document)
-    schema = document["components"]["schemas"]["Admin.SettingChanges"]
+    made = document(["m"], "1", asks_for_key=False)
+    add_admin(made)
+    schema = made["components"]["schemas"]["Admin.SettingChanges"]
     assert set(schema["properties"]) == {key.name for key in keys()}
     assert schema["additionalProperties"] is False
     port = schema["properties"]["server.port"]["anyOf"]
     assert {"type": "null"} in port
     assert [each["maximum"] for each in port if "maximum" in each] == [65535]
+    models = made["components"]["schemas"]["Admin.ModelChanges"]
+    assert set(models["properties"]) == {key.path[-1] for key in model_keys("m")}
+    assert models["additionalProperties"] is False
+    assert all({"type": "null"} in each["anyOf"] for each in models["properties"].values())
+
+
+def test_the_document_says_that_the_pages_chat_is_chat_completions():
+    made = document(["m"], "1", asks_for_key=False)
+    add_admin(made)
+    own, public = (made["paths"][path]["post"] for path in ("/admin/api/chat", "/v1/chat/completions"))
+    assert own["requestBody"] == public["requestBody"]
+    assert own["responses"]["200"] == public["responses"]["200"]
 
 
 async def test_keys_are_listed_by_their_last_characters_and_ended(tmp_path: Path):
