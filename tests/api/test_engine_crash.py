@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..torture.load import text_of
+from ..torture.answers import text_of
 from ..waiting import until
 from .serving import MODEL, Serving, serving
 from .test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY, num_running
