@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from . import crowd, deaths, disk, edits, kills, leaving, oversize, soak, undo, warm
+from . import crowd, deaths, disk, edits, kills, leaving, oversize, soak, tiers, undo, warm
 from .load import MOST_BYTES_A_REQUEST, load, percentile
 from .machines import machines
 from .ranks import answers
@@ -105,6 +105,21 @@ def crowded_prompts(share: float) -> Iterator[Row]:
         f"and {resident:.2f} in memory; {counts['answered']} answered, "
         f"{counts['too long']} too long, {counts['busy']} busy; at most {found.most_waiting} waiting beside one that "
         f"ran, {found.num_evicted} blocks evicted",
+    )
+
+
+def two_tiers(share: float) -> Iterator[Row]:
+    found = tiers.tiers(6, 62.0, 180.0) if share >= 1 else tiers.tiers(1, 4.0, 2.0, num_prefixes=3)
+    counts, figures = found.counts, found.figures
+    sizes = ", then ".join(f"{size / 1e6:.0f} MB" for size in found.own_bytes)
+    yield Row(
+        "a real model, prefixes in memory and on disk, its engine killed",
+        counts["answered"] + counts["cut"],
+        found.num_lost,
+        found.num_wrong,
+        f"{counts['cut']:,} cut by the client; {counts['kills']} kills, {counts['asked again']:,} requests told so and "
+        f"asked again; {figures['ram']:,} tokens from memory, {figures['disk']:,} from disk; {found.seconds:.0f} s; "
+        f"the last engine's own memory {sizes}",
     )
 
 
@@ -222,6 +237,7 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "cancels": cancels,
     "large": large_requests,
     "crowd": crowded_prompts,
+    "tiers": two_tiers,
     "cache": cache_files,
     "edits": settings_edits,
     "kills": settings_kills,

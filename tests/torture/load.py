@@ -66,7 +66,7 @@ class Outcome:
         )
 
 
-def body_of(path: str, prompt: str, stream: bool) -> bytes:
+def body_of(path: str, prompt: str, stream: bool, **more: object) -> bytes:
     user = [{"role": "user", "content": prompt}]
     body: dict[str, Any] = {
         "/v1/chat/completions": {"messages": user},
@@ -74,7 +74,7 @@ def body_of(path: str, prompt: str, stream: bool) -> bytes:
         "/v1/responses": {"input": prompt, "store": False},
         "/v1/completions": {"prompt": prompt, "max_tokens": 4000},
     }[path]
-    return json.dumps({**body, "model": MODEL, "stream": stream}).encode()
+    return json.dumps({**body, "model": MODEL, "stream": stream, **more}).encode()
 
 
 class Load:

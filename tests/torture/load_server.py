@@ -30,6 +30,7 @@ from omlx.server.prompts import tokenizer
 from omlx.server.serving import find_models, listen, make_pool, mlx_engine_command
 from omlx.server.settings import ServeSettings
 from omlx.server.settings.model_store import ModelSettingsStore
+from omlx.server.settings.values import CacheSettings
 
 from ..engine.scripted_batch import ScriptedBatch
 from ..text_model import END_OF_TURN, build_text_model, byte_tokenizer
@@ -115,6 +116,7 @@ def main() -> int:
     arguments.add_argument("--model", type=Path, help="a folder with a real model")
     arguments.add_argument("--window", type=int, default=16_384, help="of the model that is none, in tokens")
     arguments.add_argument("--address-space", type=int, default=0, help="bytes, of each process")
+    arguments.add_argument("--prefix-bytes", type=int, help="memory for prefixes; 0 keeps none, on disk neither")
     given = arguments.parse_args()
     told = logging.StreamHandler()  # the ring of the admin pages would otherwise be all that hears of an engine's end
     told.setLevel(logging.WARNING)
@@ -127,7 +129,8 @@ def main() -> int:
     model: Path = given.model or home / "models" / MODEL
     if given.model is None:
         build_text_model(model, given.window)
-    settings = ServeSettings(home, (model.parent,), port=0)
+    cache = CacheSettings(enabled=given.prefix_bytes != 0, ram_bytes=given.prefix_bytes)
+    settings = ServeSettings(home, (model.parent,), port=0, cache=cache)
     argv = [sys.executable, "-m", "tests.torture.load_server", "--engine", str(home / "freed")]
     wordy = EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[2])})
     command_of = mlx_engine_command(settings) if given.model else lambda _: wordy

@@ -25,7 +25,7 @@ from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
 from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
 from . import __main__ as torture
-from . import deaths, disk, leaving, soak
+from . import deaths, disk, leaving, soak, tiers
 from .load import Outcome, engines_of, load, load_server, num_failures, peaks
 from .load_server import MODEL
 from .machines import MACHINES, machines
@@ -86,7 +86,7 @@ def test_a_damaged_block_is_never_served(tmp_path: Path):
 def test_a_block_that_goes_without_being_counted_is_found_out(
     is_damaged: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def read(path: str, go_on: Callable[[], None]) -> bytes:
+    def read(path: str, go_on: Callable[[], None]) -> memoryview:
         try:
             raw = read_checked(path, go_on)
         except DamagedFile:
@@ -164,6 +164,14 @@ def test_few_times_are_as_bad_as_long_ones():
     assert torture._times("", [0.01] * 99, 0.1, 1.0, "").wrong
     assert torture._times("", [0.01] * 98 + [0.2] * 2, 0.1, 1.0, "").wrong
     assert not torture._times("", [], 0.1, 0.5, "").wrong
+
+
+@needs_embedded_model
+def test_prefixes_on_disk_survive_a_killed_engine_and_no_answer_is_another():
+    found = tiers.tiers(1, pause=4.0, rest=2.0, num_prefixes=3)
+    assert (found.num_lost, found.num_wrong) == (0, 0), found
+    assert found.counts["answered"] > 50
+    assert found.figures["disk"] > 1000
 
 
 def test_a_soak_tells_what_grew_and_leaves_no_descriptor():
