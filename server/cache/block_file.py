@@ -7,7 +7,6 @@ import zlib
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from .blocks import BlockHash
@@ -48,17 +47,18 @@ class BlockFile:
         return cls(path, nbytes, parts[1], int(parts[2][:-1]), parts[2][-1], parts[3])
 
 
-def read_checked(path: str, go_on: Callable[[], None] = lambda: None) -> bytes:
+def read_checked(path: str, go_on: Callable[[], None] = lambda: None) -> memoryview:
     """The file's contents; `go_on` is called for every piece that has come. Raises `DamagedFile` where they or the name
     are not what they were, and `OSError`."""
     file = Path(path)
-    contents = BytesIO()  # gives its bytes without a copy
     with file.open("rb", buffering=0) as opened:
-        while piece := opened.read(_PIECE_BYTES):
-            contents.write(piece)
+        raw = memoryview(bytearray(os.fstat(opened.fileno()).st_size))
+        start, total = 0, _checksum_of_name(file.name)
+        while count := opened.readinto(piece := raw[start : start + _PIECE_BYTES]):
+            total = zlib.crc32(piece[:count], total)  # while it lies in the processor's cache
+            start += count
             go_on()
-    raw = contents.getvalue()
-    if checksum(file.name, raw) != BlockFile.parse(file, 0).checksum:
+    if start < len(raw) or f"{total:08x}" != BlockFile.parse(file, 0).checksum:
         raise DamagedFile("its checksum is wrong")
     return raw
 
@@ -83,8 +83,11 @@ def short(name: BlockHash) -> str:
 
 def checksum(file_name: str, raw: bytes) -> str:
     """Over the contents and the parts of the name before the checksum."""
-    stem = ".".join(file_name.split(".")[:3])
-    return f"{zlib.crc32(raw, zlib.crc32(stem.encode())):08x}"
+    return f"{zlib.crc32(raw, _checksum_of_name(file_name)):08x}"
+
+
+def _checksum_of_name(file_name: str) -> int:
+    return zlib.crc32(".".join(file_name.split(".")[:3]).encode())
 
 
 def write_all(descriptor: int, raw: bytes) -> None:

@@ -136,7 +136,7 @@ class CacheCodec:
         scalars = json.dumps([dict(snapshot.scalars) for snapshot in payload.snapshots])
         return {"kinds": self._format, "scalars": scalars, **token_metadata(token_ids)}
 
-    def decode(self, raw: bytes) -> BlockPayload:
+    def decode(self, raw: bytes | memoryview) -> BlockPayload:
         """The payload of `encode`'s bytes. Raises `DamagedFile`."""
         tensors, metadata = unpack(raw)
         rows: list[list[mx.array]] = [[] for _ in self._kinds]

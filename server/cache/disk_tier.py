@@ -59,7 +59,7 @@ class PayloadCodec(Protocol[P]):
 
     def size(self, payload: P, token_ids: Sequence[int], /) -> int | None: ...
     def encode(self, payload: P, token_ids: Sequence[int], /) -> bytes: ...
-    def decode(self, raw: bytes) -> P: ...
+    def decode(self, raw: memoryview) -> P: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class DiskLimits:
 
 
 class DiskTier(Generic[P]):
-    """Implements `LowerTier` under `root`/`identity`. One thread calls; one encodes and writes, and one reads ahead.
+    """Implements `LowerTier` under `root`/`identity`. One thread calls; one encodes and writes, and some read ahead.
 
     `go_on` is called for every piece that has been read, by whichever thread reads."""
 
@@ -169,8 +169,8 @@ class DiskTier(Generic[P]):
         return self._followers.of(parent, divisible)
 
     def fetch(self, names: Sequence[BlockHash]) -> None:
-        for path in filter(None, (self._paths.get(name.hex()) for name in names)):
-            self._ahead.begin(path, self._files[path].nbytes)
+        paths = filter(None, (self._paths.get(name.hex()) for name in names))
+        self._ahead.begin({path: self._files[path].nbytes for path in paths})
 
     def is_fetching(self, names: Sequence[BlockHash]) -> bool:
         return any(self._ahead.is_under_way(self._paths.get(name.hex(), "")) for name in names)

@@ -34,6 +34,8 @@ class Node(Generic[P]):
     payload: P | None = None
     saved: bool = False
     """Offered to the lower tier, or come from it."""
+    risen: bool = False
+    """Come from the lower tier, and found by no prompt since."""
     children: dict[BlockHash, Node[P]] = field(default_factory=dict)
 
     @property

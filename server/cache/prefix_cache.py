@@ -7,10 +7,10 @@ token, a prefix is found to the token; otherwise only up to the end of a node th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash, block_hash, root_hash, spans
 from .nodes import Node, Payload, num_same, payload_of, replaces, usable
@@ -18,6 +18,8 @@ from .tier import LowerTier
 
 P = TypeVar("P", bound=Payload)
 _MAX_EVICTED = 8192
+_NUM_AHEAD = 8
+"""Blocks that the lower tier is to read at a time."""
 
 
 class Miss(StrEnum):
@@ -36,8 +38,8 @@ class Miss(StrEnum):
 class Match(Generic[P]):
     """`payloads` hold the first `num_tokens` tokens of the prompt; the last one may hold more than those.
 
-    Of these `num_lower_tokens` were read from the tier below; `miss` says why they are not more, and `miss_token` at
-    which token the prompt parts from all that is cached.
+    Of these `num_lower_tokens` were read from the tier below and found by no prompt before; `miss` says why they are
+    not more, and `miss_token` at which token the prompt parts from all that is cached.
     """
 
     num_tokens: int
@@ -106,17 +108,28 @@ class PrefixCache(Generic[P]):
         """How many leading tokens `match` would find, short of a lower tier that fails."""
         return self._look_below(token_ids, salt)[0]
 
-    def fetch(self, token_ids: Sequence[int], salt: str = "") -> Callable[[], bool]:
-        """Have the lower tier begin to read what `match` will want of it; the result says whether it is done."""
-        lower, names = self._lower, [name for name, _ in self._look_below(token_ids, salt)[1]]
-        if lower is None or not names:
-            return lambda: True
-        lower.fetch(names)
-        return lambda: not lower.is_fetching(names)
+    def fetch(self, token_ids: Sequence[int], salt: str = "", may_wait: bool = False) -> Iterator[bool]:
+        """Bring up what the lower tier has of the prompt beyond what is here, a block at a time, while the next ones
+        are read in the background. Each time it is told whether a block has come; where none has, and this may not
+        wait, the lower tier is not as far yet."""
+        below = self._look_below(token_ids, salt)[1]
+        if self._lower is None or not below:
+            return
+        path = self._full_path(token_ids[:-1], salt)
+        parent = path[-1] if path else None
+        for index, (name, tokens) in enumerate(below):
+            self._lower.fetch([name for name, _ in below[index : index + _NUM_AHEAD]])
+            while not may_wait and self._lower.is_fetching([name]):
+                yield False
+            parent = self._raise(parent, salt, name, tokens)
+            if parent is None:
+                return
+            yield True
 
     def match(self, token_ids: Sequence[int], salt: str = "") -> Match[P]:
         """The longest cached prefix that leaves at least one token to compute."""
-        brought = self._bring_up(token_ids, salt)
+        for _ in self.fetch(token_ids, salt, may_wait=True):
+            pass
         num_tokens, path = self._find(self._full_path(token_ids[:-1], salt), token_ids, salt)
         if path:
             self._touch(path[-1])
@@ -124,8 +137,7 @@ class PrefixCache(Generic[P]):
             self._shared |= dict.fromkeys(node for node in path if not node.saved)
             self._lower.used([node.name for node in reversed(path)])
         payloads = tuple(node.payload for node in path if node.payload is not None)
-        num_lower_tokens = len(range(brought.start, min(brought.stop, num_tokens)))
-        return Match(num_tokens, payloads, num_lower_tokens, *self._why(token_ids, salt, num_tokens))
+        return Match(num_tokens, payloads, _num_risen(path, num_tokens), *self._why(token_ids, salt, num_tokens))
 
     def save_one(self, may_wait: bool = True) -> bool:
         """Give the lower tier a block it lacks, or wait a moment, if it `may_wait`, where it takes none now; whether
@@ -199,23 +211,19 @@ class PrefixCache(Generic[P]):
             parent = self._add(parent, block_hash(parent.name, tokens), tokens, payload)
         self._settle(parent)
 
-    def _bring_up(self, token_ids: Sequence[int], salt: str) -> range:
-        """Read into memory what the lower tier has of the prompt beyond what is here; the places of what came."""
-        _, below = self._look_below(token_ids, salt)
-        if not below or self._lower is None:
-            return range(0)
-        path = self._full_path(token_ids[:-1], salt)
-        parent = path[-1] if path else self._root(salt)
-        start = stop = len(path) * BLOCK_TOKENS
-        for name, tokens in below:
-            payload = self._lower.read(name)
-            if payload is None:
-                break
-            parent = self._add(parent, name, tokens, payload)
-            parent.saved = True
-            stop += len(tokens)
-        self._settle(parent)
-        return range(start, stop)
+    def _raise(self, parent: Node[P] | None, salt: str, name: BlockHash, tokens: tuple[int, ...]) -> Node[P] | None:
+        """The block that follows its parent, or begins a prompt, read from the lower tier where it is not here; None
+        where it cannot be had, or the parent has had to leave meanwhile."""
+        if parent is not None and parent not in self._recent:
+            return None
+        known = next((child for child in self._children([parent] if parent else [], salt) if child.name == name), None)
+        payload = self._lower.read(name) if known is None and self._lower is not None else None
+        if payload is None:
+            return known
+        node = self._add(parent or self._root(salt), name, tokens, payload)
+        node.saved = node.risen = True
+        self._settle(node)
+        return node
 
     def _why(self, token_ids: Sequence[int], salt: str, num_tokens: int) -> tuple[Miss, int]:
         """Why no more than `num_tokens` were found, and how many leading tokens are those of something cached."""
@@ -377,3 +385,13 @@ class PrefixCache(Generic[P]):
             self._recent.pop(node)
             self._recent[node] = None
             node = node.parent
+
+
+def _num_risen(path: Sequence[Node[Any]], num_tokens: int) -> int:
+    """How many of the leading tokens have come from the lower tier since a prompt was last told of them."""
+    start = count = 0
+    for node in path:
+        stop = min(start + len(node.token_ids), num_tokens)
+        count += stop - start if node.risen else 0
+        start, node.risen = stop, False
+    return count

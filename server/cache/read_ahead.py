@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+
+_READERS = 4
+"""A checksum keeps one of them busy for as long as a good disk needs for several files."""
 
 
 class ReadAhead:
-    """Reads in a thread of its own what `begin` names, in that order. One thread calls.
+    """Reads in threads of its own what `begin` names, in that order, some at a time. One thread calls.
 
     `read` is given a path; what it raises, `take` raises. No more than `max_bytes` are held: what nobody takes goes
     for what is begun later, and what has no room is read when it is taken.
     """
 
-    def __init__(self, read: Callable[[str], bytes], max_bytes: int) -> None:
+    def __init__(self, read: Callable[[str], memoryview], max_bytes: int) -> None:
         self._read = read
         self._max_bytes = max_bytes
-        self._reader = ThreadPoolExecutor(1, "cache-reader")
-        self._begun: dict[str, tuple[int, Future[bytes]]] = {}
+        self._readers = ThreadPoolExecutor(_READERS, "cache-reader")
+        self._begun: dict[str, tuple[int, Future[memoryview]]] = {}
         """Sizes and contents by path, the oldest first."""
 
-    def begin(self, path: str, nbytes: int) -> None:
-        if path in self._begun:
-            return
+    def begin(self, sizes: Mapping[str, int]) -> None:
+        """Read these paths, of so many bytes each, as far as there is room."""
         held = sum(size for size, _ in self._begun.values())
-        for old, (size, reading) in list(self._begun.items()):
-            if held + nbytes > self._max_bytes and reading.done():
-                del self._begun[old]
-                held -= size
-        if held + nbytes <= self._max_bytes:
-            self._begun[path] = nbytes, self._reader.submit(self._read, path)
+        for path, nbytes in sizes.items():
+            if path in self._begun:
+                continue
+            for old, (size, reading) in list(self._begun.items()):
+                if held + nbytes > self._max_bytes and reading.done() and old not in sizes:
+                    del self._begun[old]
+                    held -= size
+            if held + nbytes > self._max_bytes:
+                break
+            self._begun[path] = nbytes, self._readers.submit(self._read, path)
+            held += nbytes
 
     def is_under_way(self, path: str) -> bool:
         return path in self._begun and not self._begun[path][1].done()
 
-    def take(self, path: str) -> bytes:
+    def take(self, path: str) -> memoryview:
         """The contents, waited for."""
         _, reading = self._begun.pop(path, (0, None))
         return self._read(path) if reading is None else reading.result()
 
     def close(self) -> None:
         self._begun.clear()
-        self._reader.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)

@@ -45,11 +45,11 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     )
 
 
-def unpack(raw: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unpack(raw: bytes | memoryview) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors, which look into `raw`, and the metadata. Raises `DamagedFile`."""
     try:
         start = _LENGTH_BYTES + int.from_bytes(raw[:_LENGTH_BYTES], "little")
-        header = json.loads(raw[_LENGTH_BYTES:start])
+        header = json.loads(bytes(raw[_LENGTH_BYTES:start]))
         metadata = header.pop("__metadata__")
         tensors = {name: _tensor(entry, memoryview(raw)[start:]) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

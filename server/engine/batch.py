@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,8 +96,9 @@ class BatchEngine(Protocol):
         """How many leading prompt tokens the prefix cache holds now, at most all but one. Takes nothing."""
         ...
 
-    def fetch(self, request: Submit) -> Callable[[], bool]:
-        """Begin to read what `open` will want from the disk; the result says whether it need not wait for it."""
+    def fetch(self, request: Submit) -> Iterator[bool]:
+        """Bring into memory what `open` will want from the disk, a piece at a time. Each time it is told whether one
+        has come; where none has, it is still being read."""
         ...
 
     def open(self, request: Submit) -> int:

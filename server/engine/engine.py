@@ -90,7 +90,8 @@ class Engine:
             sequence = self._scheduler.add(request, num_cached_tokens, self._clock())
             if sequence is None:
                 raise Overloaded(f"{len(self._scheduler.waiting)} requests wait already; try again shortly")
-            sequence.is_fetched = self._batch.fetch(request)
+            sequence.fetching = self._batch.fetch(request)
+            sequence.is_fetched = next(sequence.fetching, None) is None
         except (RequestError, ServiceError) as error:
             self._updates[request.request_id] = refusal(request.request_id, error)
         else:
@@ -108,17 +109,28 @@ class Engine:
 
     def step(self) -> StepOutput:
         """Half a turn: one decode step of all rows, or after one, a prefill chunk of one sequence or several short
-        prompts. What came meanwhile is looked at between the two, so that a short prompt waits for half a step, not
-        for that and another one."""
+        prompts, and what has come from the disk for another. What came meanwhile is looked at between the two, so that
+        a short prompt waits for half a step, not for that and another one."""
         self._keep_within_memory()
-        plan = self._scheduler.schedule(self._clock())
-        if plan.decode and not (self._has_decoded and plan.prefill):
+        plan, fetching = self._scheduler.schedule(self._clock()), self._scheduler.fetching
+        if plan.decode and not (self._has_decoded and (plan.prefill or fetching)):
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
             self._has_decoded = True
         else:
+            if plan.decode and fetching:
+                self._fetch(fetching)
+                plan = self._scheduler.schedule(self._clock())
             self._compute_prompts(plan.prefill, decoding=bool(plan.decode))
             self._has_decoded = False
         return self.news()
+
+    def _fetch(self, sequence: Sequence) -> None:
+        """Take up what the disk has read for a prompt that waits, for as long as decoding rows may wait for that."""
+        started = self._clock()
+        for has_come in sequence.fetching:
+            if not has_come or self._clock() - started > self._scheduler.fetch_seconds:
+                return
+        sequence.is_fetched = True
 
     def _compute_prompts(self, sequence: Sequence | None, *, decoding: bool) -> None:
         started, spent = self._clock(), 0.0
@@ -193,6 +205,7 @@ class Engine:
     def _open(self, sequence: Sequence) -> bool:
         """Give the sequence a row on its cached prefix; False where the batch refuses it, or fails at it."""
         queue_seconds = self._clock() - sequence.arrived
+        sequence.fetching = iter(())
         self._batch.bound_prefixes(max(0, self._scheduler.room.left([*self._scheduler.running, sequence])))
         try:
             self._scheduler.start(sequence, self._batch.open(sequence.request))

@@ -115,7 +115,7 @@ class MlxBatch:
             return 0
         return self._prefix_cache.peek(request.token_ids, request.cache_salt)
 
-    def fetch(self, request: Submit) -> Callable[[], bool]:
+    def fetch(self, request: Submit) -> Iterator[bool]:
         return self._prefix_cache.fetch(
             request.token_ids[:1] if request.prompt_logprobs else request.token_ids, request.cache_salt
         )

@@ -98,7 +98,7 @@ class Scheduler:
             waiting = [
                 sequence
                 for sequence in self.waiting
-                if not self._worth_waiting(sequence, candidates) and (sequence.is_fetched() or not decodes)
+                if not self._worth_waiting(sequence, candidates) and (sequence.is_fetched or not decodes)
             ]
             first = min(waiting, key=lambda sequence: self._rank(sequence, now), default=None)
             # Where there is no room for the first, none overtakes it: it would wait for ever.
@@ -108,6 +108,19 @@ class Scheduler:
             decode=tuple(sequence for sequence in running if sequence.is_decoding),
             prefill=min(candidates, key=lambda sequence: self._rank(sequence, now), default=None),
         )
+
+    @property
+    def fetching(self) -> Sequence | None:
+        """For whom to bring prefixes up from the disk beside rows that decode: for one that could be opened then, and
+        for no other meanwhile, since memory may not hold what both want."""
+        if len(self.running) >= self._limits.max_num_seqs:
+            return None
+        return next((sequence for sequence in self.waiting if not sequence.is_fetched), None)
+
+    @property
+    def fetch_seconds(self) -> float:
+        """How long that may take in a turn, which may compute a piece of a prompt too."""
+        return self._decode_gap / 2
 
     def another(self, spent: float, now: float) -> Sequence | None:
         """Whose prompt to go on with in a turn that has computed prompts for `spent` seconds, beside rows that decode.
@@ -135,7 +148,7 @@ class Scheduler:
         budget = self._budget(decoding, spent)
         running, members = self.running, [first]
         for sequence in sorted(self.waiting, key=lambda sequence: self._rank(sequence, now)):
-            if not sequence.is_fetched() or self._repeats(sequence, members):
+            if not sequence.is_fetched or self._repeats(sequence, members):
                 continue
             lengths = [each.num_remaining_tokens for each in [*members, sequence]]
             num_tokens = len(lengths) * max(lengths)

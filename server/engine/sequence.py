@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -43,8 +43,10 @@ class Sequence:
     """Whether its prompt is computed in no pass with others, since a pass that it was in has failed."""
     queue_seconds: float = 0.0
     prefix: PrefixReport = field(default_factory=PrefixReport)
-    is_fetched: Callable[[], bool] = lambda: True
-    """Whether what the disk has of its prompt is here."""
+    fetching: Iterator[bool] = field(default_factory=lambda: iter(()))
+    """Brings up what the disk has of its prompt, a piece at a time."""
+    is_fetched: bool = True
+    """Whether all of that is here."""
     _shared: dict[str, int] = field(default_factory=dict)
 
     @property

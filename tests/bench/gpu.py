@@ -31,6 +31,8 @@ _PROMPT_TOKENS, _ANSWER_TOKENS = 128, 128
 _PREFILLS = (2048, 8192, 32768)
 _ARRIVALS = (4096, 8192)
 _WARM_TOKENS = 8192
+_LATE_TOKENS = 24576
+"""Of a prompt that comes from the disk beside streams; with the other it fits into a tenth of a small disk."""
 _GROUP = "omlx, 2 ranks"
 _RANKS = 2
 _KV_BYTES = 2 * 36 * 8 * 128 * 2
@@ -69,7 +71,7 @@ def contenders(model: Path, home: Path, wanted: list[str]) -> list[Contender]:
 def measure(contender: Contender, folder: Path, sizes: Sizes) -> Figures:
     figures = Figures()
     log = folder / f"{contender.name}.log"
-    warm = letters(sizes.warm, seed=90_000)
+    warm, late = letters(sizes.warm, seed=90_000), letters(sizes.late, seed=90_002)
     with serving(contender, log, figures, "start, s") as client:
         for count in sizes.streams:
             decode(client, figures, count)
@@ -77,7 +79,9 @@ def measure(contender: Contender, folder: Path, sizes: Sizes) -> Figures:
         for count in sizes.prefills:
             prefill(client, figures, count)
         for count in sizes.arrivals:
-            arrival(client, figures, count)
+            arrival(client, figures, str(count), [letters(count, seed=20 * count + 100 + turn) for turn in range(3)])
+        if contender.home is not None:
+            client.ask([late], 1)
         cold = client.ask([warm], 1)[0]
         figures.put(f"TTFT of {sizes.warm}, cold, s", cold.first_seconds)
         again = [client.ask([warm], 1)[0].first_seconds for _ in range(9)]
@@ -86,8 +90,10 @@ def measure(contender: Contender, folder: Path, sizes: Sizes) -> Figures:
             return figures
         wait_until_saved(contender.home)
     with serving(contender, log, figures, "second start, s") as client:
-        client.ask([letters(2048, seed=90_001)], 4)
+        for _ in range(3):  # kernels are compiled, for a prompt and for one that is found
+            client.ask([letters(2048, seed=90_001)], 4)
         figures.put(f"TTFT of {sizes.warm}, after a restart, s", client.ask([warm], 1)[0].first_seconds)
+        arrival(client, figures, f"{sizes.late} from disk", [late])
     return figures
 
 
@@ -134,16 +140,17 @@ def prefill(client: Client, figures: Figures, count: int) -> None:
     figures.put(f"prefill {count}, tokens/s", count / median(seconds))
 
 
-def arrival(client: Client, figures: Figures, count: int) -> None:
-    """The longest gap of four streams, and the newcomer's time to its first token."""
+def arrival(client: Client, figures: Figures, name: str, newcomers: list[str]) -> None:
+    """The longest gap of four streams, and each newcomer's time to its first token."""
     gaps, waits = [], []
-    for turn in range(3):
-        prompts = [letters(_PROMPT_TOKENS, seed=20 * count + 4 * turn + number) for number in range(4)]
-        streams, late = client.ask_beside(prompts, 320, letters(count, seed=20 * count + 100 + turn), after=24)
+    for turn, newcomer in enumerate(newcomers):
+        seed = 20 * len(newcomer) + 4 * turn
+        prompts = [letters(_PROMPT_TOKENS, seed + number) for number in range(4)]
+        streams, late = client.ask_beside(prompts, 320, newcomer, after=24)
         gaps.append(max(stream.longest_gap for stream in streams))
         waits.append(late.first_seconds)
-    figures.put(f"longest gap while {count} arrive, ms", 1000 * median(gaps))
-    figures.put(f"TTFT of the {count}, s", median(waits))
+    figures.put(f"longest gap while {name} arrive, ms", 1000 * median(gaps))
+    figures.put(f"TTFT of the {name}, s", median(waits))
 
 
 @contextlib.contextmanager
@@ -161,6 +168,7 @@ class Sizes:
     prefills: tuple[int, ...] = _PREFILLS
     arrivals: tuple[int, ...] = _ARRIVALS
     warm: int = _WARM_TOKENS
+    late: int = _LATE_TOKENS
 
 
 def rates() -> tuple[float, float]:
@@ -226,7 +234,7 @@ def main() -> int:
     shutil.rmtree(home, ignore_errors=True)
     sizes = Sizes(tuple(options.streams), tuple(options.prefills), tuple(options.arrivals))
     if options.tiny:
-        sizes = Sizes((1, 2), (256,), (512,), 600)
+        sizes = Sizes((1, 2), (256,), (512,), 600, 700)
     found: dict[str, Figures] = {}
     for contender in contenders(model, home, options.servers):
         print(contender.name, flush=True)

@@ -104,6 +104,9 @@ class _File:
         self._faults.meet("read")
         return self._file.read(*arguments)
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def readinto(self, *arguments: Any) -> Any:
         self._faults.meet("read")
         return self._file.readinto(*arguments)

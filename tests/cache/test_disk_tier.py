@@ -43,10 +43,10 @@ class TextCodec:
     def encode(self, payload: Text, _tokens: Sequence[int]) -> bytes:
         return payload.text
 
-    def decode(self, raw: bytes) -> Text:
-        if raw.startswith(b"not ours"):
+    def decode(self, raw: memoryview) -> Text:
+        if bytes(raw).startswith(b"not ours"):
             raise DamagedFile("not ours")
-        return Text(raw)
+        return Text(bytes(raw))
 
 
 def write(tier: DiskTier[Text], key: BlockHash, parent: BlockHash, token_ids: Sequence[int], text: Text) -> bool:

@@ -36,7 +36,7 @@ class TokensCodec:
     def encode(self, _payload: Whole, token_ids: Sequence[int]) -> bytes:
         return pack({}, token_metadata(token_ids))
 
-    def decode(self, raw: bytes) -> Whole:
+    def decode(self, raw: memoryview) -> Whole:
         unpack(raw)
         return Whole()
 

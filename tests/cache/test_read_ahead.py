@@ -1,4 +1,4 @@
-"""Files are read before they are wanted: in order, within a bound, and with the errors of reading them late."""
+"""Files are read before they are wanted: within a bound, and with the errors of reading them late."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Disk:
         self.gate = threading.Event()
         self.read_paths: list[str] = []
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str) -> memoryview:
         assert self.gate.wait(30)
         self.read_paths.append(path)
         if path == "gone":
             raise FileNotFoundError(path)
-        return path.encode()
+        return memoryview(path.encode())
 
 
 @contextmanager
@@ -38,17 +38,17 @@ def ahead_of(disk: Disk, max_bytes: int = 100) -> Iterator[ReadAhead]:
         ahead.close()
 
 
-def test_what_was_begun_is_read_once_and_in_order():
+def test_what_was_begun_is_read_once():
     disk = Disk()
     with ahead_of(disk) as ahead:
-        for path in ("a", "b", "a"):
-            ahead.begin(path, 10)
+        ahead.begin({"a": 10, "b": 10})
+        ahead.begin({"a": 10})
         assert ahead.is_under_way("a")
         assert not ahead.is_under_way("c")
         disk.gate.set()
         assert [ahead.take(path) for path in ("b", "a", "c")] == [b"b", b"a", b"c"]
         assert not ahead.is_under_way("a")
-        assert disk.read_paths == ["a", "b", "c"]
+        assert sorted(disk.read_paths) == ["a", "b", "c"]
         assert ahead.take("a") == b"a"
         assert disk.read_paths[-1] == "a"
 
@@ -57,7 +57,7 @@ def test_an_error_is_that_of_whoever_takes():
     disk = Disk()
     disk.gate.set()
     with ahead_of(disk) as ahead:
-        ahead.begin("gone", 10)
+        ahead.begin({"gone": 10})
         with pytest.raises(FileNotFoundError):
             ahead.take("gone")
         with pytest.raises(FileNotFoundError):
@@ -67,12 +67,26 @@ def test_an_error_is_that_of_whoever_takes():
 def test_what_nobody_takes_goes_for_what_comes_and_what_is_under_way_stays():
     disk = Disk()
     with ahead_of(disk, max_bytes=25) as ahead:
-        for path in ("a", "b", "c"):
-            ahead.begin(path, 10)
+        ahead.begin(dict.fromkeys("abc", 10))
         assert [ahead.is_under_way(path) for path in ("a", "b", "c")] == [True, True, False]
         disk.gate.set()
-        wait_until(lambda: not ahead.is_under_way("b"))
-        ahead.begin("d", 10)
+        wait_until(lambda: not ahead.is_under_way("a") and not ahead.is_under_way("b"))
+        ahead.begin(dict.fromkeys("abc", 10))  # none of them goes for another
+        assert sorted(disk.read_paths) == ["a", "b"]
+        ahead.begin({"d": 10})
         wait_until(lambda: not ahead.is_under_way("d"))
         assert [ahead.take(path) for path in ("d", "b", "a")] == [b"d", b"b", b"a"]
-        assert disk.read_paths == ["a", "b", "d", "a"]
+        assert disk.read_paths[2:] == ["d", "a"]
+
+
+def test_files_are_read_beside_one_another():
+    together = threading.Barrier(3)
+
+    def read(path: str) -> memoryview:
+        together.wait(30)
+        return memoryview(path.encode())
+
+    ahead = ReadAhead(read, 100)
+    ahead.begin(dict.fromkeys("abc", 10))
+    assert [ahead.take(path) for path in "abc"] == [b"a", b"b", b"c"]
+    ahead.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,6 +27,7 @@ class Shelf:
     num_damaged: int = 0
     written_bytes: int = 0
     fetching: list[BlockHash] = field(default_factory=list)
+    asked: set[BlockHash] = field(default_factory=set)
 
     def holds(self, name: BlockHash) -> bool:
         return name in self.blocks
@@ -47,7 +48,8 @@ class Shelf:
         return [(name, self.blocks[name].token_ids) for name in names if self.blocks[name].divisible or not divisible]
 
     def fetch(self, names: Sequence[BlockHash]) -> None:
-        self.fetching += names
+        self.fetching += [name for name in names if name not in self.asked]
+        self.asked.update(names)
 
     def is_fetching(self, names: Sequence[BlockHash]) -> bool:
         return any(name in self.fetching for name in names)
@@ -132,16 +134,71 @@ def test_as_much_is_found_below_as_was_found_in_memory(seed: int, divisible: boo
                 assert (match.miss, match.miss_token) == (again.miss, again.miss_token), length
 
 
-def test_what_the_tier_below_has_of_a_prompt_is_fetched_in_order_and_told_when_it_is_here():
+def test_what_the_tier_below_has_of_a_prompt_comes_up_block_by_block_as_it_is_read():
     shelf = shelf_with(700)
     new = PrefixCache("m", 1000, shelf)
-    is_done = new.fetch(list(range(720)))
+    coming = new.fetch(list(range(720)))
+    assert not next(coming)
     assert [shelf.blocks[name].token_ids[0] for name in shelf.fetching] == [0, 256, 512]
-    assert not is_done()
+    del shelf.fetching[0]
+    assert [next(coming), next(coming)] == [True, False]
+    assert new.nbytes == 10
     shelf.fetching.clear()
-    assert is_done()
-    assert new.fetch([5000, 5001])()
+    assert list(coming) == [True, True]
+    assert [new.match(list(range(720))).num_lower_tokens for _ in range(2)] == [700, 0]
+    assert not list(new.fetch([5000, 5001]))
     assert not shelf.fetching
+
+
+def test_of_a_long_prompt_a_few_blocks_at_a_time_are_asked_for():
+    shelf = shelf_with(20 * BLOCK_TOKENS)
+    coming = PrefixCache("m", 1000, shelf).fetch(list(range(21 * BLOCK_TOKENS)))
+    next(coming)
+    assert len(shelf.fetching) == 8
+    shelf.fetching.clear()
+    next(coming)
+    next(coming)
+    assert len(shelf.fetching) == 1
+
+
+def test_what_had_to_leave_while_the_rest_was_read_is_left_to_whoever_wants_it():
+    shelf = shelf_with(700)
+    new = PrefixCache("m", 1000, shelf)
+    coming = new.fetch(list(range(720)))
+    next(coming)
+    shelf.fetching.clear()
+    next(coming)
+    new.bound(0)
+    assert not list(coming)
+    new.check()
+    new.bound(1000)
+    assert found(new, list(range(720))) == 700
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_prompts_that_come_up_together_into_little_memory_leave_the_books_right(seed: int):
+    dice = random.Random(seed)
+    shelf = Shelf()
+    cache = PrefixCache("m", 60, shelf)
+    stems = [[dice.randrange(3) for _ in range(800)] for _ in range(3)]
+    coming: list[Iterator[bool]] = []
+    for _ in range(300):
+        prompt = dice.choice(stems)[: dice.randrange(1, 800)]
+        match dice.randrange(5):
+            case 0:
+                remember(cache, prompt)
+            case 1:
+                coming.append(cache.fetch(prompt))
+            case 2 if coming:
+                next(coming[dice.randrange(len(coming))], None)
+                del shelf.fetching[: dice.randrange(3)]
+            case 3:
+                cache.bound(dice.choice([0, 30, 60]))
+            case _:
+                match = cache.match(prompt)
+                held = [token for block in match.payloads for token in block.token_ids]
+                assert held[: match.num_tokens] == prompt[: match.num_tokens]
+        cache.check()
 
 
 def test_what_two_requests_use_goes_down_first():
@@ -187,7 +244,7 @@ def test_a_shorter_end_below_is_not_read_where_memory_has_more():
     for length in (300, 400):
         remember(cache, list(range(length)))
         save_all(cache)
-    assert cache.fetch([*range(400), 5000, 5001])()
+    assert not list(cache.fetch([*range(400), 5000, 5001]))
     assert not shelf.fetching
 
 

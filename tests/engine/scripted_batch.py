@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from omlx.server.engine.messages import Batching, DraftStats, Submit, TokenLogprob
@@ -48,8 +48,9 @@ class ScriptedBatch:
         longest = max((common_prefix(tokens, request.token_ids) for tokens in kept), default=0)
         return min(longest, len(request.token_ids) - 1)
 
-    def fetch(self, request: Submit) -> Callable[[], bool]:
-        return lambda: request.request_id not in self.fetching
+    def fetch(self, request: Submit) -> Iterator[bool]:
+        while request.request_id in self.fetching:
+            yield False
 
     def open(self, request: Submit) -> int:
         answer = self._script[min(len(self.opened), len(self._script) - 1)]

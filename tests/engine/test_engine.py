@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from omlx.server.engine.engine import Engine
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.scheduler import Scheduler, SchedulerLimits
@@ -198,7 +200,8 @@ def test_what_comes_from_the_disk_begins_once_it_is_here():
         step(engine, answers)
     assert batch.opened == ["a"]
     batch.fetching.clear()
-    step(engine, answers)
+    for _ in range(2):
+        step(engine, answers)
     assert batch.opened == ["a", "b"]
     drain(engine, answers)
     assert [answers[key].token_ids for key in ("a", "b")] == [[5] * 50] * 2
@@ -217,6 +220,34 @@ class TimedBatch(ScriptedBatch):
     def prefill(self, request_id: str, count: int) -> list[int]:
         self.now += count / 1000
         return super().prefill(request_id, count)
+
+
+class PiecesOnDisk(TimedBatch):
+    """Has twenty pieces of each prompt on disk, each of which takes 30 ms to bring up."""
+
+    def fetch(self, request: Submit) -> Iterator[bool]:
+        del request
+        yield False
+        for _ in range(20):
+            self.now += 0.03
+            yield True
+
+
+def test_rows_that_decode_wait_for_a_few_pieces_from_the_disk_at_a_time():
+    batch = PiecesOnDisk([[7] * 100])
+    batch.step_seconds = 0.01
+    engine = Engine(Scheduler(SchedulerLimits(decode_gap_seconds=0.2)), batch, lambda: batch.now)
+    engine.submit(Submit("running", [1], 100))
+    engine.step()
+    engine.submit(Submit("from disk", [2], 100))
+    turns: list[float] = []
+    while len(batch.opened) < 2:
+        started = batch.now
+        engine.step()
+        turns.append(batch.now - started)
+    assert 0.6 < sum(turns) < 0.8
+    assert max(turns) < 0.131
+    assert [round(turn, 3) for turn in turns].count(0.01) >= 4  # steps between them
 
 
 def test_all_prompts_of_one_turn_together_keep_rows_waiting_no_longer_than_the_gap():

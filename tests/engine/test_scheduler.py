@@ -83,13 +83,28 @@ def test_a_prompt_waits_for_another_that_is_computing_its_prefix():
 def test_rows_that_decode_do_not_wait_for_the_disk():
     scheduler = Scheduler(SchedulerLimits())
     from_disk = add(scheduler, "from disk", 50)
-    from_disk.is_fetched = lambda: False
+    from_disk.is_fetched = False
     add(scheduler, "other", 100)
     assert chosen(scheduler) == "from disk"  # nobody else would do anything meanwhile
     finish_prompt(scheduler, add(scheduler, "decoding", 10))
     assert chosen(scheduler) == "other"
-    from_disk.is_fetched = lambda: True
+    from_disk.is_fetched = True
     assert chosen(scheduler) == "from disk"
+
+
+def test_prefixes_come_up_from_the_disk_for_one_prompt_at_a_time_that_could_be_opened():
+    scheduler = Scheduler(SchedulerLimits(max_num_seqs=2))
+    assert scheduler.fetching is None
+    add(scheduler, "here", 10)
+    for name in ("first", "second"):
+        add(scheduler, name, 10).is_fetched = False
+    first, second = scheduler.waiting[1:]
+    assert scheduler.fetching is first
+    first.is_fetched = True
+    assert scheduler.fetching is second
+    for sequence in scheduler.waiting[:2]:
+        finish_prompt(scheduler, sequence)
+    assert scheduler.fetching is None  # no row is free
 
 
 def test_prompts_under_different_salts_do_not_wait_for_each_other():
@@ -246,6 +261,6 @@ def test_company_is_bounded_in_tokens_rows_and_time():
 def test_rows_that_decode_wait_for_no_disk_for_company():
     scheduler = Scheduler(SchedulerLimits())
     first = add(scheduler, "a", 100)
-    add(scheduler, "b", 100).is_fetched = lambda: False
+    add(scheduler, "b", 100).is_fetched = False
     add(scheduler, "c", 100)
     assert company(scheduler, first) == ["c"]

@@ -76,9 +76,9 @@ class LeaderBatch:
         self._progress.turn()  # many long prompts may be looked up between two steps
         return self._batch.match(request)
 
-    def fetch(self, request: Submit) -> Callable[[], bool]:
+    def fetch(self, request: Submit) -> Iterator[bool]:
         del request  # the others would wait for their own disks all the same
-        return lambda: True
+        return iter(())
 
     def open(self, request: Submit) -> int:
         with self._progress.step(), self._together(Open(request)):
