@@ -193,6 +193,8 @@ class DiskTier(Generic[P]):
         except OSError as error:
             self._fail(f"{self._folder} cannot be read: {error.strerror or error}")
             self._hide(file)
+        except (MemoryError, RuntimeError) as error:  # a RuntimeError is what MLX raises without memory
+            self._fail(f"{self._folder} cannot be read: {error or type(error).__name__}")
         return None
 
     def write(self, name: BlockHash, parent: BlockHash, token_ids: Sequence[int], payload: P) -> bool:

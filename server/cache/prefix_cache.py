@@ -117,6 +117,9 @@ class PrefixCache(Generic[P]):
             return
         path = self._full_path(token_ids[:-1], salt)
         parent = path[-1] if path else None
+        self._lower.fetch([name for name, _ in below[:_NUM_AHEAD]])
+        if not may_wait:
+            yield False
         for index, (name, tokens) in enumerate(below):
             self._lower.fetch([name for name, _ in below[index : index + _NUM_AHEAD]])
             while not may_wait and self._lower.is_fetching([name]):

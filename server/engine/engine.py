@@ -112,28 +112,33 @@ class Engine:
         prompts, and what has come from the disk for another. What came meanwhile is looked at between the two, so that
         a short prompt waits for half a step, not for that and another one."""
         self._keep_within_memory()
-        plan, fetching = self._scheduler.schedule(self._clock()), self._scheduler.fetching
+        started = self._clock()
+        plan, fetching = self._scheduler.schedule(started), self._scheduler.fetching(started)
         if plan.decode and not (self._has_decoded and (plan.prefill or fetching)):
             self._decode({sequence.request_id: sequence for sequence in plan.decode})
             self._has_decoded = True
         else:
             if plan.decode and fetching:
-                self._fetch(fetching)
+                self._fetch(fetching, started)
                 plan = self._scheduler.schedule(self._clock())
-            self._compute_prompts(plan.prefill, decoding=bool(plan.decode))
+            self._compute_prompts(plan.prefill, started, decoding=bool(plan.decode))
             self._has_decoded = False
         return self.news()
 
-    def _fetch(self, sequence: Sequence) -> None:
-        """Take up what the disk has read for a prompt that waits, for as long as decoding rows may wait for that."""
-        started = self._clock()
-        for has_come in sequence.fetching:
-            if not has_come or self._clock() - started > self._scheduler.fetch_seconds:
-                return
-        sequence.is_fetched = True
+    def _fetch(self, sequences: list[Sequence], started: float) -> None:
+        """Take up what the disk has read for prompts that wait, for as long as decoding rows may wait for that."""
+        for sequence in sequences:
+            for has_come in sequence.fetching:
+                if self._clock() - started > self._scheduler.fetch_seconds:
+                    return
+                if not has_come:
+                    break
+            else:
+                sequence.is_fetched = True
 
-    def _compute_prompts(self, sequence: Sequence | None, *, decoding: bool) -> None:
-        started, spent = self._clock(), 0.0
+    def _compute_prompts(self, sequence: Sequence | None, started: float, *, decoding: bool) -> None:
+        """`started`, the turn has what it spends on prompts counted from then on."""
+        spent = self._clock() - started
         while sequence is not None:
             self._compute(sequence, decoding, spent)
             now = self._clock()

@@ -109,13 +109,13 @@ class Scheduler:
             prefill=min(candidates, key=lambda sequence: self._rank(sequence, now), default=None),
         )
 
-    @property
-    def fetching(self) -> Sequence | None:
-        """For whom to bring prefixes up from the disk beside rows that decode: for one that could be opened then, and
-        for no other meanwhile, since memory may not hold what both want."""
+    def fetching(self, now: float) -> list[Sequence]:
+        """For whom to bring prefixes up from the disk beside rows that decode, in the order of their turns: for nobody
+        while there is no row for them, since memory may not hold what all want."""
         if len(self.running) >= self._limits.max_num_seqs:
-            return None
-        return next((sequence for sequence in self.waiting if not sequence.is_fetched), None)
+            return []
+        fetching = [sequence for sequence in self.waiting if not sequence.is_fetched]
+        return sorted(fetching, key=lambda sequence: self._rank(sequence, now))
 
     @property
     def fetch_seconds(self) -> float:

@@ -237,3 +237,22 @@ def test_only_the_owner_may_read_what_is_kept(tmp_path: Path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[malloc] Unable to allocate")])
+def test_a_block_that_memory_does_not_hold_is_a_miss_and_stays(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    def decode(_codec: TextCodec, _raw: memoryview) -> Text:
+        raise error
+
+    tier = make(tmp_path)
+    write(tier, name(1), ROOT, TOKENS, block(1))
+    tier.close()
+    tier = make(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextCodec, "decode", decode)
+        assert tier.read(name(1)) is None
+    assert "cannot be read" in tier.trouble
+    assert tier.read(name(1)) == block(1)
+    tier.close()

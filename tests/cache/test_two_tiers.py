@@ -150,6 +150,14 @@ def test_what_the_tier_below_has_of_a_prompt_comes_up_block_by_block_as_it_is_re
     assert not shelf.fetching
 
 
+def test_who_begins_a_fetch_waits_for_no_block_even_where_none_is_under_way():
+    shelf = shelf_with(700)
+    shelf.asked.update(shelf.blocks)
+    new = PrefixCache("m", 1000, shelf)
+    assert not next(new.fetch(list(range(720))))
+    assert new.nbytes == 0
+
+
 def test_of_a_long_prompt_a_few_blocks_at_a_time_are_asked_for():
     shelf = shelf_with(20 * BLOCK_TOKENS)
     coming = PrefixCache("m", 1000, shelf).fetch(list(range(21 * BLOCK_TOKENS)))

@@ -207,6 +207,21 @@ def test_what_comes_from_the_disk_begins_once_it_is_here():
     assert [answers[key].token_ids for key in ("a", "b")] == [[5] * 50] * 2
 
 
+def test_a_prompt_whose_file_is_not_read_yet_holds_up_no_other_from_the_disk():
+    batch = ScriptedBatch([[5] * 50])
+    batch.fetching |= {"b", "c"}
+    engine = make_engine(batch)
+    answers: dict[str, Answer] = {}
+    engine.submit(request("a", max_tokens=50))
+    step(engine, answers)
+    for name in ("b", "c"):
+        engine.submit(request(name, max_tokens=50))
+    batch.fetching.remove("c")
+    for _ in range(4):
+        step(engine, answers)
+    assert batch.opened == ["a", "c"]
+
+
 class TimedBatch(ScriptedBatch):
     """Takes a millisecond for a token of a prompt, and `step_seconds` for a step."""
 

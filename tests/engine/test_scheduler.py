@@ -92,19 +92,20 @@ def test_rows_that_decode_do_not_wait_for_the_disk():
     assert chosen(scheduler) == "from disk"
 
 
-def test_prefixes_come_up_from_the_disk_for_one_prompt_at_a_time_that_could_be_opened():
+def test_prefixes_come_up_from_the_disk_in_the_order_of_who_comes_first_and_for_prompts_that_could_be_opened():
     scheduler = Scheduler(SchedulerLimits(max_num_seqs=2))
-    assert scheduler.fetching is None
-    add(scheduler, "here", 10)
-    for name in ("first", "second"):
-        add(scheduler, name, 10).is_fetched = False
-    first, second = scheduler.waiting[1:]
-    assert scheduler.fetching is first
-    first.is_fetched = True
-    assert scheduler.fetching is second
-    for sequence in scheduler.waiting[:2]:
+    assert not scheduler.fetching(0.0)
+    title = scheduler.add(Submit("title", [1], 5, background=True), 0, 0.0)
+    long, short, here = (add(scheduler, name, length) for name, length in (("long", 99), ("short", 9), ("here", 50)))
+    assert title is not None
+    for sequence in (title, long, short):
+        sequence.is_fetched = False
+    assert scheduler.fetching(0.0) == [short, long, title]
+    short.is_fetched = True
+    assert scheduler.fetching(0.0) == [long, title]
+    for sequence in (short, here):
         finish_prompt(scheduler, sequence)
-    assert scheduler.fetching is None  # no row is free
+    assert not scheduler.fetching(0.0)  # no row is free
 
 
 def test_prompts_under_different_salts_do_not_wait_for_each_other():

@@ -5,7 +5,7 @@
 A prompt of random tokens is asked up to a cut, and then up to the cut with another end. What the second request is
 answered must be what an engine without a cache answers: the same tokens, with the same log probabilities. It is asked
 where the first one's state lies in memory; where memory has room for one of two prompts, so that they come from the
-disk in turns; and after a restart.
+disk in turns; and after a restart, beside a row that decodes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from omlx.server.engine.messages import Submit, TokenLogprob
 from omlx.server.engine.mlx_batch import MlxBatch
 
 from ..cache.models import MODELS
-from ..engine.driving import drain, make_engine
+from ..engine.driving import Answer, drain, make_engine, step
 from ..engine.tiny_model import GREEDY, VOCABULARY, make_batch
 
 KINDS = ("full attention", "sliding window", "Qwen3.5 hybrid", "DeepSeek V4")
@@ -89,7 +89,7 @@ def warm(kind: str, folder: Path, cuts: Sequence[int], seed: int) -> Found:
     cases = [_Case.of(prompt[:cut], chance, alone) for prompt in prompts for cut in cuts]
 
     def compare(where: str, batch: MlxBatch, case: _Case) -> None:
-        answer = _ask(batch, [*case.prompt, *case.end])
+        answer = _ask(batch, [*case.prompt, *case.end], beside=where == "restart")
         found.answers[where] += 1
         found.hits[where] += answer.num_cached >= len(case.prompt)
         found.read[where] += answer.num_disk > 0
@@ -134,11 +134,20 @@ def _room_for_one(model: nn.Module, prompt: list[int]) -> int:
 _numbers = itertools.count()
 
 
-def _ask(batch: MlxBatch, prompt: list[int]) -> _Answer:
-    name = str(next(_numbers))
-    engine = make_engine(batch)
+def _ask(batch: MlxBatch, prompt: list[int], beside: bool = False) -> _Answer:
+    """With `beside`, a row decodes, and what comes from the disk comes between its steps."""
+    name, other = str(next(_numbers)), str(next(_numbers))
+    engine, answers = make_engine(batch), dict[str, Answer]()
+    if beside:
+        engine.submit(Submit(other, [1, 2, 3], 1000, sampling=GREEDY, without_drafters=["ngram"]))
+        while not answers or not answers[other].token_ids:
+            step(engine, answers)
     engine.submit(Submit(name, prompt, _TOKENS, sampling=GREEDY, logprobs=0, without_drafters=["ngram"]))
-    updates = drain(engine)[name].updates
+    while name not in answers or answers[name].last.finish_reason is None:
+        step(engine, answers)
+    engine.cancel(other)
+    drain(engine)
+    updates = answers[name].updates
     tokens = [token for update in updates for token in update.logprobs]
     return _Answer(tokens, updates[-1].num_cached_tokens, max(update.num_disk_tokens for update in updates))
 
