@@ -66,7 +66,7 @@ def test_a_guess_finds_nothing_and_touches_no_block_of_the_other_key():
     shelf.touched.clear()
     for guess in (here, here[:300], [*here[:256], 1, 2], below, below[:300], here[:1]):
         assert cache.peek(guess, BOB) == 0
-        assert cache.fetch(guess, BOB)()
+        assert not list(cache.fetch(guess, BOB))
         match = cache.match(guess, BOB)
         told = match.num_tokens, match.num_lower_tokens, match.payloads, match.miss, match.miss_token
         assert told == (0, 0, (), Miss.EMPTY if len(guess) > 1 else Miss.NONE, 0)
