@@ -44,7 +44,7 @@ def machines(num_steps: int) -> Iterator[Ran]:
             examples = min(profile.max_examples, max(1, left // 20))
             try:
                 run_state_machine_as_test(machine, settings=settings(profile, max_examples=examples))
-            except Exception:
+            except Exception:  # the row of this machine is wrong then
                 has_failed = True
                 traceback.print_exc(file=sys.stderr)
         yield Ran(what, machine.num_steps - before, has_failed)

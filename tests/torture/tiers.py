@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 
 from ..tiny_model import build_tiny_model
-from .answers import DIALECTS, text_of
+from .answers import DIALECTS, error_of, text_of
 from .load import body_of, engines_of, load_server
 from .load_server import MODEL
 from .soak import own_bytes
@@ -120,7 +120,7 @@ class _Load:
                 answer = await self._client.post(path, content=_body(path, prompt, stream))
             except httpx.TransportError:
                 return None
-            if answer.status_code == 200 and b'"error":{' not in answer.content:
+            if answer.status_code == 200 and not (stream and error_of(path, answer.content)):
                 return text_of(path, stream, answer.content)
             if time.monotonic() - self._killed_at > _RECOVERY_SECONDS:
                 return None
