@@ -25,10 +25,14 @@ $(BIN)/python:
 		"macOS: brew install python@3.13), or name one: make PYTHON=/path/to/python3"; exit 1; }
 	"$(FOUND)" -m venv $(VENV)
 
+# What omlx is installed from: runtime for Apple silicon and Linux's CPU, cuda12 or cuda13 for NVIDIA. Each brings a build
+# of MLX of its own, so an environment is made from one of them.
+LOCK := runtime
+
 # The stamps say which locks the environment holds; the development lock is a superset of the runtime lock.
-$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+$(VENV)/.runtime $(VENV)/.cuda12 $(VENV)/.cuda13: $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
 	@echo "== pip downloads and installs what omlx runs on, from a locked list; it says nothing, and takes a while"
-	$(PIP) --requirement requirements/runtime.txt
+	$(PIP) --requirement $<
 	$(INSTALL_PROJECT)
 	@touch $@
 
@@ -42,7 +46,7 @@ $(VENV)/.embedded: requirements/embedded.txt | $(BIN)/python
 	@touch $@
 
 .PHONY: install
-install: $(VENV)/.runtime ## Install omlx into .venv from the hash-locked list
+install: $(VENV)/.$(LOCK) ## Install omlx into .venv from the hash-locked list; LOCK=cuda13 or cuda12 for NVIDIA
 
 .PHONY: setup
 setup: $(VENV)/.dev $(VENV)/.embedded ## Make the development environment
@@ -123,6 +127,8 @@ audit: setup ## Say why each locked package is there, and look all up among publ
 lock: ## Write the hash-locked requirements anew (needs uv); UPGRADE=1 moves to newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
 	$(call COMPILE,pyproject.toml requirements/build.in,runtime) --extra cpu
+	$(call COMPILE,pyproject.toml requirements/build.in,cuda12) --extra cuda12 --constraints requirements/runtime.txt
+	$(call COMPILE,pyproject.toml requirements/build.in,cuda13) --extra cuda13 --constraints requirements/runtime.txt
 	$(call COMPILE,pyproject.toml requirements/build.in,dev) --extra cpu --extra dev --constraints requirements/runtime.txt
 	$(call COMPILE,requirements/clients.in,clients)
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("runtime", "dev", "clients", "embedded", "node")
+LOCKS = ("runtime", "cuda12", "cuda13", "dev", "clients", "embedded", "node")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _WHOLE = {
+    "cuda12": "comes with mlx-cuda-12",
+    "cuda13": "comes with mlx-cuda-13",
     "clients": "in the environment of the other clients that judge the server (requirements/clients.in)",
     "embedded": "the model that the demo, the benchmark and the tests run on",
     "node": "the Node that runs the agents of the end-to-end tests",

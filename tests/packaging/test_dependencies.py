@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .locked import pins
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOADED_BY_UVICORN = {"httptools", "uvloop"}
@@ -64,3 +66,19 @@ def test_every_dependency_is_in_the_lock(lock: str, groups: list[str]) -> None:
     locked = {line.partition("==")[0].replace("-", ".") for line in text.splitlines() if "==" in line}
 
     assert [name for name in distribution_names(asked) if name.lower().replace("-", ".") not in locked] == []
+
+
+@pytest.mark.parametrize(("extra", "back_end"), [("cuda12", "mlx-cuda-12"), ("cuda13", "mlx-cuda-13")])
+def test_the_lock_of_a_cuda_extra_differs_from_the_runtime_lock_in_the_back_end_alone(
+    extra: str, back_end: str
+) -> None:
+    runtime, locked = set(pins("runtime")), set(pins(extra))
+    brought = {name for name, _ in locked - runtime}
+
+    assert {name for name, _ in runtime - locked} == {"mlx-cpu"}
+    assert {name for name in brought if not name.startswith("nvidia-")} == {back_end}
+    assert len(brought) > 1
+
+
+def test_every_extra_is_in_a_lock() -> None:
+    assert set(PROJECT["optional-dependencies"]) == {"cpu", "cuda12", "cuda13", "dev"}
