@@ -104,6 +104,8 @@ def _is_token(width: int, lengths: mx.array) -> mx.array:
 def load_encoder(path: Path, kind: ModelKind) -> TextEncoder:
     """Load the model in the folder. The calling thread must own MLX. Raises `CorruptModel`, `UnsupportedModel`."""
     config, encoding = read_config(path), read_encoding(path)
+    for file in weight_files(path):  # they may be others than when the folder was found
+        read_header(file)
     is_reranker = kind is ModelKind.RERANKER
     try:
         if not encoding.is_decoder:
@@ -142,7 +144,6 @@ def _load_own(path: Path, config: Mapping[str, Any], classifies: bool) -> Bert |
         model, own_names = Bert(BertConfig.read(config, classifies)), bert.own_names
     weights: dict[str, mx.array] = {}
     for file in weight_files(path):
-        read_header(file)
         weights |= own_names(mx.load(str(file)))  # pyright: ignore[reportArgumentType]  (safetensors give a dict)
     quantization = config.get("quantization")
     if isinstance(quantization, dict):

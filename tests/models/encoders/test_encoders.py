@@ -178,3 +178,14 @@ def test_weights_that_are_missing_are_told(tmp_path: Path):
 
     with pytest.raises(CorruptModel, match="fit together"):
         load_encoder(path, ModelKind.EMBEDDING)
+
+
+@pytest.mark.parametrize("name", ["bert", "Tiny-Embedding"])
+def test_weights_that_were_cut_short_since_the_folder_was_found_never_reach_mlx(name: str, tmp_path: Path):
+    path = build(tmp_path / name, CONFIGS[name])
+    kind = read_entry(path, name).kind
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+
+    with pytest.raises(CorruptModel, match="the file holds"):
+        load_encoder(path, kind)
