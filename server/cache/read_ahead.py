@@ -12,8 +12,9 @@ _READERS = 4
 class ReadAhead:
     """Reads in threads of its own what `begin` names, in that order, some at a time. One thread calls.
 
-    `read` is given a path; what it raises, `take` raises. No more than `max_bytes` are held: what nobody takes goes
-    for what is begun later, and what has no room is read when it is taken.
+    `read` is given a path; what it raises, `take` raises. What failed ahead is read again: its error may be of a file
+    that has been replaced since. No more than `max_bytes` are held: what nobody takes goes for what is begun later,
+    and what has no room is read when it is taken.
     """
 
     def __init__(self, read: Callable[[str], memoryview], max_bytes: int) -> None:
@@ -25,6 +26,7 @@ class ReadAhead:
 
     def begin(self, sizes: Mapping[str, int]) -> None:
         """Read these paths, of so many bytes each, as far as there is room."""
+        self._begun = {path: begun for path, begun in self._begun.items() if not _has_failed(begun[1])}
         held = sum(size for size, _ in self._begun.values())
         for path, nbytes in sizes.items():
             if path in self._begun:
@@ -44,8 +46,14 @@ class ReadAhead:
     def take(self, path: str) -> memoryview:
         """The contents, waited for."""
         _, reading = self._begun.pop(path, (0, None))
-        return self._read(path) if reading is None else reading.result()
+        if reading is None or reading.exception() is not None:
+            return self._read(path)
+        return reading.result()
 
     def close(self) -> None:
         self._begun.clear()
         self._readers.shutdown(cancel_futures=True)
+
+
+def _has_failed(reading: Future[memoryview]) -> bool:
+    return reading.done() and reading.exception() is not None

@@ -15,7 +15,7 @@ from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 
 from ..waiting import wait_until
 from .test_disk_faults import SMALL, Clock, block, make, size, written
-from .test_disk_tier import MODEL, ROOT, TOKENS, Text, Waiting, name, only_file
+from .test_disk_tier import MODEL, OTHER_MODEL, ROOT, TOKENS, Text, TextCodec, Waiting, name, only_file, write
 
 
 @contextmanager
@@ -150,6 +150,31 @@ def test_what_is_on_its_way_to_the_disk_counts_and_nothing_leaves_for_what_has_n
     assert (size(tmp_path), tier.holds(name(9)), tier.trouble) == (35, True, "")
     codec.may_encode.set()
     tier.close()
+
+
+def test_a_block_written_again_after_its_file_was_missed_ahead_is_served_and_counts(tmp_path: Path):
+    limits = DiskLimits(max_bytes=40, free_share=1.0)
+    one, another = make(tmp_path, limits=limits), DiskTier(tmp_path, OTHER_MODEL, TextCodec(), limits)
+    names = [name(number) for number in range(9)]
+
+    def keep(tier: DiskTier[Text], number: int) -> None:
+        assert write(tier, names[number], ROOT, TOKENS, block(number))
+        wait_until(lambda: tier.holds(names[number]))
+        assert size(tmp_path) <= limits.max_bytes
+
+    for tier in (one, another):
+        for number in range(3):
+            keep(tier, number)
+    one.fetch(names[:3])  # their files had to leave for the other model's
+    wait_until(lambda: not one.is_fetching(names[:3]))
+    assert one.read(names[0]) is None
+    for number in range(3):
+        keep(one, number)
+    assert [one.read(names[number]) for number in range(3)] == [block(number) for number in range(3)]
+    for number in range(3, 9):
+        keep(one, number)
+    one.close()
+    another.close()
 
 
 def test_a_count_that_cannot_be_kept_is_trouble(tmp_path: Path):

@@ -14,16 +14,17 @@ from ..waiting import wait_until
 
 
 class Disk:
-    """Reads "a" as b"a", once `gate` is open; notes what was read."""
+    """Reads "a" as b"a", once `gate` is open, where it is not `gone`; notes what was read."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.gone: set[str] = set()
         self.read_paths: list[str] = []
 
     def read(self, path: str) -> memoryview:
         assert self.gate.wait(30)
         self.read_paths.append(path)
-        if path == "gone":
+        if path in self.gone:
             raise FileNotFoundError(path)
         return memoryview(path.encode())
 
@@ -56,12 +57,28 @@ def test_what_was_begun_is_read_once():
 def test_an_error_is_that_of_whoever_takes():
     disk = Disk()
     disk.gate.set()
+    disk.gone.add("a")
     with ahead_of(disk) as ahead:
-        ahead.begin({"gone": 10})
-        with pytest.raises(FileNotFoundError):
-            ahead.take("gone")
-        with pytest.raises(FileNotFoundError):
-            ahead.take("gone")
+        ahead.begin({"a": 10})
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError):
+                ahead.take("a")
+
+
+def test_what_could_not_be_read_ahead_is_read_again():
+    disk = Disk()
+    disk.gate.set()
+    disk.gone |= {"a", "b"}
+    with ahead_of(disk) as ahead:
+        ahead.begin(dict.fromkeys("ab", 10))
+        wait_until(lambda: not ahead.is_under_way("a") and not ahead.is_under_way("b"))
+        disk.gone.clear()
+        assert ahead.take("a") == b"a"
+        ahead.begin({"b": 10})
+        wait_until(lambda: not ahead.is_under_way("b"))
+        assert disk.read_paths.count("b") == 2
+        assert ahead.take("b") == b"b"
+        assert disk.read_paths.count("b") == 2
 
 
 def test_what_nobody_takes_goes_for_what_comes_and_what_is_under_way_stays():
