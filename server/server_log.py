@@ -62,9 +62,13 @@ class _PrivateFile(RotatingFileHandler):
     """Its files are for their owner alone, as all that omlx keeps."""
 
     def _open(self) -> TextIOWrapper:
-        file = super()._open()
-        os.fchmod(file.fileno(), 0o600)
-        return file
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # of a file that stood there with other rights
+    return descriptor
 
 
 def start_logging(folder: Path, *, quiet: bool) -> None:

@@ -20,7 +20,7 @@ from .keys import caller_of
 class Body(msgspec.Struct, frozen=True):
     """The agent's name, which is none of a path's, and the model it is wired to."""
 
-    agent: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+    agent: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(?!\n)$")]  # `$` lets a last newline through
     model: str
 
 

@@ -25,7 +25,7 @@ MODELS = "models"
 _PATTERN = re.compile(r"matching regex '(.*)'")
 _TYPE = re.compile(r"`(\w+)(?: \| null)?`(?:, got `\w+`)?")
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "array": "a list"}
-_NAMES = re.compile(r"\^\(([a-z0-9_|]+)\)\$")
+_NAMES = re.compile(r"\^\(([a-z0-9_|]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _expectation(message: str) -> str:
     pattern = _PATTERN.search(message)
     if pattern is None:
         return _TYPE.sub(lambda found: _WORDS.get(found[1], found[0]), message[:1].lower() + message[1:])
-    names = _NAMES.fullmatch(pattern.group(1))
+    names = _NAMES.match(pattern.group(1))
     if names:
         return f"expected one of {names.group(1).replace('|', ', ')}"
     if "[KMGT]" in pattern.group(1):

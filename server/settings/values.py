@@ -13,6 +13,8 @@ from ..requests import SamplingParams
 FILE_VERSION = 1
 
 _GIB = 1 << 30
+_END = r"(?!\n)$"
+"""Of a text: in Python `$` alone stands before a last newline, too, and the schema's readers know no `\\Z`."""
 _UNITS = {"": 1, "B": 1} | {
     f"{prefix}{unit}": base**power
     for power, prefix in enumerate("KMGT", start=1)
@@ -21,16 +23,16 @@ _UNITS = {"": 1, "B": 1} | {
 
 
 def _one_of(names: list[str]) -> str:
-    return f"^({'|'.join(sorted(names))})$"
+    return f"^({'|'.join(sorted(names))}){_END}"
 
 
 Size: TypeAlias = (
     Annotated[int, Meta(ge=0, le=1 << 62)]
-    | Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]+)? ?([KMGT]i?)?B$", examples=["50GB"])]
+    | Annotated[str, Meta(pattern=rf"^[0-9]{{1,12}}(\.[0-9]+)? ?([KMGT]i?)?B{_END}", examples=["50GB"])]
 )
 """Bytes: a number, or a text such as "50GB" or "1.5 GiB"."""
 
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f](.*[^\s])?$")]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=rf"^[^\s\x00-\x1f](.*[^\s])?{_END}")]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 30)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=10**9)]

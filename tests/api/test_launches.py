@@ -113,10 +113,10 @@ async def test_an_unknown_model_a_strange_name_and_a_missing_key_are_refused(tmp
 
     async with serving(tmp_path, "Hi.") as server:
         unknown = await status(server, {"agent": "pi", "model": "nope"})
-        strange = await status(server, {"agent": "../pi", "model": MODEL})
+        strange = [await status(server, {"agent": agent, "model": MODEL}) for agent in ("../pi", "pi\n")]
         keyless = await status(server, {"agent": "pi", "model": MODEL}, {})
         gone = await server.client.get(f"/v1/launches/{'0' * 32}")
-    assert [each.status_code for each in (unknown, strange, keyless, gone)] == [404, 400, 400, 404]
+    assert [each.status_code for each in (unknown, *strange, keyless, gone)] == [404, 400, 400, 400, 404]
 
 
 async def test_a_server_that_wants_a_key_takes_no_announcement_without_it(tmp_path: Path):

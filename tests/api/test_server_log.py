@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,18 @@ def test_what_an_exception_says_begins_no_line_and_has_no_control_characters(log
     assert "EngineFailure:  [31mred" in text
     assert "\x1b" not in text
     assert [line for line in text.splitlines() if line.startswith(("INFO", "omlx"))] == []
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_the_file_is_its_owners_alone_from_its_first_moment(
+    log: Path, stands: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stands:
+        log.touch(0o644)
+    else:
+        monkeypatch.setattr(os, "fchmod", lambda *_: None)
+    start_logging(log.parent, quiet=False)
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 def raised(error: Exception, cause: Exception | None = None) -> Exception:

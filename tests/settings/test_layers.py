@@ -161,6 +161,17 @@ def test_a_text_becomes_what_the_setting_takes(name: str, text: str, value: obje
     assert find_key(name).parse(text) == value
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("alias", "coder"), ("draft_model", "tiny"), ("tool_parser", "hermes"), ("reasoning_parser", "think")],
+)
+def test_no_name_ends_with_a_line(key: str, value: str):
+    name = find_key(f"models.m.{key}")
+    assert name.convert(value) == value
+    with pytest.raises(SettingsError):
+        name.convert(value + "\n")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(), inner, max_size=4),
@@ -216,7 +227,7 @@ SCALARS = (
     | st.booleans()
     | st.integers(-5, 70_000)
     | st.sampled_from([0.5, -0.5, 1.5, 1e6 + 0.5])
-    | st.sampled_from(["", "50GB", "1.5 GiB", "lots", " m", "hermes", "think", "none", "a b"])
+    | st.sampled_from(["", "50GB", "1.5 GiB", "lots", " m", "hermes", "think", "none", "a b", "m\n", "50GB\n"])
     | st.lists(st.sampled_from(["", "/a"]), max_size=2)
 )
 

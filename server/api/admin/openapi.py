@@ -18,7 +18,7 @@ from .downloads import DownloadView
 from .models import Deleted, ModelView
 from .session import Ended, LogIn, SessionView
 from .settings import SettingView
-from .status import AgentSeen, Requests, Status
+from .status import LAST_LINE, AgentSeen, Requests, Status
 
 Node = dict[str, Any]
 
@@ -138,7 +138,10 @@ def _described(operation: _Operation, schemas: dict[str, Any]) -> Node:
     return described
 
 
-_QUERY: Node = {"level": {"type": "string", "enum": ["INFO", "WARNING", "ERROR"]}, "after": {"type": "integer"}}
+_QUERY: Node = {
+    "level": {"type": "string", "enum": ["INFO", "WARNING", "ERROR"]},
+    "after": {"type": "integer", "minimum": 0, "maximum": LAST_LINE},
+}
 
 
 def _content(schema: Node) -> Node:

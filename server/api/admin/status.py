@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery
+from litestar.params import FromQuery, QueryParameter
 
 from ...engine.record import RequestView, Totals
 from .context import AdminContext, answer_with
 from .history import Sample
 
 Level = Literal["INFO", "WARNING", "ERROR"]
+LAST_LINE = (1 << 53) - 1
+"""The largest whole number that every client's JSON holds."""
+LineNumber = Annotated[int, QueryParameter(ge=0, le=LAST_LINE)]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -61,7 +64,7 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
         return answer_with([AgentSeen(name, at) for name, at in ledger.last_seen.items()])
 
     @get("/api/logs")
-    async def get_logs(level: FromQuery[Level] = "INFO", after: FromQuery[int] = 0) -> Response[bytes]:
+    async def get_logs(level: FromQuery[Level] = "INFO", after: LineNumber = 0) -> Response[bytes]:
         return answer_with(context.logs.lines(level, after))
 
     return [get_status, get_requests, get_agents, get_logs]

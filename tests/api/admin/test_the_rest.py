@@ -54,10 +54,13 @@ async def test_the_log_is_read_from_where_one_was_and_by_level(tmp_path: Path, c
         lines = await admin.get("logs")
         logging.getLogger("omlx.test").error("something %s", "broke")
         after = await admin.get("logs", after=lines[-1]["number"], level="ERROR")
-        wrong = await admin.http.get("/admin/api/logs", params={"level": "LOUD"})
+        wrong = [
+            (await admin.http.get("/admin/api/logs", params=params)).status_code
+            for params in ({"level": "LOUD"}, {"after": "-1"}, {"after": "9" * 20})
+        ]
     assert any("agent=chat model=tiny outcome=stop" in line["message"] for line in lines)
     assert [line["message"] for line in after] == ["something broke"]
-    assert wrong.status_code == 400
+    assert wrong == [400, 400, 400]
 
 
 def test_the_ring_keeps_a_traceback_and_not_more_than_its_length():
