@@ -27,7 +27,8 @@ from ..events import (
     Usage,
 )
 from ..models.catalog import ENCODERS
-from ..models.pool import Lease, ModelPool
+from ..models.lease import Lease
+from ..models.pool import ModelPool
 from ..prompts.recall import AnswerMemory, parts_of
 from ..prompts.render import Prompt
 from ..prompts.tool_order import ToolOrder

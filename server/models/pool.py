@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from ..errors import (
     Conflict,
@@ -25,61 +25,11 @@ from ..errors import (
 from ..terminal import size_text
 from .catalog import ModelEntry
 from .device_memory import DeviceMemory
+from .lease import E, Lease, Loaded
 from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
 
-
-class Engine(Protocol):
-    """A loading or loaded model. Times in seconds."""
-
-    @property
-    def is_alive(self) -> bool: ...
-
-    @property
-    def is_loading(self) -> bool: ...
-
-    async def attach(self) -> None: ...
-
-    async def ready(self) -> object: ...
-
-    @property
-    def ready_seconds(self) -> float:
-        """For how long it has been ready, or was when it ended; 0 before."""
-        ...
-
-    @property
-    def failure_may_pass(self) -> bool:
-        """Whether it said that another one may be ready."""
-        ...
-
-    @property
-    def silent_seconds(self) -> float:
-        """How long a ready engine has said nothing; before, for how long it has got no further."""
-        ...
-
-    async def ended(self) -> str:
-        """Wait until it has ended, and say why."""
-        ...
-
-    def dump(self) -> None:
-        """Have it write to the log where it stands."""
-        ...
-
-    def kill(self, reason: str) -> None:
-        """End it at once, for this reason."""
-        ...
-
-    def limit_memory(self, num_bytes: int) -> None:
-        """What the model may take in all, its weights included, from now on."""
-        ...
-
-    def fail_requests(self, error: OmlxError) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
-E = TypeVar("E", bound=Engine)
 T = TypeVar("T")
 
 
@@ -89,31 +39,6 @@ class Residency:
 
     pinned: bool = False
     ttl_seconds: float | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Loaded(Generic[E]):
-    entry: ModelEntry
-    engine: E
-    attached: asyncio.Event = field(default_factory=asyncio.Event)
-    is_suspect: bool = False
-    num_leases: int = 0
-    last_used: float = field(default_factory=monotonic)
-
-
-class Lease(Generic[E]):
-    """Keeps a model loaded until `release`, which may be called more than once."""
-
-    def __init__(self, loaded: _Loaded[E]) -> None:
-        self._loaded: _Loaded[E] | None = loaded
-        self.engine = loaded.engine
-        loaded.num_leases += 1
-
-    def release(self) -> None:
-        if self._loaded is not None:
-            self._loaded.num_leases -= 1
-            self._loaded.last_used = monotonic()
-            self._loaded = None
 
 
 class ModelPool(Generic[E]):
@@ -144,7 +69,7 @@ class ModelPool(Generic[E]):
         self._residency_of = residency_of
         self._is_group = is_group
         self._with_draft = with_draft
-        self._loaded: dict[str, _Loaded[E]] = {}
+        self._loaded: dict[str, Loaded[E]] = {}
         self._making_room = asyncio.Lock()
         self._supervision = Supervision()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -188,7 +113,7 @@ class ModelPool(Generic[E]):
                 f"{entry.id} needs {size_text(entry.needed_bytes)} and {', '.join(self._loaded)} leave less of the "
                 f"{size_text(self.memory.usable)} that models may take; it is loaded when it is asked for"
             )
-        self._loaded[entry.id] = _Loaded(entry, self._start(entry))
+        self._loaded[entry.id] = Loaded(entry, self._start(entry))
 
     async def attach(self) -> None:
         """Listen to the engines that `preload` spawned, unless the server was told to stop before it began."""
@@ -211,8 +136,11 @@ class ModelPool(Generic[E]):
         return lease
 
     async def load(self, model_id: str) -> None:
-        """Have the model loaded or loading; a lease waits for the rest. Raises what `lease` raises."""
-        await self._load(self.entry(model_id))
+        """Have the model loaded or loading; a lease waits for the rest. One that was stopped for dying is
+        tried again. Raises what `lease` raises."""
+        entry = self.entry(model_id)
+        self._supervision.forgive(entry.id)
+        await self._load(entry)
 
     async def unload(self, model_id: str) -> bool:
         """End the model's engine; whether there was one. Raises `ModelNotFound`, `Conflict` while it is in use."""
@@ -226,20 +154,23 @@ class ModelPool(Generic[E]):
             if loaded.num_leases:
                 raise Conflict(f"{entry.id} answers {loaded.num_leases} requests; unload it when they have ended")
             logger.info("Unloading %s, as asked", entry.id)
-            del self._loaded[entry.id]
+            await self._end(loaded)
             self._share_memory()
-            await loaded.engine.stop()
             return True
 
     def replace_entries(self, entries: Sequence[ModelEntry]) -> None:
-        """These are the models now; one that is loaded stays until it is unloaded. A group's stays the only one."""
+        """These are the models now; one that is loaded stays until it is unloaded, and one that was stopped and is not
+        what it was may be tried again. A group's stays the only one."""
         if self._is_group:
             return
+        for entry in entries:
+            if entry != self._entries.get(entry.id):
+                self._supervision.forgive(entry.id)
         loaded = {model_id: self._entries[model_id] for model_id in self._loaded}
         self._entries = {entry.id: entry for entry in entries}
         self._entries |= {model_id: entry for model_id, entry in loaded.items() if model_id not in self._entries}
 
-    async def _load(self, entry: ModelEntry) -> _Loaded[E]:
+    async def _load(self, entry: ModelEntry) -> Loaded[E]:
         """Who asked for it may leave meanwhile: it goes on, for an engine that is left half attached serves nobody."""
         while True:
             loaded = await asyncio.shield(self._keep(self._load_in_turn(entry)))
@@ -252,7 +183,7 @@ class ModelPool(Generic[E]):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _load_in_turn(self, entry: ModelEntry) -> _Loaded[E]:
+    async def _load_in_turn(self, entry: ModelEntry) -> Loaded[E]:
         async with self._making_room:
             if self._closing:
                 raise ShuttingDown("the server is shutting down; try again when it is back")
@@ -265,7 +196,7 @@ class ModelPool(Generic[E]):
                     raise EngineUnavailable(self._supervision.failed[entry.id])
                 entry = self._with_draft(entry)
                 await self._make_room(entry)
-                loaded = self._loaded[entry.id] = _Loaded(entry, self._start(entry))
+                loaded = self._loaded[entry.id] = Loaded(entry, self._start(entry))
             if not loaded.attached.is_set():
                 await loaded.engine.attach()
                 loaded.attached.set()
@@ -273,7 +204,7 @@ class ModelPool(Generic[E]):
                 self._keep(self._watch(loaded))
             return loaded
 
-    async def _watch(self, loaded: _Loaded[E]) -> None:
+    async def _watch(self, loaded: Loaded[E]) -> None:
         """Wait for the engine's end; where nobody asked for it, note why, and start a new one if that may help."""
         with contextlib.suppress(OmlxError):
             await loaded.engine.ready()
@@ -286,20 +217,20 @@ class ModelPool(Generic[E]):
         if try_again:
             logger.warning("Starting the engine of %s again", loaded.entry.id)
             try:
-                await self._load(loaded.entry)
+                await self._load(self.entry(loaded.entry.id))
             except OmlxError as error:
                 logger.error("The engine of %s was not started again: %s", loaded.entry.id, error)
 
-    async def _bury(self, loaded: _Loaded[E]) -> bool:
+    async def _bury(self, loaded: Loaded[E]) -> bool:
         """Take note of an engine that died; whether to start another by itself."""
         engine, model_id = loaded.engine, loaded.entry.id
         del self._loaded[model_id]
-        self._share_memory()
         reason = await engine.ended()
         # In a group it may have been another rank, which its own server starts again, that kept it from being ready.
         may_load = self._is_group and engine.failure_may_pass
         try_again = self._supervision.died(model_id, reason, engine.ready_seconds, may_load=may_load)
         await engine.stop()
+        self._share_memory()
         if self._supervision.is_stopped(model_id):
             logger.error("%s", self._supervision.failed[model_id])
         return try_again
@@ -336,8 +267,13 @@ class ModelPool(Generic[E]):
                 raise Overloaded(f"no memory for {entry.id} while {names} answer requests or are pinned", 5)
             oldest = min(idle, key=lambda loaded: loaded.last_used)
             logger.info("Unloading %s to make room for %s", oldest.entry.id, entry.id)
-            del self._loaded[oldest.entry.id]
-            await oldest.engine.stop()
+            await self._end(oldest)
+
+    async def _end(self, loaded: Loaded[E]) -> None:
+        """End the engine, as somebody asked for or has need of."""
+        del self._loaded[loaded.entry.id]
+        self._supervision.ended(loaded.entry.id, loaded.engine.ready_seconds)
+        await loaded.engine.stop()
 
     async def unload_idle(self) -> None:
         """End the engines that have been idle for as long as they may."""
@@ -348,11 +284,10 @@ class ModelPool(Generic[E]):
                 ttl = self._residency_of(loaded.entry.id).ttl_seconds
                 if ttl is not None and self._may_leave(loaded) and monotonic() - loaded.last_used >= ttl:
                     logger.info("Unloading %s, idle for %.0f seconds", loaded.entry.id, ttl)
-                    del self._loaded[loaded.entry.id]
+                    await self._end(loaded)
                     self._share_memory()
-                    await loaded.engine.stop()
 
-    def _has_room(self, entry: ModelEntry, beside: Collection[_Loaded[E]]) -> bool:
+    def _has_room(self, entry: ModelEntry, beside: Collection[Loaded[E]]) -> bool:
         """Whether the model fits beside these; alone it always may be tried."""
         needed = sum(loaded.entry.needed_bytes for loaded in beside)
         return not beside or needed + entry.needed_bytes <= self.memory.usable
@@ -364,7 +299,7 @@ class ModelPool(Generic[E]):
             others = needed - loaded.entry.needed_bytes
             loaded.engine.limit_memory(max(loaded.entry.usable_bytes(self.memory) - others, loaded.entry.needed_bytes))
 
-    def _may_leave(self, loaded: _Loaded[E]) -> bool:
+    def _may_leave(self, loaded: Loaded[E]) -> bool:
         return not (self._is_group or loaded.num_leases or self._residency_of(loaded.entry.id).pinned)
 
     def drain(self) -> None:

@@ -34,6 +34,11 @@ class Supervision:
         self._reasons[model_id] = reason
         return (ready_seconds > 0 or may_load) and not self.is_stopped(model_id)
 
+    def ended(self, model_id: str, ready_seconds: float) -> None:
+        """Note an end that was asked for: a long life is no part of a row, however it ends."""
+        if ready_seconds >= FAST_SECONDS:
+            self._fast.pop(model_id, None)
+
     def is_stopped(self, model_id: str) -> bool:
         return self._fast[model_id] >= MAX_FAST_DEATHS
 

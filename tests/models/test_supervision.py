@@ -27,6 +27,22 @@ def test_a_long_life_between_makes_it_no_row():
         assert supervision.died("a", "it crashed", ready_seconds)
 
 
+def test_a_long_life_that_was_asked_to_end_makes_it_no_row_either():
+    supervision = Supervision()
+    for _ in range(2):
+        supervision.died("a", "it crashed", ready_seconds=1)
+    supervision.ended("a", ready_seconds=3600)
+    assert supervision.died("a", "it crashed", ready_seconds=1)
+
+
+def test_a_short_life_that_was_asked_to_end_says_nothing():
+    supervision = Supervision()
+    for _ in range(2):
+        supervision.died("a", "it crashed", ready_seconds=1)
+    supervision.ended("a", ready_seconds=1)
+    assert not supervision.died("a", "it crashed", ready_seconds=1)
+
+
 def test_an_engine_that_never_got_ready_is_tried_again_only_when_it_is_asked_for():
     supervision = Supervision()
     assert not supervision.died("a", "bad weights", ready_seconds=0)
