@@ -89,40 +89,46 @@ class RowGrammar:
 
 
 class GrammarCompiler:
-    """Compiles grammars for one model. `vocabulary` is the width of its logits."""
+    """Compiles grammars for one model. `vocabulary` is the width of its logits.
+
+    What is compiled is remembered within its `scope`: the time would tell others of it. All scopes share one bound, so
+    that who fills it may learn that others had something compiled, and nothing of what.
+    """
 
     def __init__(self, tokenizer_file: Path, vocabulary: int) -> None:
         self._tokenizer_file = tokenizer_file
         self._vocabulary = vocabulary
         self._tokenizer: LLTokenizer | None = None
-        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
         self._compiled_bytes = 0
 
     @property
     def num_compiled(self) -> int:
         return len(self._compiled)
 
-    def row(self, grammar: str, stop_token_ids: Sequence[int]) -> RowGrammar:
+    def row(self, grammar: str, stop_token_ids: Sequence[int], scope: str = "") -> RowGrammar:
         """A new row's place at the grammar's beginning.
 
         Raises `InvalidRequest` where the grammar does not compile, or llguidance does not read the tokenizer.
         """
-        matcher = self._compiled.get(grammar)
+        key = scope, grammar
+        matcher = self._compiled.get(key)
         if matcher is None:
-            matcher = self._compile(grammar, stop_token_ids)
+            matcher = self._compile(key, stop_token_ids)
         else:
-            self._compiled.move_to_end(grammar)
+            self._compiled.move_to_end(key)
         return RowGrammar(matcher.deep_copy(), self._vocabulary, stop_token_ids)
 
-    def _compile(self, grammar: str, stop_token_ids: Sequence[int]) -> LLMatcher:
+    def _compile(self, key: tuple[str, str], stop_token_ids: Sequence[int]) -> LLMatcher:
+        _, grammar = key
         tokenizer = self._tokenizer or self._read_tokenizer(stop_token_ids)
         matcher = on_deep_stack(lambda: LLMatcher(tokenizer, grammar, log_level=0, limits=grammar_limits()))
         if matcher.is_error():
             raise InvalidRequest(f"the grammar cannot be compiled: {complaint(matcher.get_error())}")
-        self._compiled[grammar] = matcher
+        self._compiled[key] = matcher
         self._compiled_bytes += len(grammar)
         while len(self._compiled) > _MAX_COMPILED or self._compiled_bytes > _MAX_COMPILED_BYTES:
-            oldest, _ = self._compiled.popitem(last=False)
+            (_, oldest), _ = self._compiled.popitem(last=False)
             self._compiled_bytes -= len(oldest)
         return matcher
 

@@ -26,7 +26,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Generate from `token_ids`, at most `max_tokens` (both at least 1).
 
     `boundaries` are ascending positions in the prompt where a checkpoint of the cache pays (end of system
-    and tools, before the last user message); `cache_salt` parts the prefix caches of different keys.
+    and tools, before the last user message); `cache_salt` parts what is remembered for different keys.
     `background` requests (titles) yield to the others. `grammar`, where there is one, is what the answer is held
     to, in llguidance's own form. `logprobs` asks for the log probabilities of the answer's tokens, with so many of
     the likeliest beside each; `prompt_logprobs` for the prompt's too, which is then computed from its beginning.

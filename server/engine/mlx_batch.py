@@ -306,7 +306,7 @@ class MlxBatch:
             return None
         if self._grammars is None:
             raise InvalidRequest("this model's tokenizer cannot be held to a grammar; ask without a format")
-        return self._grammars.row(request.grammar, request.stop_token_ids)
+        return self._grammars.row(request.grammar, request.stop_token_ids, request.cache_salt)
 
     def _match(self, request: Submit) -> Match[BlockPayload]:
         """The longest prefix that every rank has, and why there was no longer one here."""

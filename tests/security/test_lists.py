@@ -38,6 +38,8 @@ the same, by a key that is made anew under an old one's name
     security/test_cache_namespaces.py::test_a_key_made_anew_under_a_name_finds_nothing_of_the_one_before
 the same, of what is remembered beside the prefixes
     security/test_cache_namespaces.py::test_what_one_key_had_encoded_is_encoded_anew_for_another
+the same, of schemas and tools that answers are held to
+    security/test_grammar_cache.py::test_what_one_key_had_compiled_is_compiled_anew_for_another
 vLLM CVE-2025-25183, crafted collisions
     cache/test_prefix_cache.py::test_a_blocks_name_is_a_sha256_of_all_before_it
 vLLM CVE-2025-59425, keys by time
