@@ -13,7 +13,6 @@ may be written in a day is used up, until the next one.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
@@ -199,7 +198,7 @@ class DiskTier(Generic[P]):
 
     def write(self, name: BlockHash, parent: BlockHash, token_ids: Sequence[int], payload: P) -> bool:
         self._collect()
-        if name.hex() in self._paths or name.hex() in self._queued:
+        if name.hex() in self._queued or self._touch(name):
             return True
         if not self._is_open() or (self._trouble and self._clock() < self._retry_at) or self._budget.trouble:
             return False
@@ -218,12 +217,7 @@ class DiskTier(Generic[P]):
 
     def used(self, names: Sequence[BlockHash]) -> None:
         for name in names:
-            path = self._paths.get(name.hex())
-            if path is not None:
-                self._files[path] = file = self._files.pop(path)
-                self._followers.add(file)
-                with contextlib.suppress(OSError):
-                    os.utime(path)
+            self._touch(name)
 
     def close(self) -> None:
         if self._writer.is_alive():
@@ -262,6 +256,23 @@ class DiskTier(Generic[P]):
         if file.path.parent == self._folder and file.checksum and path not in self._unusable:
             self._paths[file.name] = path
             self._followers.add(file)
+
+    def _touch(self, name: BlockHash) -> bool:
+        """Mark the block as the last used; whether there is one. A file that others have removed is found out here."""
+        path = self._paths.get(name.hex())
+        if path is None:
+            return False
+        file = self._files[path]
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            self._forget(file)
+            return False
+        except OSError:
+            pass  # it is there, as far as we know
+        self._files[path] = self._files.pop(path)
+        self._followers.add(file)
+        return True
 
     def _hide(self, file: BlockFile) -> None:
         """Serve the block no more, until it is written anew. Its file still takes its room."""

@@ -69,3 +69,13 @@ def replaces(node: Node[Any], older: Node[Any]) -> bool:
     assert node.payload is not None
     length = len(older.token_ids)
     return node.payload.divisible and length < len(node.token_ids) and node.token_ids[:length] == older.token_ids
+
+
+def num_risen(path: Sequence[Node[Any]], num_tokens: int) -> int:
+    """How many of the leading tokens have come from the lower tier since a prompt was last told of them."""
+    start = count = 0
+    for node in path:
+        stop = min(start + len(node.token_ids), num_tokens)
+        count += stop - start if node.risen else 0
+        start, node.risen = stop, False
+    return count

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from .blocks import BLOCK_TOKENS, BlockHash, block_hash, root_hash, spans
-from .nodes import Node, Payload, num_same, payload_of, replaces, usable
+from .nodes import Node, Payload, num_risen, num_same, payload_of, replaces, usable
 from .tier import LowerTier
 
 P = TypeVar("P", bound=Payload)
@@ -137,10 +137,12 @@ class PrefixCache(Generic[P]):
         if path:
             self._touch(path[-1])
         if self._lower is not None:
-            self._shared |= dict.fromkeys(node for node in path if not node.saved)
             self._lower.used([node.name for node in reversed(path)])
+            for node in path:
+                node.saved = node.saved and self._lower.holds(node.name)
+            self._shared |= dict.fromkeys(node for node in path if not node.saved)
         payloads = tuple(node.payload for node in path if node.payload is not None)
-        return Match(num_tokens, payloads, _num_risen(path, num_tokens), *self._why(token_ids, salt, num_tokens))
+        return Match(num_tokens, payloads, num_risen(path, num_tokens), *self._why(token_ids, salt, num_tokens))
 
     def save_one(self, may_wait: bool = True) -> bool:
         """Give the lower tier a block it lacks, or wait a moment, if it `may_wait`, where it takes none now; whether
@@ -388,13 +390,3 @@ class PrefixCache(Generic[P]):
             self._recent.pop(node)
             self._recent[node] = None
             node = node.parent
-
-
-def _num_risen(path: Sequence[Node[Any]], num_tokens: int) -> int:
-    """How many of the leading tokens have come from the lower tier since a prompt was last told of them."""
-    start = count = 0
-    for node in path:
-        stop = min(start + len(node.token_ids), num_tokens)
-        count += stop - start if node.risen else 0
-        start, node.risen = stop, False
-    return count

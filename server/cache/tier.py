@@ -68,7 +68,7 @@ class LowerTier(Protocol[P]):
         ...
 
     def used(self, names: Sequence[BlockHash]) -> None:
-        """These blocks served a request; the last is wanted most."""
+        """These blocks served a request; the last is wanted most. Those that the tier has lost it `holds` no more."""
         ...
 
     def close(self) -> None:

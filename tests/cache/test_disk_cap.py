@@ -177,6 +177,16 @@ def test_a_block_written_again_after_its_file_was_missed_ahead_is_served_and_cou
     another.close()
 
 
+def test_what_cannot_be_marked_as_used_is_served_and_counts(tmp_path: Path):
+    tier = make(tmp_path, limits=SMALL)
+    assert written(tier, 0)
+    with failing("utime"):
+        tier.used([name(0)])
+        assert written(tier, 0)
+    assert (tier.nbytes, tier.read(name(0))) == (size(tmp_path), block(0))
+    tier.close()
+
+
 def test_a_count_that_cannot_be_kept_is_trouble(tmp_path: Path):
     tier = make(tmp_path, limits=SMALL)
     with failing("pwrite"):
