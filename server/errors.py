@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .printable import printable
+
 _MAX_CHARACTERS = 4000
 _MAX_NAME = 100
 
@@ -188,7 +190,10 @@ class RequestFailed(EngineFailure):
 
 
 class ModelError(OmlxError):
-    pass
+    """Its message is one line that steers no terminal: it may repeat whatever the model's files say."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnsupportedModel(ModelError):

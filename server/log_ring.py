@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .server_log import traceback_of
+from .log_format import traceback_of
+from .printable import printable
 
 _MAX_LINES = 2000
 _MAX_LENGTH = 4000
@@ -35,7 +36,7 @@ class LogRing(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            message = record.getMessage()
+            message = printable(record.getMessage())
             if record.exc_info and record.exc_info[1] is not None:
                 message += "\n" + traceback_of(record.exc_info[1])
         except Exception:  # a handler must not raise into whoever logs; logging says it on stderr

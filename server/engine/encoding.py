@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..errors import EngineFailure, InvalidRequest, RequestFailed
 from ..events import FinishReason
+from ..log_format import described
 from .batch import BatchInfo
 from .engine import MOST_FAILED, refusal
 from .faults import contained
@@ -122,7 +123,8 @@ class EncodingEngine:
                 self._updates.append(refusal(names[0], error))
                 self._num_failed += 1
                 if self._num_failed >= MOST_FAILED:
-                    raise EngineFailure(f"{self._num_failed} requests in a row failed: {error}") from error
+                    reason = described(error.__cause__ or error)
+                    raise EngineFailure(f"{self._num_failed} requests in a row failed: {reason}") from error
                 return
             for name in names:
                 self._encode([(one, number) for one, number in batch if one.request.request_id == name])

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, RequestFailed, ServiceError
 from ..events import FinishReason
+from ..log_format import described
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, ROW_FAILED, BatchEngine, BatchInfo
 from .messages import Batching, Encode, EngineStats, MemoryLimit, SequenceUpdate, StepOutput, Submit
 from .scheduler import Scheduler
@@ -309,7 +310,7 @@ class Engine:
         """Raises where a new engine is likelier to mend it than other requests."""
         self._num_failed += isinstance(error, RequestFailed)
         if self._num_failed >= MOST_FAILED:
-            raise EngineFailure(f"{self._num_failed} requests in a row failed: {error}")
+            raise EngineFailure(f"{self._num_failed} requests in a row failed: {described(error.__cause__ or error)}")
 
     def _stats(self) -> EngineStats:
         memory, waiting = self._batch.memory(), self._scheduler.waiting

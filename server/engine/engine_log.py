@@ -5,8 +5,12 @@ from __future__ import annotations
 import faulthandler
 import logging
 import re
+import sys
 import threading
 from typing import IO
+
+from ..log_format import LogFormatter
+from ..printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +21,16 @@ _MAX_LENGTH = 4000
 
 def start_engine_log() -> None:
     """For the engine's side: log to standard error as `relay` reads it, and say there where it crashed."""
-    logging.basicConfig(level=logging.INFO, format=_FORMAT)
+    stderr = logging.StreamHandler()
+    stderr.setFormatter(LogFormatter(_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[stderr])
+    sys.excepthook = lambda _kind, error, _frames: _log_uncaught(error)
+    threading.excepthook = lambda given: _log_uncaught(given.exc_value)
     faulthandler.enable()
+
+
+def _log_uncaught(error: BaseException | None) -> None:
+    logger.critical("nobody caught an exception", exc_info=error)
 
 
 def relay(stream: IO[bytes], name: str) -> threading.Thread:
@@ -40,8 +52,3 @@ def _relay(stream: IO[bytes], name: str) -> None:
             level = logging.getLevelNamesMapping()[found[1]] if found else max(level, logging.WARNING)
             if text:
                 logger.log(level, "%s: %s", name, found[2] if found else text)
-
-
-def printable(text: str) -> str:
-    """Nothing that would steer a terminal, or begin a line that the server did not write."""
-    return "".join(mark if mark.isprintable() else " " for mark in text)

@@ -20,6 +20,8 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from ..errors import EngineFailure, OmlxError
+from ..log_format import described
+from ..printable import printable
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
 from .load_watch import telling_of_work
@@ -132,6 +134,7 @@ def serve(
             abandon()
 
     threading.Thread(target=hear, name="engine-inbox", daemon=True).start()
+    is_ready = False
     try:
         started = time.perf_counter()
         try:
@@ -142,6 +145,7 @@ def serve(
         info = engine.info
         load_seconds = time.perf_counter() - started
         _send(connection, EngineReady(info.device, info.weight_bytes, load_seconds))
+        is_ready = True
         try:
             _serve(connection, commands, engine, heartbeat_seconds, cancelled)
             engine.check()  # no quiet moment may have come since the last request
@@ -154,8 +158,10 @@ def serve(
         report(connection, EngineFailed(str(error), may_pass=isinstance(error, EngineFailure)))
         return 1
     except Exception as error:
-        logger.exception("the engine failed")
-        report(connection, EngineFailed(f"{type(error).__name__}: {error}"))
+        # While the model was loaded there was no request yet to quote.
+        words = described(error) if is_ready else printable(f"{type(error).__name__}: {error}")
+        logger.exception("the engine failed: %s", words)
+        report(connection, EngineFailed(words))
         return 1
     return 0
 

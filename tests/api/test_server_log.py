@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from omlx.server.errors import EngineFailure, InvalidRequest
-from omlx.server.server_log import start_logging, traceback_of
+from omlx.server.log_format import traceback_of
+from omlx.server.server_log import start_logging
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,24 @@ start_engine_log()
 logging.getLogger("omlx.x").info("loading %s", "it")
 logging.getLogger("omlx.x").error("the weights are torn")
 os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+FAILS = """
+import logging, sys, threading
+from omlx.server.engine.engine_log import start_engine_log
+
+def fail():
+    raise ValueError("words of a prompt\\nERROR forged \\x1b[2J")
+
+start_engine_log()
+try:
+    fail()
+except ValueError:
+    logging.getLogger("omlx.x").exception("%s failed", "a\\nERROR forged \\x1b[2J")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
 """
 
 
@@ -50,6 +69,20 @@ def test_nothing_in_it_steers_a_terminal_or_is_without_end(caplog: pytest.LogCap
     lines = relayed(b"INFO a\x1b[31mb\rc\xff\n" + b"x" * 9000, caplog)
     assert lines[0] == ("INFO", "org/m: a [31mb c\N{REPLACEMENT CHARACTER}")
     assert [len(message) for _, message in lines[1:]] == [4007, 4007, 1007]
+
+
+def test_what_it_raises_is_told_by_kind_and_place_and_forges_no_line(caplog: pytest.LogCaptureFixture):
+    done = subprocess.run([sys.executable, "-c", FAILS], capture_output=True, check=False)
+    lines = [line.removeprefix("org/m: ") for _, line in relayed(done.stderr, caplog)]
+    assert done.returncode == 1
+    assert [line for line in lines if not line.startswith("  ")] == [
+        "a ERROR forged  [2J failed",
+        "nobody caught an exception",
+        "nobody caught an exception",
+    ]
+    assert lines.count("  ValueError") == 3
+    assert "words of a prompt" not in caplog.text
+    assert b"\x1b" not in done.stderr
 
 
 async def test_the_last_words_of_one_that_crashes_are_in_the_log(caplog: pytest.LogCaptureFixture):

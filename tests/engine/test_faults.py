@@ -162,7 +162,7 @@ def test_many_that_fail_in_a_row_end_the_engine_and_one_that_does_not_begins_the
     ask("prefill", MOST_FAILED - 1)
     ask("good", 1)
     ask("open", MOST_FAILED - 1)
-    with pytest.raises(EngineFailure, match=r"16 requests in a row failed: .*a poison"):
+    with pytest.raises(EngineFailure, match=r"16 requests in a row failed: ValueError$"):
         ask("open", 1)
 
 

@@ -327,7 +327,7 @@ def test_an_engine_that_fails_at_a_prompt_goes_on_with_the_others():
 def test_an_error_in_a_step_of_all_rows_is_reported_before_it_ends():
     class Broken(ScriptedBatch):
         def decode(self) -> dict[str, list[int]]:
-            raise RuntimeError("the device is lost")
+            raise RuntimeError("[METAL] the device is lost")
 
     with worker(lambda: Broken([[5]])) as (peer, wait):
         peer.receive()
@@ -336,7 +336,7 @@ def test_an_error_in_a_step_of_all_rows_is_reported_before_it_ends():
         while isinstance(message, StepOutput):
             message = peer.receive()
         assert isinstance(message, EngineFailed)
-        assert "the device is lost" in message.message
+        assert message.message == "RuntimeError: [METAL] the device is lost"
         assert wait() == 1
 
 

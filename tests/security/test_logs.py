@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
+import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from omlx.server.api.answers import EventStream
 from omlx.server.api.keys import ServerKeys
 from omlx.server.engine.generation import Generator
+from omlx.server.engine.process import EngineCommand
 from omlx.server.log_ring import LogRing
 from omlx.server.server_log import start_logging
 
 from ..api.serving import MODEL, serving
 from ..api.test_server import CHAT, CHAT_BODY, MESSAGES
 from ..api.test_server_log import log  # noqa: F401
+from ..text_model import build_text_model
 
 KEY, SECRET, ANSWER = "sk-the-key-itself", "the-words-of-the-prompt", "the-words-of-the-answer"
+FORGED = "x\n2026-01-01 00:00:00,000 ERROR omlx.server.api: forged \x1b[2J\nERROR forged, too"
 NASTY = "evil\x1b[31m\x7f"
 SAID = [{"role": "user", "content": SECRET}]
 DIALECTS: list[tuple[str, dict[str, Any]]] = [
@@ -118,3 +126,35 @@ async def test_what_a_client_writes_cannot_forge_a_line(
     for record in caplog.records:
         if record.name.startswith("omlx"):
             assert not [mark for mark in record.getMessage() if not mark.isprintable()], record.getMessage()
+
+
+def build_forging_model(folder: Path, context_window: int = 4096) -> tokenizers.Tokenizer:
+    """A model with one tensor, which the architecture does not have: MLX names it where it refuses the folder."""
+    tokenizer = build_text_model(folder, context_window)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = json.loads((folder / "config.json").read_text()) | sizes | {"rms_norm_eps": 1e-5}
+    (folder / "config.json").write_text(json.dumps(config))
+    header = json.dumps({FORGED: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    return tokenizer
+
+
+async def test_what_a_models_files_say_cannot_forge_a_line_or_steer_a_terminal(
+    tmp_path: Path,
+    log: Path,  # noqa: F811
+):
+    argv = [sys.executable, "-m", "omlx.server.engine", "--model", str(tmp_path / "models" / MODEL)]
+    command = EngineCommand(argv, os.environ, MODEL)
+    start_logging(log.parent, quiet=True)
+    ring = LogRing()
+    with ring.attached():
+        async with serving(tmp_path, engine_command=lambda _: command, build=build_forging_model) as server:
+            refused = await server.client.post(CHAT, json=CHAT_BODY)
+            health = await server.client.get("/health")
+    told = [line for line in log.read_text().splitlines() if "forged" in line]
+    assert len(told) > 1  # by the engine, and by the server that hears of it
+    assert [line for line in told if not re.match(r"[-\d]+ [:,\d]+ [A-Z]+ omlx\.server\.(engine|models)\.", line)] == []
+    shown = [*told, *(line.message for line in ring.lines())]
+    shown += [refused.json()["error"]["message"], *health.json()["reasons"].values()]
+    assert sum("forged" in text for text in shown) > 4
+    assert [text for text in shown if not text.isprintable()] == []
