@@ -215,9 +215,9 @@ class DiskTier(Generic[P]):
         with self._queue.not_full:
             return self._queue.not_full.wait_for(self._is_open, _MOMENT_SECONDS if may_wait else 0.0)
 
-    def used(self, names: Sequence[BlockHash]) -> None:
-        for name in names:
-            self._touch(name)
+    def used(self, names: Sequence[BlockHash]) -> set[BlockHash]:
+        held = [name for name in names if name.hex() in self._paths]
+        return {name for name in held if not self._touch(name)}
 
     def close(self) -> None:
         if self._writer.is_alive():

@@ -137,9 +137,9 @@ class PrefixCache(Generic[P]):
         if path:
             self._touch(path[-1])
         if self._lower is not None:
-            self._lower.used([node.name for node in reversed(path)])
+            gone = self._lower.used([node.name for node in reversed(path)])
             for node in path:
-                node.saved = node.saved and self._lower.holds(node.name)
+                node.saved = node.saved and node.name not in gone
             self._shared |= dict.fromkeys(node for node in path if not node.saved)
         payloads = tuple(node.payload for node in path if node.payload is not None)
         return Match(num_tokens, payloads, num_risen(path, num_tokens), *self._why(token_ids, salt, num_tokens))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 from .blocks import BlockHash
@@ -67,8 +67,8 @@ class LowerTier(Protocol[P]):
         """Whether a block could be taken now. Waits a moment for that to become true, if it `may_wait`."""
         ...
 
-    def used(self, names: Sequence[BlockHash]) -> None:
-        """These blocks served a request; the last is wanted most. Those that the tier has lost it `holds` no more."""
+    def used(self, names: Sequence[BlockHash]) -> Collection[BlockHash]:
+        """These blocks served a request; the last is wanted most. Returns those that others have removed."""
         ...
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from omlx.server.cache.clearing import clear_disk
-from omlx.server.cache.disk_tier import DiskTier
+from omlx.server.cache.disk_tier import DiskLimits, DiskTier
 from omlx.server.cache.prefix_cache import PrefixCache
 
 from ..waiting import wait_until
@@ -37,8 +37,8 @@ class BlockCodec:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[PrefixCache[Block]]:
-    cache = PrefixCache("m", ROOM, DiskTier(folder, MODEL, BlockCodec(), WIDE))
+def started(folder: Path, limits: DiskLimits = WIDE) -> Iterator[PrefixCache[Block]]:
+    cache = PrefixCache("m", ROOM, DiskTier(folder, MODEL, BlockCodec(), limits))
     yield cache
     cache.close()
 
@@ -67,3 +67,14 @@ def test_a_prefix_used_after_its_files_were_removed_is_kept_as_a_whole(
     assert cache.lower_written_bytes == 2 * NUM_BYTES
     with started(folder) as cache:
         assert found(cache, LONGER) == len(PROMPT)
+
+
+def test_what_left_the_disk_for_others_is_not_written_again_while_memory_has_it(tmp_path: Path):
+    prompts = [[first, *LONGER] for first in range(3)]
+    with started(tmp_path, DiskLimits(max_bytes=NUM_BYTES, free_share=1.0)) as cache:
+        for prompt in prompts:
+            remember(cache, prompt[: len(PROMPT)])
+            save_all(cache)
+        assert [found(cache, prompt) for prompt in prompts] == [len(PROMPT)] * 3
+        save_all(cache)
+    assert cache.lower_written_bytes == 3 * NUM_BYTES

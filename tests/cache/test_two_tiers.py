@@ -71,8 +71,8 @@ class Shelf:
     def has_room(self, may_wait: bool = True) -> bool:  # noqa: ARG002
         return True
 
-    def used(self, names: Sequence[BlockHash]) -> None:
-        pass
+    def used(self, names: Sequence[BlockHash]) -> Sequence[BlockHash]:  # noqa: ARG002
+        return ()
 
     def close(self) -> None:
         self.closed = True
