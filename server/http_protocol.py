@@ -17,7 +17,7 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 5.0
 BODY_SECONDS = 30.0
 LEAST_BODY_RATE = 4096.0
-"""Bytes a second, of what comes after those first seconds."""
+"""Bytes a second. Each that comes earlier buys a later one time, but never more than `BODY_SECONDS` of it."""
 LINGER_SECONDS = 10.0
 UNREAD_SECONDS = 600.0
 """So long a client may read nothing of what waits for it: it holds a place in the engine, and the model in memory."""
@@ -50,9 +50,10 @@ class BodyWriter:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Refuses a request whose head is over 64 KiB (431), is not whole five seconds after it or its connection began,
-    or whose body pauses for half a minute, or comes more slowly than `LEAST_BODY_RATE` after that (408); closes the
-    connection. One that is kept alive may stay idle for as long as uvicorn lets it.
+    """Refuses a request whose head, or what stands behind a piece of its body, is over 64 KiB (431), whose head is not
+    whole five seconds after it or its connection began, or whose body pauses for half a minute, or comes more slowly
+    than `LEAST_BODY_RATE` for as long (408); closes the connection. One that is kept alive may stay idle for as long as
+    uvicorn lets it. Trailers are read for nothing.
 
     A client that wants the connection closed gets its answer while it still sends: uvicorn would close at once, and
     bytes that nobody has read reset the connection, the answer with it. It may pause for ten seconds then.
@@ -61,8 +62,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     _head_bytes = 0
-    _body_bytes = 0
-    _body_began = 0.0
+    """Of the head, or of what came since the last piece of the body: sizes of chunks, and trailers."""
+    _body_deadline = 0.0
     _is_in_head = True
     _limit: asyncio.TimerHandle | None = None
     _closes = False
@@ -89,21 +90,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._is_in_head:
-            self._body_bytes += len(data)
-            left = self._body_began + BODY_SECONDS + self._body_bytes / LEAST_BODY_RATE - self.loop.time()
-            self._start_clock(min(LINGER_SECONDS if self._lingers else BODY_SECONDS, max(0.0, left)))
-            super().data_received(data)
-            return
-        if self._limit is None:
+            now = self.loop.time()
+            self._body_deadline = min(self._body_deadline + len(data) / LEAST_BODY_RATE, now + BODY_SECONDS)
+            left = max(0.0, self._body_deadline - now)
+            self._start_clock(min(LINGER_SECONDS, left) if self._lingers else left)
+        elif self._limit is None:
             self._start_clock(HEAD_SECONDS)
         while data and not self.transport.is_closing():
-            room = MAX_HEAD_BYTES - self._head_bytes if self._is_in_head else len(data)
+            room = MAX_HEAD_BYTES - self._head_bytes
             piece, data = data[:room], data[room:]
+            self._head_bytes += len(piece)
             super().data_received(piece)
-            if self._is_in_head and self._limit is not None:
-                self._head_bytes += len(piece)
-                if self._head_bytes >= MAX_HEAD_BYTES:
-                    self._refuse(_TOO_LARGE)
+            if self._head_bytes >= MAX_HEAD_BYTES:
+                self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -112,17 +111,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._limit is None:  # the next request, in what came with the last one
             self._start_clock(HEAD_SECONDS)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # a trailer may not change what the handler has begun with
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._head_bytes = 0
-        self._body_bytes, self._body_began = 0, self.loop.time()
+        self._body_deadline = self.loop.time() + BODY_SECONDS
         self._start_clock(BODY_SECONDS)
         super().on_headers_complete()
         self._closes, self.cycle.keep_alive = not self.cycle.keep_alive, True
         self.scope.setdefault("state", {})[BODY_WRITER] = BodyWriter(self.cycle)
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._is_in_head = True
+        self._head_bytes = 0
         self._stop_clock()
         super().on_message_complete()
         if self._lingers:
@@ -144,6 +152,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _lingers(self) -> bool:
         """The answer is out, and what the client still sends is read for nothing."""
         return self._closes and self.cycle.response_complete
+
+    @property
+    def _is_answered(self) -> bool:
+        """An answer to the request that comes, or to the one before it, is under way or out."""
+        if self.cycle is None:
+            return False
+        return not self.cycle.response_complete if self._is_in_head else self.cycle.response_started
 
     def _start_clock(self, seconds: float) -> None:
         self._stop_clock()
@@ -176,7 +191,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: bytes) -> None:
         self._stop_clock()
         if not self.transport.is_closing():
-            if not self._lingers:
+            if not self._is_answered:
                 self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
             self.transport.close()
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 _MIB = 1 << 20
 _HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+_TRAILERS = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
 _SENT_BYTES = 64 * _MIB
 
 
@@ -84,6 +85,8 @@ def test_what_is_refused_or_odd_takes_no_memory(tmp_path: Path):
         abuse: dict[str, Callable[[], None]] = {
             "an endless header": partial(send_without_end, url, _HEAD + b"X-Endless: ", b"x" * 65_536),
             "headers without end": partial(send_without_end, url, _HEAD, b"X-Some: y\r\n" * 6_000),
+            "an endless trailer": partial(send_without_end, url, _TRAILERS + b"X-Endless: ", b"x" * 65_536),
+            "trailers without end": partial(send_without_end, url, _TRAILERS, b"X-Some: y\r\n" * 6_000),
             "an endless path": partial(send_without_end, url, b"GET /", b"x" * 65_536),
             **{name: partial(send_image, url, image) for name, image in images().items()},
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,32 @@ async def test_a_url_over_64_kib_is_431(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "endless",
+    [b"0\r\nX-Endless: " + b"x" * 5_000_000, b"0\r\n" + b"X-Some: y\r\n" * 50_000, b"1;extension=" + b"x" * 5_000_000],
+)
+async def test_what_comes_between_and_behind_the_chunks_is_bounded_as_a_head_is(tmp_path: Path, endless: bytes):
+    head = b"POST /v1/messages HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    async with serving(tmp_path, "Hi.", api_key="secret") as server:
+        answer = await raw(server, head + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n" + endless)
+        assert (await server.client.get("/health")).status_code == 200
+    assert answer.startswith((b"HTTP/1.1 401", b"HTTP/1.1 431")) or answer == b""  # reset by what was on its way
+    assert answer.count(b"HTTP/1.1 ") < 2
+
+
+async def test_trailers_are_no_headers_of_this_request_nor_of_the_next(tmp_path: Path):
+    body = json.dumps(CHAT_BODY).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nContent-Type: application/json\r\n".encode() + HOST
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+    keyless = head + chunks + b"Authorization: Bearer secret\r\n\r\n"
+    last = head + b"Connection: close\r\n" + chunks + b"\r\n"
+    async with serving(tmp_path, "Hi.", api_key="secret") as server:
+        answers = await raw(server, keyless + last)
+        allowed = await raw(server, head + b"Authorization: Bearer secret\r\n" + chunks + b"X-Sum: 1\r\n\r\n" + last)
+    assert answers.count(b"HTTP/1.1 401") == 2
+    assert (allowed.count(b"HTTP/1.1 200"), allowed.count(b"HTTP/1.1 401")) == (1, 1)
+
+
+@pytest.mark.parametrize(
     "pieces",
     [
         [b""],
@@ -80,6 +107,31 @@ async def test_a_body_that_comes_a_byte_at_a_time_is_not_waited_for(tmp_path: Pa
     async with serving(tmp_path, "Hi.") as server:
         answer = await raw(server, head, *[b"{"] * 60, pause=0.1)
     assert answer.startswith(b"HTTP/1.1 408") or answer == b""  # what was still on its way resets the connection
+
+
+async def test_a_body_that_came_fast_may_not_stall_for_what_that_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 1.5)
+    head = (
+        b"POST /v1/messages HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 9999999\r\n\r\n"
+    )
+    async with serving(tmp_path, "Hi.") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.client.base_url.port)
+        writer.write(head + b" " * 2_000_000)  # eight minutes' worth
+        async with asyncio.timeout(60):
+            while not reader.at_eof() and reader.exception() is None:
+                writer.write(b" ")
+                await asyncio.sleep(0.1)
+        writer.close()
+
+
+async def test_a_body_that_comes_slowly_all_along_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 1.5)
+    body = json.dumps({**CHAT_BODY, "padding": "x" * 60_000}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n".encode()
+    pieces = [body[start : start + 2048] for start in range(0, len(body), 2048)]
+    async with serving(tmp_path, "Hi.") as server:
+        answer = await raw(server, head + HOST + b"Connection: close\r\n\r\n", *pieces, pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_kept_connection_and_a_long_answer_outlive_the_clock_of_the_head(
