@@ -10,6 +10,8 @@ from typing import TextIO
 
 import click
 
+from .printable import printable
+
 _BAR_CELLS = 24
 
 
@@ -66,7 +68,8 @@ def duration_text(seconds: float) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned text; the last column is as long as it likes."""
+    """Rows as aligned text, `printable`; the last column is as long as it likes."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)

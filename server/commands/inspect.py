@@ -17,6 +17,7 @@ from ..models.device_memory import DeviceMemory, device_memory
 from ..models.hub import read_source
 from ..models.mtp import mtp_report
 from ..parsers.selection import choose_formats
+from ..printable import printable
 from ..settings.model_store import ModelSettingsStore
 from ..settings.now import settings_now
 from ..terminal import columns, json_option, print_json, size_text
@@ -127,7 +128,7 @@ def _print(found: Mapping[str, object]) -> None:
     ]
     for name, value in rows:
         if value is not None:
-            click.echo(f"{name:<13} {value}")
+            click.echo(f"{name:<13} {printable(str(value))}")
     click.echo()
     memory = found["memory"]
     assert isinstance(memory, list)

@@ -28,6 +28,16 @@ def test_models_broken_folders_and_stopped_downloads_are_listed(run: Run, home: 
     assert [line.split()[0] for line in shown[1:]] == ["broken", "org/good", "org/other"]
 
 
+def test_what_a_models_config_says_steers_no_terminal(run: Run, home: Path):
+    _model(home / "models" / "m")
+    config = {"model_type": "llama\x1b[2J\nforged", "max_position_embeddings": 4096}
+    (home / "models" / "m" / "config.json").write_text(json.dumps(config))
+    for command in (["list"], ["inspect", "m"]):
+        lines = run(*command).stdout.splitlines()
+        assert [line for line in lines if "llama [2J forged" in line]
+        assert [line for line in lines if not line.isprintable()] == []
+
+
 def test_an_empty_home_says_how_to_get_a_model(run: Run):
     assert "omlx pull REPO" in run("list").stdout
 
