@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Iterable
@@ -74,17 +75,25 @@ class Key:
         return self.convert(text, strict=False)
 
 
-def _fields(path: tuple[str, ...], struct: type[msgspec.Struct]) -> list[Key]:
+@functools.cache
+def _members(struct: type[msgspec.Struct]) -> list[tuple[str, Any, bytes]]:
+    """The names, types and defaults, as JSON, of what the struct holds; its annotations are texts, evaluated once."""
     hints = get_type_hints(struct, include_extras=True)
     return [
+        (field.name, hints[field.name], msgspec.json.encode(field.default)) for field in msgspec.structs.fields(struct)
+    ]
+
+
+def _fields(path: tuple[str, ...], struct: type[msgspec.Struct]) -> list[Key]:
+    return [
         Key(
-            (*path, field.name),
-            hints[field.name],
-            msgspec.json.decode(msgspec.json.encode(field.default)),
-            _description(hints[field.name]),
-            "" if path[0] == MODELS else _variable(path[0], field.name),
+            (*path, name),
+            type_,
+            msgspec.json.decode(default),
+            _description(type_),
+            "" if path[0] == MODELS else _variable(path[0], name),
         )
-        for field in msgspec.structs.fields(struct)
+        for name, type_, default in _members(struct)
     ]
 
 

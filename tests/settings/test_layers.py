@@ -36,6 +36,12 @@ TEXT = """{
 }"""
 
 
+def test_what_the_settings_take_is_looked_up_once(monkeypatch: pytest.MonkeyPatch):
+    before = keys(), model_keys("m")
+    monkeypatch.setattr("omlx.server.settings.keys.get_type_hints", None)
+    assert (keys(), model_keys("m")) == before
+
+
 def test_each_layer_wins_over_the_one_below_and_is_named():
     document = parse_document(FILE, TEXT)
     found = layered(document, {"OMLX_PORT": "9001", "OMLX_MAX_NUM_SEQS": "4"}, {"engine.max_num_seqs": "8"}).values
