@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..errors import DownloadFailed
 from .hub_files import RemoteFile
+from .hub_redirects import refuse_redirects_inwards
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -174,6 +175,7 @@ def _told(hub: Hub, repo: str) -> Iterator[None]:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    refuse_redirects_inwards()
     try:
         yield
     except GatedRepoError:

@@ -37,6 +37,8 @@ class FakeHub:
     """How many of the storage's next answers have a wrong first byte."""
     slow: dict[str, float] = field(default_factory=dict)
     """Seconds before the data of these files comes."""
+    sends_on: dict[str, str] = field(default_factory=dict)
+    """Where each side, "api", "hub" or "storage", sends on whoever asks it for the list of files or for a large one."""
 
     def ranges(self, name: str) -> list[str | None]:
         return [wanted for side, _, path, wanted, _ in self.requests if side == "storage" and path.endswith(name)]
@@ -132,6 +134,8 @@ def _answer_hub(hub: FakeHub, handler: _Handler, path: str) -> None:
     if hub.token is not None and handler.headers["Authorization"] != f"Bearer {hub.token}":
         return handler.answer(403, X_Error_Code="GatedRepo")
     if path.startswith("/api/models/"):
+        if "api" in hub.sends_on:
+            return handler.answer(302, Location=hub.sends_on["api"])
         if "/revision/" in path and path.rpartition("/")[2] not in ("main", hub.commit):
             return handler.answer(404, X_Error_Code="RevisionNotFound")
         return handler.answer(200, json.dumps(hub.info()).encode(), Content_Type="application/json")
@@ -141,7 +145,7 @@ def _answer_hub(hub: FakeHub, handler: _Handler, path: str) -> None:
         return handler.answer(200, content, ETag=f'"{sha256(content)[:40]}"', X_Repo_Commit=hub.commit)
     return handler.answer(
         302,
-        Location=f"{hub.storage_url}/{name}",
+        Location=hub.sends_on.get("hub") or f"{hub.storage_url}/{name}",
         X_Repo_Commit=hub.commit,
         X_Linked_Etag=f'"{sha256(content)}"',
         X_Linked_Size=str(len(content)),
@@ -149,6 +153,9 @@ def _answer_hub(hub: FakeHub, handler: _Handler, path: str) -> None:
 
 
 def _answer_storage(hub: FakeHub, handler: _Handler, path: str) -> None:
+    if "storage" in hub.sends_on:
+        handler.answer(302, Location=hub.sends_on["storage"])
+        return
     content = hub.files[path.removeprefix("/")]
     if hub.damages > 0:
         hub.damages -= 1
