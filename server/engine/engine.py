@@ -6,7 +6,15 @@ from collections.abc import Callable, Container
 
 from msgspec import structs
 
-from ..errors import EngineFailure, InvalidRequest, Overloaded, RequestError, RequestFailed, ServiceError
+from ..errors import (
+    ContextOverflow,
+    EngineFailure,
+    InvalidRequest,
+    Overloaded,
+    RequestError,
+    RequestFailed,
+    ServiceError,
+)
 from ..events import FinishReason
 from ..log_format import described
 from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, ROW_FAILED, BatchEngine, BatchInfo
@@ -99,8 +107,15 @@ class Engine:
             self._updates[request.request_id] = SequenceUpdate(request.request_id, num_cached_tokens=num_cached_tokens)
 
     def limit(self, limit: MemoryLimit) -> None:
-        """Other models have come or gone."""
-        self._scheduler.room.limit_bytes = limit.num_bytes
+        """Other models have come or gone. A prompt that fits no more, even alone, is refused as if it came now."""
+        room = self._scheduler.room
+        room.limit_bytes = limit.num_bytes
+        for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
+            try:
+                if not sequence.num_output_tokens:
+                    room.check(sequence.request)
+            except ContextOverflow as error:
+                self._fail(sequence, error)
 
     def cancel(self, request_id: str) -> None:
         """Drop the request now. What it computed stays in the prefix cache."""
@@ -161,13 +176,19 @@ class Engine:
         self._scheduler.room.check(request)
 
     def _keep_within_memory(self) -> None:
-        """End what has outgrown the memory, the last to come first; prefixes may have what sequences do not need."""
+        """End what has outgrown the memory, the last to come first, which may come again; the answer of one that is
+        alone has filled what there is, as it would its window. Prefixes may have what sequences do not need."""
         room = self._scheduler.room
         left = room.left(self._scheduler.running)
         if left < 0:  # what is expected of a sequence is never less than what it has
             error = Overloaded("the requests that run have filled the memory; try again", 5)
             while (sequence := room.first_to_end(self._scheduler.running)) is not None:
-                self._fail(sequence, error)
+                if len(self._scheduler.running) > 1:
+                    self._fail(sequence, error)
+                else:
+                    counts = sequence.num_computed_tokens, sequence.num_cached_tokens
+                    self._update(SequenceUpdate(sequence.request_id, *counts, finish_reason=FinishReason.LENGTH))
+                    self._end(sequence)
             left = room.left(self._scheduler.running)
         self._batch.bound_prefixes(max(0, left))
 
@@ -294,15 +315,17 @@ class Engine:
             update = structs.replace(update, logprobs=scores.tokens[: len(kept)], prompt_logprobs=scores.prompt)
         self._update(update)
         if reason is not None:
-            self._scheduler.remove(sequence.request_id)
-            self._batch.release(sequence.request_id)
+            self._end(sequence)
 
     def _update(self, update: SequenceUpdate) -> None:
         pending = self._updates.get(update.request_id)
         self._updates[update.request_id] = update.joined_to(pending) if pending else update
 
-    def _fail(self, sequence: Sequence, error: ServiceError) -> None:
+    def _fail(self, sequence: Sequence, error: RequestError | ServiceError) -> None:
         self._updates[sequence.request_id] = refusal(sequence.request_id, error)
+        self._end(sequence)
+
+    def _end(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence.request_id)
         self._batch.release(sequence.request_id)
 
@@ -327,6 +350,7 @@ class Engine:
             memory.max_cache_bytes,
             memory.num_evicted_blocks,
             memory.disk_written_bytes,
+            self._scheduler.room.claimed(self._scheduler.running, waiting),
         )
 
 

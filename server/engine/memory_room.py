@@ -36,7 +36,8 @@ class MemoryRoom:
         self.limit_bytes = limit_bytes
 
     def check(self, request: Submit) -> None:
-        """Raises `ContextOverflow` for a prompt that does not fit even where nothing else runs."""
+        """Raises `ContextOverflow` for a prompt that does not fit with a token of an answer, even where nothing else
+        runs."""
         footprint, num_tokens = self._footprint, len(request.token_ids)
         if footprint is not None and footprint.total_bytes(num_tokens + 1) > self.limit_bytes:
             raise ContextOverflow(num_tokens, footprint.window_within(self.limit_bytes, num_tokens))
@@ -50,11 +51,27 @@ class MemoryRoom:
         """What the sequences that run leave, at the length that is expected of each."""
         return self._left({sequence: max(_expected(sequence), _length(sequence)) for sequence in running})
 
+    def claimed(self, running: Collection[Sequence], waiting: Collection[Sequence]) -> int:
+        """What the weights take, and the sequences that run at the length that is expected of each, or the longest that
+        waits, where that alone takes more."""
+        longest = max(waiting, key=_expected, default=None)
+        left = min(self.left(running), self.left([longest] if longest else []))
+        return self.limit_bytes - left if self._footprint is not None else 0
+
     def first_to_end(self, running: Collection[Sequence]) -> Sequence | None:
         """Where the sequences have outgrown what was expected and no longer fit: the one that came last."""
-        if len(running) < 2 or self._left({sequence: _length(sequence) for sequence in running}) >= 0:
+        if not running or self._left({sequence: _length(sequence) for sequence in running}) >= 0:
             return None
-        return max(running, key=lambda sequence: sequence.arrived)
+        last = max(running, key=lambda sequence: sequence.arrived)
+        return last if len(running) > 1 or not self._holds_alone(last) else None
+
+    def _holds_alone(self, sequence: Sequence) -> bool:
+        """One that is alone shares no slots."""
+        footprint = self._footprint
+        if footprint is None:
+            return True
+        taken = footprint.held_bytes(_length(sequence)) + footprint.transient_bytes(sequence.num_prompt_tokens)
+        return footprint.weight_bytes + taken <= self.limit_bytes
 
     def _left(self, lengths: dict[Sequence, int]) -> int:
         if self._footprint is None:

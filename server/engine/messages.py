@@ -207,7 +207,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     `waiting_seconds` is how long the first in the queue has been there. `cache_trouble` says why no prefix is kept
     on disk for now, where one should be; so many blocks there were found damaged, and thrown away.
     `max_cache_bytes` bounds `cache_bytes`; so many blocks had to leave the memory for others, and so many bytes were
-    written to the disk.
+    written to the disk. `claimed_bytes` is what the weights and the requests take, or are expected to.
     """
 
     num_running: int = 0
@@ -222,6 +222,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     max_cache_bytes: int = 0
     num_evicted_blocks: int = 0
     disk_written_bytes: int = 0
+    claimed_bytes: int = 0
 
 
 class StepOutput(msgspec.Struct, frozen=True, tag="step"):

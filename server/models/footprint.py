@@ -61,7 +61,7 @@ class Footprint:
 
     def total_bytes(self, window: int, num_sequences: int = 1) -> int:
         """The model with so many sequences as long as the window, one of which is being computed."""
-        return self.weight_bytes + num_sequences * self.kv_bytes(window) + self.transient_bytes(window)
+        return self.weight_bytes + num_sequences * self.held_bytes(window) + self.transient_bytes(window)
 
     def window_within(self, memory_bytes: int, declared: int) -> int:
         """The longest window, at most `declared`, that fits beside the weights; 0 where not even the weights fit.

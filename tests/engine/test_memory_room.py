@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from omlx.server.engine.memory_room import MemoryRoom
 from omlx.server.engine.messages import MemoryLimit, Submit
+from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.sequence import Sequence
 from omlx.server.events import FinishReason
 from omlx.server.models.footprint import Footprint
@@ -92,7 +95,7 @@ def test_prefixes_may_have_what_the_sequences_leave():
     assert batch.prefix_bounds[-1] == 10 * 200 + 100
 
 
-@pytest.mark.parametrize("limit", [100_000, 0])
+@pytest.mark.parametrize("limit", [1100 + 10 * 260, 1100 + 10 * 140])
 def test_the_limit_changes_while_requests_run(limit: int):
     batch = ScriptedBatch([[7] * 30])
     engine = make_engine(batch, room=room_for(150))
@@ -102,9 +105,71 @@ def test_the_limit_changes_while_requests_run(limit: int):
     engine.limit(MemoryLimit(limit))
     for _ in range(2):
         step(engine, answers)
-    assert batch.opened == (["a", "b"] if limit else ["a"])
+    assert batch.opened == (["a", "b"] if limit == 1100 + 10 * 260 else ["a"])
     drain(engine, answers)
     assert [answers[name].token_ids for name in ("a", "b")] == [[7] * 30] * 2
+
+
+def test_an_answer_that_is_alone_ends_where_memory_does_as_at_the_end_of_its_window():
+    batch = ScriptedBatch([[7] * 6000])
+    engine = make_engine(batch, room=room_for(200))
+    engine.submit(submit("a", 100, 6000))
+    (answer,) = drain(engine).values()
+    assert answer.token_ids == [7] * 101
+    assert answer.last.finish_reason is FinishReason.LENGTH
+    assert (answer.last.num_computed_tokens, answer.last.error) == (100, "")
+    assert batch.released == ["a"]
+
+
+def test_a_prompt_that_fits_with_a_token_of_an_answer_gets_one():
+    footprint = replace(FOOTPRINT, growth_tokens=16, score_bytes=1)
+    limit = footprint.total_bytes(161)
+    for length in (160, 175, 176):
+        engine = make_engine(ScriptedBatch([[7] * 9]), room=MemoryRoom(footprint, limit, large_row_tokens=1000))
+        engine.submit(submit("a", length, 9))
+        (answer,) = drain(engine).values()
+        assert bool(answer.token_ids) == (length == 160), length
+        assert bool(answer.last.error) == (length > 160), length
+
+
+def test_where_other_models_come_an_answer_ends_and_prompts_are_refused_that_fit_no_more():
+    batch = ScriptedBatch([[7] * 6000])
+    engine = make_engine(batch, SchedulerLimits(max_num_seqs=1), room_for(9000))
+    for name, length in (("answers", 3000), ("long", 4000), ("short", 1000)):
+        engine.submit(submit(name, length, 2000))
+    answers: dict[str, Answer] = {}
+    while len(batch.opened) < 2 or not answers["answers"].token_ids:
+        step(engine, answers)
+    assert batch.opened == ["short", "answers"]
+    engine.limit(MemoryLimit(1100 + 10 * 3100))
+    drain(engine, answers)
+    assert answers["long"].last.error == "context_length_exceeded: prompt is too long: 4000 tokens > 3071 maximum"
+    assert answers["answers"].last.finish_reason is FinishReason.LENGTH
+    assert 0 < len(answers["answers"].token_ids) <= 101
+
+
+def test_a_prompt_that_is_being_computed_is_refused_where_it_fits_no_more():
+    batch = ScriptedBatch([[7]])
+    engine = make_engine(batch, room=room_for(9000))
+    engine.submit(submit("a", 4000))
+    step(engine, answers := {})
+    engine.limit(MemoryLimit(1100 + 10 * 3000))
+    drain(engine, answers)
+    assert answers["a"].last.error.startswith("context_length_exceeded")
+    assert batch.released == ["a"]
+
+
+def test_the_engine_tells_what_its_requests_claim():
+    engine = make_engine(ScriptedBatch([[7] * 9000]), room=room_for(9000))
+    assert engine.step().stats.claimed_bytes == 1000
+    engine.submit(submit("a", 100, 50))
+    assert engine.step().stats.claimed_bytes == 1000 + 100 + 10 * 150
+    engine.submit(submit("b", 6000, 9000))
+    assert engine.step().stats.claimed_bytes == 1000 + 100 + 10 * (6000 + 4096)
+    engine.cancel("a")
+    assert engine.step().stats.claimed_bytes == 1000 + 100 + 10 * (6000 + 4096)
+    engine.cancel("b")
+    assert engine.step().stats.claimed_bytes == 1000
 
 
 def test_rows_that_share_slots_are_counted_with_the_idle_ones():

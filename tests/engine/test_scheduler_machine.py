@@ -22,7 +22,7 @@ LIMITS = SchedulerLimits(max_num_seqs=3, max_num_waiting=4, grid=16, min_chunk=4
 SECONDS = st.floats(1e-6, 1e-3) | st.floats(1e-6, 10)
 ROOMS = st.integers(0, 200) | st.integers(0, 1500)
 """In tokens, beside the weights."""
-LENGTHS = st.integers(1, 200) | st.integers(200, 600)
+LENGTHS = st.integers(1, 40) | st.integers(1, 200) | st.integers(200, 600)
 EXPECTED_TOKENS = 8
 """Of an answer; some become longer, so that rows outgrow their memory."""
 FOOTPRINTS = st.builds(
@@ -106,6 +106,13 @@ class SchedulerMachine(CountingMachine):
         elif not output.decode:
             assert not self.live, "there is work, and the scheduler finds none"
         self.keep_within_memory()
+
+    @precondition(lambda self: self.live)
+    @rule(times=st.integers(2, 20), brought=st.integers(1, 6))
+    def turns(self, times: int, brought: int) -> None:
+        """Long enough for prompts to be computed, and answers to be written."""
+        for _ in range(times):
+            self.turn(1e-4, 0.0, 1e-4, brought, together=False, fails=False)
 
     def decode(self, rows: tuple[Sequence, ...], brought: int, seconds: float) -> None:
         self.scheduler.observe_decode(seconds)
@@ -201,6 +208,7 @@ class SchedulerMachine(CountingMachine):
             return
         while (last := self.room.first_to_end(self.scheduler.running)) is not None:
             assert last.arrived == max(sequence.arrived for sequence in self.scheduler.running)
+            assert len(self.scheduler.running) > 1 or last.num_output_tokens, "let in, and no room for a token"
             self.end(last.request_id)
 
     def end(self, request_id: str) -> None:
@@ -217,6 +225,11 @@ class SchedulerMachine(CountingMachine):
     @rule(num_tokens=ROOMS)
     def other_models_come_and_go(self, num_tokens: int) -> None:
         self.room.limit_bytes = 1100 + 10 * num_tokens
+        for sequence in [sequence for sequence in self.live.values() if not sequence.num_output_tokens]:
+            try:
+                self.room.check(sequence.request)
+            except ContextOverflow:
+                self.end(sequence.request_id)
         self.keep_within_memory()
 
     @precondition(lambda self: self.batching == "undecided")
@@ -235,9 +248,9 @@ class SchedulerMachine(CountingMachine):
 
     @invariant()
     def memory_holds_what_runs(self) -> None:
-        """By what the rows are now, each as long as it is or all as long as the longest. One alone always may run."""
+        """By what the rows are now, each as long as it is or all as long as the longest."""
         running = self.scheduler.running
-        if self.footprint is None or len(running) < 2:
+        if self.footprint is None or not running:
             return
         lengths = [sequence.num_prompt_tokens + sequence.num_output_tokens for sequence in running]
         if self.batching in ("undecided", "padded"):
