@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import tokenizers
 
@@ -22,6 +23,8 @@ from .messages import Encode, EncoderInput
 from .process import EngineProcess
 from .record import RequestRecord
 
+SizedT = TypeVar("SizedT", bound=Sized)
+
 _INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 _BEFORE_PAIR = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -30,8 +33,16 @@ _BEFORE_PAIR = (
 _AFTER_PAIR = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 """What Qwen3-Reranker was trained on, the family of language models that rerank (its model card)."""
 
-_FEW_CHARACTERS = 1_000_000
-"""So many may be encoded whatever they come to: some tokenizers drop spaces, or make one token of a long word."""
+_CHARACTERS_PER_TOKEN = 16
+"""On average over a text: three times what English has, and more than code with its indents."""
+_FEW_CHARACTERS = 100_000
+"""So many may be encoded whatever the window: some tokenizers drop spaces, or make one token of a long word."""
+_BATCH_CHARACTERS = 100_000
+"""As many are encoded at once, some tens of milliseconds; between two batches others have their turn."""
+_MAX_REPEATED_CHARACTERS = 32_000_000
+"""Of a question that is encoded anew with each document."""
+_MAX_TOKENS = 4_000_000
+"""Of all texts of a request. Each takes some forty bytes until the engine has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,69 +59,102 @@ class EncoderText:
 
     backend: tokenizers.Tokenizer
     encoding: Encoding
-    max_characters: int
-    """Of one text. A longer one surely has too many tokens, and is not encoded, for what that takes of memory."""
 
     @classmethod
     def read(cls, entry: ModelEntry) -> EncoderText:
         """Raises `ModelError`."""
-        tokenizer = Tokenizer.from_folder(entry.path)
-        encoding = read_encoding(entry.path)
-        max_characters = max(_FEW_CHARACTERS, encoding.max_tokens * tokenizer.longest_token)
-        return cls(tokenizer.backend, encoding, max_characters)
+        return cls(Tokenizer.from_folder(entry.path).backend, read_encoding(entry.path))
 
-    def inputs(self, given: Sequence[str | tuple[int, ...]]) -> list[EncoderInput]:
-        """Raises `InvalidRequest` for one that is longer than the model reads."""
-        vocabulary = self.backend.get_vocab_size()
-        found: list[EncoderInput] = []
+    @property
+    def max_characters(self) -> int:
+        """Of one text. A longer one is not encoded, for what that takes of time and memory."""
+        return max(_FEW_CHARACTERS, self._usual_characters)
+
+    @property
+    def _usual_characters(self) -> int:
+        return _CHARACTERS_PER_TOKEN * self.encoding.max_tokens
+
+    def inputs(self, given: Sequence[str | tuple[int, ...]]) -> Iterator[list[EncoderInput]]:
+        """The inputs, batch by batch. Raises `InvalidRequest` for one that is longer than the model reads."""
         for index, one in enumerate(given):
-            if isinstance(one, str) and len(one) > self.max_characters:
-                estimate = len(one) * self.encoding.max_tokens // self.max_characters
-                raise InputTooLong(estimate, self.encoding.max_tokens, f"input.{index}")
-            token_ids = self.backend.encode(one).ids if isinstance(one, str) else list(one)
-            if len(token_ids) > self.encoding.max_tokens:
-                raise InputTooLong(len(token_ids), self.encoding.max_tokens, f"input.{index}")
-            if not token_ids or max(token_ids) >= vocabulary:
-                words = "comes to no tokens" if not token_ids else f"has a token outside the vocabulary of {vocabulary}"
-                raise InvalidRequest(words, f"input.{index}")
-            found.append(EncoderInput(token_ids))
-        return found
+            if isinstance(one, str):
+                self._check_characters(one, f"input.{index}")
+        numbers = itertools.count()
+        for batch in _batches(given):
+            encoded = iter(self.backend.encode_batch([one for one in batch if isinstance(one, str)]))
+            found: list[EncoderInput] = []
+            for one, index in zip(batch, numbers, strict=False):
+                token_ids = next(encoded).ids if isinstance(one, str) else list(one)
+                self._check_tokens(token_ids, f"input.{index}")
+                found.append(EncoderInput(token_ids))
+            yield found
 
-    def pairs(self, asked: RerankRequest) -> list[EncoderInput]:
-        """The query with each document. A document that does not fit is cut; a query alone that does not is refused."""
-        pair = self._judged if self.encoding.is_decoder else self._joined
-        if len(asked.query) + len(asked.instruction) > self.max_characters:
-            self._kept(0)
-        return [pair(asked, document[: self.max_characters]) for document in asked.documents]
+    def pairs(self, asked: RerankRequest) -> Iterator[list[EncoderInput]]:
+        """The query with each document, batch by batch. A document that does not fit is cut; a query that leaves no
+        room for one is refused."""
+        documents = [document[: self._usual_characters] for document in asked.documents]
+        return self._judged(asked, documents) if self.encoding.is_decoder else self._joined(asked.query, documents)
 
-    def _joined(self, asked: RerankRequest, document: str) -> EncoderInput:
-        whole = self.backend.encode(asked.query, document)
-        surplus = len(whole.ids) - self.encoding.max_tokens
-        if surplus > 0:
-            spans = self.backend.encode(document, add_special_tokens=False).offsets
-            kept = self._kept(len(spans) - surplus)
-            whole = self.backend.encode(asked.query, document[: spans[kept - 1][1]])
-        return EncoderInput(whole.ids, whole.type_ids)
+    def _joined(self, query: str, documents: Sequence[str]) -> Iterator[list[EncoderInput]]:
+        self._check_characters(query, "query")
+        [asked] = self._encode([query])
+        room = self.encoding.max_tokens - self.backend.num_special_tokens_to_add(is_pair=True) - len(asked.ids)
+        self._check_room(room)
+        for batch in _batches(documents):
+            found: list[EncoderInput] = []
+            for document in self._encode(batch):
+                document.truncate(room)
+                whole = self.backend.post_process(asked, document)
+                found.append(EncoderInput(whole.ids, whole.type_ids))
+            yield found
 
-    def _judged(self, asked: RerankRequest, document: str) -> EncoderInput:
-        def encode(text: str) -> list[int]:
-            return self.backend.encode(text, add_special_tokens=False).ids
-
+    def _judged(self, asked: RerankRequest, documents: Sequence[str]) -> Iterator[list[EncoderInput]]:
         question = f"<Instruct>: {asked.instruction or _INSTRUCTION}\n<Query>: {asked.query}\n<Document>: "
-        before, after = encode(_BEFORE_PAIR), encode(_AFTER_PAIR)
-        pair = encode(question + document)
+        self._check_characters(question, "query")
+        if len(question) * len(documents) > _MAX_REPEATED_CHARACTERS:
+            message = f"is too long for {len(documents)} documents; send fewer of them at a time"
+            raise InvalidRequest(message, "query")
+        before, after, alone = (each.ids for each in self._encode([_BEFORE_PAIR, _AFTER_PAIR, question]))
         room = self.encoding.max_tokens - len(before) - len(after)
-        if len(pair) > room:
-            self._kept(room - len(encode(question)))
-        return EncoderInput(before + pair[:room] + after)
+        self._check_room(room - len(alone))
+        for batch in _batches(question + document for document in documents):
+            yield [EncoderInput(before + pair.ids[:room] + after) for pair in self._encode(batch)]
 
-    def _kept(self, num_tokens: int) -> int:
+    def _encode(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        """Each by itself, without the marks around it. A batch of them leaves Python to others meanwhile; one text that
+        is encoded alone does not."""
+        return self.backend.encode_batch(texts, add_special_tokens=False)
+
+    def _check_characters(self, text: str, param: str) -> None:
+        if len(text) > self.max_characters:
+            raise InvalidRequest(f"input is too long: {len(text)} characters > {self.max_characters} maximum", param)
+
+    def _check_tokens(self, token_ids: list[int], param: str) -> None:
+        vocabulary = self.backend.get_vocab_size()
+        if len(token_ids) > self.encoding.max_tokens:
+            raise InputTooLong(len(token_ids), self.encoding.max_tokens, param)
+        if not token_ids or max(token_ids) >= vocabulary:
+            words = "comes to no tokens" if not token_ids else f"has a token outside the vocabulary of {vocabulary}"
+            raise InvalidRequest(words, param)
+
+    def _check_room(self, num_tokens: int) -> None:
         if num_tokens < 1:
             raise InvalidRequest(f"leaves no room for a document in {self.encoding.max_tokens} tokens", "query")
-        return num_tokens
 
 
-Tokenize: TypeAlias = Callable[[EncoderText], list[EncoderInput]]
+def _batches(given: Iterable[SizedT]) -> Iterator[list[SizedT]]:
+    batch: list[SizedT] = []
+    size = 0
+    for one in given:
+        if batch and size + len(one) > _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += len(one)
+    yield batch
+
+
+Tokenize: TypeAlias = Callable[[EncoderText], Iterator[list[EncoderInput]]]
 
 
 class Encoders:
@@ -123,7 +167,8 @@ class Encoders:
         self._text_of = text_of
         self._ledger = ledger
         self._one_at_a_time = ThreadPoolExecutor(1, "tokenizing")
-        """For the memory that it takes."""
+        """For the memory that it takes. A request comes batch by batch, so that none waits for all of another, and one
+        whose client has left comes no more."""
 
     async def embed(self, asked: EmbeddingRequest, agent: str) -> Encoded:
         """Raises `RequestError` and `ServiceError`."""
@@ -155,9 +200,7 @@ class Encoders:
         return encoded
 
     async def _encode(self, record: RequestRecord, entry: ModelEntry, tokenize: Tokenize) -> Encoded:
-        loop = asyncio.get_running_loop()
-        inputs = await loop.run_in_executor(self._one_at_a_time, lambda: tokenize(self._text_of(entry)))
-        num_tokens = sum(len(each.token_ids) for each in inputs)
+        inputs, num_tokens = await self._tokenized(entry, tokenize)
         record.rendered(num_tokens)
         lease = await self._pool.lease(entry.id)
         try:
@@ -167,3 +210,16 @@ class Encoders:
         finally:
             lease.release()
         return Encoded(update.vectors, num_tokens)
+
+    async def _tokenized(self, entry: ModelEntry, tokenize: Tokenize) -> tuple[list[EncoderInput], int]:
+        """The inputs, and the tokens that all of them come to."""
+        loop = asyncio.get_running_loop()
+        batches = tokenize(await loop.run_in_executor(self._one_at_a_time, self._text_of, entry))
+        inputs: list[EncoderInput] = []
+        num_tokens = 0
+        while batch := await loop.run_in_executor(self._one_at_a_time, next, batches, None):
+            inputs += batch
+            num_tokens += sum(len(each.token_ids) for each in batch)
+            if num_tokens > _MAX_TOKENS:
+                raise InvalidRequest(f"the texts come to more than {_MAX_TOKENS} tokens; send fewer of them at a time")
+        return inputs, num_tokens

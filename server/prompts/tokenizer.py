@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -86,11 +85,6 @@ class Tokenizer:
         if self._defusable is None:
             return text
         return self._defusable.sub(lambda found: found[0][0] + MARK + found[0][1:], text)
-
-    @cached_property
-    def longest_token(self) -> int:
-        """In characters, or in bytes where tokens are spelled in bytes, of which there are no fewer."""
-        return max(map(len, self.backend.get_vocab()), default=1)
 
     def encode(self, text: str, window: int | None = None, scope: str = "") -> list[int]:
         """Token ids of `text`; no BOS is added, control tokens named in it are parsed, marks are cuts.
