@@ -51,6 +51,7 @@ EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _COMMON_IMAGES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 
+_NAME = re.compile(r"[a-z0-9_.-]{1,40}")
 _PATH = re.compile(r" - at (?:`key` in )?`\$([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _ESCAPE = re.compile(
@@ -78,26 +79,32 @@ class Ignored:
         self._kinds: set[str] = set()
 
     def add(self, path: str, what: object) -> None:
-        kind = str(what)[:40]
-        self._items.append(f"{path} ({kind!r})")
+        kind = what if isinstance(what, str) else ""
+        self._items.append(f"{path} ({_name_of(kind)})")
         self._kinds.add(kind)
 
     def has(self, kind: str) -> bool:
-        return kind[:40] in self._kinds
+        return kind in self._kinds
 
     def add_unknown_fields(self, body: bytes, kind: type[msgspec.Struct]) -> None:
         """The body's unknown top-level fields; looked for only where the line is printed."""
         if logger.isEnabledFor(logging.DEBUG):
             unknown = decode_body(body, Object).keys() - {field.encode_name for field in msgspec.structs.fields(kind)}
-            self._items.extend(repr(name[:40]) for name in sorted(unknown))
+            self._items.extend(map(_name_of, sorted(unknown)))
 
     def log(self, request_id: str) -> None:
         if self._items:
             rest = f" and {len(self._items) - 20} more" if len(self._items) > 20 else ""
-            is_news = not self._kinds <= self._told and len(self._told) < _MAX_TOLD
-            self._told.update(self._kinds if is_news else ())
-            level = logging.INFO if is_news else logging.DEBUG
+            news = {_name_of(kind) for kind in self._kinds} - self._told
+            room = _MAX_TOLD - len(self._told)
+            self._told.update(sorted(news)[:room])
+            level = logging.INFO if news and room else logging.DEBUG
             logger.log(level, "%s: ignored %s%s", request_id, ", ".join(self._items[:20]), rest)
+
+
+def _name_of(kind: str) -> str:
+    """A kind's or field's name for the log, where it is one: a client may have put words of a prompt there."""
+    return repr(kind) if _NAME.fullmatch(kind) else "an unknown one"
 
 
 def decode_body(body: bytes, kind: type[Kind]) -> Kind:

@@ -109,6 +109,28 @@ def test_a_kind_is_told_of_once_and_its_later_requests_in_detail_only(
     )] == [("INFO", True), ("DEBUG", True), ("INFO", True)]  # fmt: skip
 
 
+def test_only_names_are_told_of_what_is_ignored(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire.Ignored, "_told", set())
+    caplog.set_level(logging.DEBUG)
+    prompt = "Dear Ann, my password"
+    for kind in (prompt, f"{prompt} again", "w" * 41):
+        openai_chat.decode(body({**CHAT, "tools": [{"type": kind}], kind: 1}), "req_1")
+        RESPONSES.decode(body({**RESPONSE, "include": [kind], "tools": [{"type": "seance"}]}), "req_1")
+    assert not [word for word in ("Ann", "password", "www") if word in caplog.text]
+    assert caplog.messages[0] == "req_1: ignored an unknown one, tools.0 (an unknown one)"
+    assert wire.Ignored._told == {"an unknown one", "'seance'"}
+
+
+def test_one_request_cannot_fill_what_is_kept_of_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire.Ignored, "_told", set())
+    fields = {**RESPONSE, "include": [f"kind.{number}" for number in range(1000)]}
+    for _ in range(2):
+        RESPONSES.decode(body(fields), "req_1")
+        assert len(wire.Ignored._told) == 256
+
+
 @pytest.mark.parametrize(
     ("system", "kept"),
     [
