@@ -196,6 +196,11 @@ class EngineProcess:
         self._send(submit)
         return stream
 
+    @property
+    def claimed_bytes(self) -> int:
+        """What the model takes with the requests that it has, at the length that is expected of each."""
+        return self.stats.claimed_bytes
+
     def limit_memory(self, num_bytes: int) -> None:
         """What the model may take of the memory in all, its weights included."""
         self._send(MemoryLimit(num_bytes))

@@ -24,7 +24,7 @@ from .safetensors_file import SafetensorsHeader, read_header
 logger = logging.getLogger(__name__)
 
 _WORKING_TOKENS = 8192
-"""A loaded model is of use when it can answer requests of this length; longer ones wait for what others leave."""
+"""A loaded model is of use when it can answer requests of this length; longer ones have its part of what is left."""
 _INDEX = "model.safetensors.index.json"
 
 
@@ -87,9 +87,13 @@ class ModelEntry:
     @property
     def needed_bytes(self) -> int:
         """What has to be free for the model to be loaded and answer one request of some length."""
+        return self.total_bytes(_WORKING_TOKENS)
+
+    def total_bytes(self, num_tokens: int) -> int:
+        """What the model takes with one sequence of so many tokens, or as long as its window if that is shorter."""
         if self.footprint is None:
             return self.size_bytes
-        return self.footprint.total_bytes(min(self.context_window, _WORKING_TOKENS))
+        return self.footprint.total_bytes(min(self.context_window, num_tokens))
 
 
 def discover(folders: Sequence[Path]) -> tuple[ModelEntry, ...]:

@@ -51,6 +51,11 @@ class Engine(Protocol):
         """End it at once, for this reason."""
         ...
 
+    @property
+    def claimed_bytes(self) -> int:
+        """What the model takes with the requests that it has, at the length that is expected of each."""
+        ...
+
     def limit_memory(self, num_bytes: int) -> None:
         """What the model may take in all, its weights included, from now on."""
         ...
@@ -71,8 +76,15 @@ class Loaded(Generic[E]):
     engine: E
     attached: asyncio.Event = field(default_factory=asyncio.Event)
     is_suspect: bool = False
+    limit_bytes: int = 0
+    """What the engine was told that it may take."""
     num_leases: int = 0
     last_used: float = field(default_factory=monotonic)
+
+    @property
+    def claimed_bytes(self) -> int:
+        """What must be left to the model: what it needs at least, or more for the requests that it has."""
+        return max(self.entry.needed_bytes, min(self.engine.claimed_bytes, self.limit_bytes))
 
 
 class Lease(Generic[E]):

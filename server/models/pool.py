@@ -26,6 +26,7 @@ from ..terminal import size_text
 from .catalog import ModelEntry
 from .device_memory import DeviceMemory
 from .lease import E, Lease, Loaded
+from .memory_division import divide
 from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ class Residency:
 class ModelPool(Generic[E]):
     """Leases engines by model id.
 
-    What the loaded models need at once stays within the `memory` that is usable; a model alone may need more, but not
-    more than there is. Idle models leave, least recently used first, when another one needs the room. `real_name`
+    What the loaded models may take in all stays within the `memory` that is usable; a model alone may need more, but
+    not more than there is. Idle models leave, least recently used first, when another one needs the room; what the
+    requests of the others claim is left to them. `real_name`
     gives the model that an alias stands for, `residency_of` says of a model's id how long it stays; both are asked
     anew each time. Where a group of ranks runs the model (`is_group`) no other takes its place and it never leaves: the
     other ranks would have to be told. `with_draft` gives a model's entry with what drafts for it counted in.
@@ -197,6 +199,7 @@ class ModelPool(Generic[E]):
                 entry = self._with_draft(entry)
                 await self._make_room(entry)
                 loaded = self._loaded[entry.id] = Loaded(entry, self._start(entry))
+                self._share_memory()  # at once: what the others claim may grow while this one is attached
             if not loaded.attached.is_set():
                 await loaded.engine.attach()
                 loaded.attached.set()
@@ -276,7 +279,7 @@ class ModelPool(Generic[E]):
         await loaded.engine.stop()
 
     async def unload_idle(self) -> None:
-        """End the engines that have been idle for as long as they may."""
+        """End the engines that have been idle for as long as they may, and divide the memory by what is claimed now."""
         async with self._making_room:
             for loaded in list(self._loaded.values()):
                 if loaded.engine.is_loading:
@@ -285,19 +288,25 @@ class ModelPool(Generic[E]):
                 if ttl is not None and self._may_leave(loaded) and monotonic() - loaded.last_used >= ttl:
                     logger.info("Unloading %s, idle for %.0f seconds", loaded.entry.id, ttl)
                     await self._end(loaded)
-                    self._share_memory()
+            self._share_memory()
 
     def _has_room(self, entry: ModelEntry, beside: Collection[Loaded[E]]) -> bool:
-        """Whether the model fits beside these; alone it always may be tried."""
-        needed = sum(loaded.entry.needed_bytes for loaded in beside)
-        return not beside or needed + entry.needed_bytes <= self.memory.usable
+        """Whether the model fits beside these and their requests; alone it always may be tried."""
+        claimed = sum(loaded.claimed_bytes for loaded in beside)
+        return not beside or claimed + entry.needed_bytes <= self.memory.usable
 
     def _share_memory(self) -> None:
-        """Tell each engine what the others leave it. A group's ranks have each their own memory, and know it."""
-        needed = sum(loaded.entry.needed_bytes for loaded in self._loaded.values())
-        for loaded in [] if self._is_group else self._loaded.values():
-            others = needed - loaded.entry.needed_bytes
-            loaded.engine.limit_memory(max(loaded.entry.usable_bytes(self.memory) - others, loaded.entry.needed_bytes))
+        """Tell each engine its part, where that is another one. A group's ranks have each their own memory, and know
+        it."""
+        models = list(self._loaded.values())
+        if self._is_group or not models:
+            return
+        memory_bytes = max(loaded.entry.usable_bytes(self.memory) for loaded in models)
+        parts = divide(memory_bytes, [(loaded.entry, loaded.claimed_bytes) for loaded in models])
+        for loaded, part in zip(models, parts, strict=True):
+            if loaded.attached.is_set() and part != loaded.limit_bytes:
+                loaded.limit_bytes = part
+                loaded.engine.limit_memory(part)
 
     def _may_leave(self, loaded: Loaded[E]) -> bool:
         return not (self._is_group or loaded.num_leases or self._residency_of(loaded.entry.id).pinned)

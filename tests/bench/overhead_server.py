@@ -46,6 +46,7 @@ class InstantEngine:
     is_alive = True
     is_loading = False
     stats = EngineStats()
+    claimed_bytes = 0
 
     async def attach(self) -> None:
         pass

@@ -38,7 +38,7 @@ class FakeEngine:
         self.silent_seconds = 0.0
         self.num_dumps = self.num_attached = 0
         self.killed_for = ""
-        self.memory_limit = 0
+        self.memory_limit = self.claimed_bytes = 0
         self.failed_with: list[OmlxError] = []
         self._end = asyncio.Event()
         self.may_stop = asyncio.Event()
@@ -149,13 +149,12 @@ async def test_an_idle_model_leaves_for_another_least_recently_used_first():
     assert not started[1].is_alive
 
 
-async def test_each_engine_is_told_what_the_others_leave_it():
+async def test_each_engine_is_told_its_part_of_the_memory():
     pool, started = make_pool("a", "b", memory_limit=100)
     (await pool.lease("a")).release()
     assert started[0].memory_limit == 100
     (await pool.lease("b")).release()
-    needed = pool.entry("a").needed_bytes
-    assert [engine.memory_limit for engine in started] == [100 - needed] * 2
+    assert [engine.memory_limit for engine in started] == [50, 50]
     await pool.unload("a")
     assert started[1].memory_limit == 100
 
