@@ -20,6 +20,7 @@ from ..engine.several import GenerationGroup
 from ..errors import EngineFailure, InvalidRequest, OmlxError, RequestError, ShuttingDown
 from ..events import Delta, Event, Finished, PrefillProgress
 from ..http_protocol import BODY_WRITER, BodyWriter
+from ..json_size import JsonSize
 from ..requests import GenerationRequest
 from .agents import agent_of
 from .body_budget import release_body
@@ -45,9 +46,14 @@ class ClientLeft(Exception):
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body, which nobody else keeps. Raises `ShuttingDown` when the server stops before it has come."""
+    """The whole body, which nobody else keeps. Raises `InvalidRequest` for one of more values than can be decoded while
+    others wait, and `ShuttingDown` when the server stops before it has come."""
+    size, pieces = JsonSize(), list[bytes]()
     try:
-        return b"".join([piece async for piece in request.stream()])  # `request.body()` would stay to the answer's end
+        async for piece in request.stream():  # `request.body()` would stay to the answer's end
+            size.feed(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
     except InternalServerException:  # Litestar's word for a client that has gone: nobody reads this
         raise InvalidRequest("the connection closed before the whole body had come") from None
     except asyncio.CancelledError:  # only the end of the server's grace cancels a handler

@@ -14,7 +14,7 @@ from omlx.server.requests import GenerationRequest
 
 from ..api.serving import serving
 from ..api.test_server import MESSAGES, MESSAGES_BODY
-from ..torture.oversize import faults, oversize
+from ..torture.oversize import faults, oversize, parts
 from ..waiting import until
 
 LIMIT = 4 * FREE_BYTES
@@ -73,6 +73,22 @@ async def test_the_room_is_free_again_when_the_answer_has_ended_well_or_badly(bu
         second.may_end.set()
         await second.task
         await Client(budget, LIMIT).is_read.wait()
+
+
+@pytest.mark.parametrize("part", [{"type": "t"}, {"type": "text", "text": "a"}, [], {"": {"": {}}}])
+async def test_many_small_objects_are_refused_before_they_are_decoded(
+    tmp_path: Path, part: object, monkeypatch: pytest.MonkeyPatch
+):
+    async with serving(tmp_path, "Hi.") as server:
+        monkeypatch.setattr("omlx.server.dialects.anthropic_messages.decode", unreachable)
+        body = b'{"messages": [{"role": "user", "content": %b}]}' % parts(part, 8 * FREE_BYTES)
+        refused = await server.client.post(MESSAGES, content=body, headers={"content-type": "application/json"})
+    assert refused.status_code == 400
+    assert "more than 250000 objects" in refused.json()["error"]["message"]
+
+
+def unreachable(*_: object) -> None:
+    raise AssertionError("it was decoded")
 
 
 def test_over_size_prompts_end_no_process_under_a_limit_of_memory():

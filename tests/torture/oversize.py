@@ -26,6 +26,7 @@ from .answers import DIALECTS, text_of
 from .load import body_of, engines_of, load_server, num_failures, rest
 from .load_server import answer_to
 
+_TOO_MANY = re.compile(r"more than \d+ (?:objects|values)")
 _TOO_LONG = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 _BODY_BYTES = 64 << 20
 _FILLINGS = {
@@ -37,6 +38,7 @@ _FILLINGS = {
     "escapes": '"\\',
     "control tokens": "<|im_start|>",
 }
+_PARTS = ({"type": "t"}, {"type": "text", "text": "a"}, [], 1)
 
 
 async def attack(port: int, requests: int, window: int, parallel: int = 4, seed: int = 1) -> Counter[str]:
@@ -51,6 +53,9 @@ async def attack(port: int, requests: int, window: int, parallel: int = 4, seed:
             if size > _BODY_BYTES:
                 prompt *= 3
             body = body_of(path, prompt, chance.random() < 0.5)
+            if number % 3 == 2:
+                many = parts(chance.choice(_PARTS), max(size, 20_000_000))
+                body = body_of(path, "?", False).replace(b'"?"', many)
             counts[await outcome_of(client.post(path, content=body))] += 1
             counts[await _small(client, f"say w{number}x times 5")] += 1
 
@@ -58,6 +63,12 @@ async def attack(port: int, requests: int, window: int, parallel: int = 4, seed:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300, headers=headers) as client:
         await asyncio.gather(*(work(client) for _ in range(parallel)))
     return counts
+
+
+def parts(part: object, size: int) -> bytes:
+    """A list of `size` bytes that holds as many of them as it can."""
+    text = json.dumps(part).encode()
+    return b"[" + b",".join([text] * (size // (len(text) + 1))) + b"]"
 
 
 async def outcome_of(posting: Awaitable[httpx.Response]) -> str:
@@ -71,6 +82,8 @@ async def outcome_of(posting: Awaitable[httpx.Response]) -> str:
             return "answered"
         case 400 if _TOO_LONG.search(answer.text):
             return "too long"
+        case 400 if _TOO_MANY.search(answer.text):
+            return "too many"
         case 413:
             return "too large"
         case 503 if "retry-after" in answer.headers:
@@ -110,7 +123,7 @@ def oversize(requests: int, window: int, address_space: int, *, model: Path | No
 
 def faults(counts: Counter[str]) -> int:
     return counts.total() - sum(
-        counts[fine] for fine in ("too long", "too large", "busy", "answered", "small answered")
+        counts[fine] for fine in ("too long", "too many", "too large", "busy", "answered", "small answered")
     )
 
 
