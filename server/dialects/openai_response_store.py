@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
+from msgspec.json import decode
 
+from .sse import encode
 from .wire import Object
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """`items` is the whole conversation up to and with this response; `body` the response as it was answered.
+    """`before` is the conversation up to this response, a JSON list of items; `body` the response as it was answered.
 
-    `num_bytes` is what the request and the response came to on the wire.
+    JSON is read anew where it is asked for: as values it takes twenty times the memory and more.
     """
 
     response_id: str
-    items: tuple[Object, ...]
+    before: bytes
+    output: Mapping[str, bytes]
+    """The items that this response itself put out, by their ids."""
     body: bytes
-    num_bytes: int
-    item_ids: tuple[str, ...]
-    """Of the items that this response itself put out."""
     owner: str = ""
     """The namespace of the key that it was asked with: nobody else finds it."""
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.before) + sum(map(len, self.output.values())) + len(self.body)
+
+    @property
+    def items(self) -> list[Object]:
+        """The whole conversation up to and with this response."""
+        return decode(self.before, type=list[Object]) + [decode(item) for item in self.output.values()]
 
 
 class ResponseStore:
@@ -36,7 +46,7 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._num_bytes = 0
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
-        self._items: dict[tuple[str, str], Object] = {}
+        self._items: dict[tuple[str, str], bytes] = {}
 
     def get(self, response_id: str, owner: str = "") -> StoredResponse | None:
         stored = self._responses.get(response_id)
@@ -44,14 +54,14 @@ class ResponseStore:
 
     def item(self, item_id: str, owner: str = "") -> Object | None:
         """An item that a stored response put out."""
-        return self._items.get((owner, item_id))
+        item = self._items.get((owner, item_id))
+        return decode(item) if item is not None else None
 
     def put(self, stored: StoredResponse) -> None:
         self._forget(stored.response_id)
         self._responses[stored.response_id] = stored
         self._num_bytes += stored.num_bytes
-        own = stored.items[len(stored.items) - len(stored.item_ids) :]
-        self._items.update(zip(self._item_keys(stored), own, strict=True))
+        self._items.update(zip(self._item_keys(stored), stored.output.values(), strict=True))
         while len(self._responses) > self._max_responses or self._num_bytes > self._max_bytes:
             self._forget(next(iter(self._responses)))
 
@@ -70,7 +80,7 @@ class ResponseStore:
                 self._items.pop(key, None)
 
     def _item_keys(self, stored: StoredResponse) -> list[tuple[str, str]]:
-        return [(stored.owner, item_id) for item_id in stored.item_ids]
+        return [(stored.owner, item_id) for item_id in stored.output]
 
 
 class SessionTools:
@@ -84,22 +94,26 @@ class SessionTools:
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
         self._num_bytes = 0
-        self._sessions: OrderedDict[str, tuple[list[Object], int, bytes, int]] = OrderedDict()
+        self._sessions: OrderedDict[str, tuple[bytes, int, bytes]] = OrderedDict()
 
     def remember(self, session: str, tools: list[Object], items: list[Object]) -> None:
-        if session in self._sessions:
-            self._num_bytes -= self._sessions.pop(session)[-1]
-        size = len(session) + len(msgspec.json.encode(tools))
-        self._sessions[session] = (tools, len(items), _digest(items), size)
-        self._num_bytes += size
+        self._forget(session)
+        encoded = encode(tools)
+        self._sessions[session] = encoded, len(items), _digest(items)
+        self._num_bytes += len(session) + len(encoded)
         while len(self._sessions) > self._max_sessions or self._num_bytes > self._max_bytes:
-            self._num_bytes -= self._sessions.popitem(last=False)[1][-1]
+            self._forget(next(iter(self._sessions)))
 
     def recall(self, session: str, items: list[Object]) -> list[Object]:
         """The session's tools where `items` go on with the conversation that had them, else none."""
-        tools, count, digest, _ = self._sessions.get(session, ([], 0, b"", 0))
-        return tools if tools and len(items) > count and _digest(items[:count]) == digest else []
+        tools, count, digest = self._sessions.get(session, (b"[]", 0, b""))
+        goes_on = len(items) > count and _digest(items[:count]) == digest
+        return decode(tools, type=list[Object]) if goes_on else []
+
+    def _forget(self, session: str) -> None:
+        if session in self._sessions:
+            self._num_bytes -= len(session) + len(self._sessions.pop(session)[0])
 
 
 def _digest(items: list[Object]) -> bytes:
-    return hashlib.sha256(msgspec.json.encode(items)).digest()
+    return hashlib.sha256(encode(items)).digest()

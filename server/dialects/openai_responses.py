@@ -161,7 +161,7 @@ class ResponsesDialect:
         ignored.log(request_id)
         head = _head(fields, response_id("resp_", request_id))
         has_summary = bool(fields.reasoning and fields.reasoning.summary)
-        return Call(request, bool(fields.stream), head, toolbox, has_summary, self._keeper(fields, items, len(body)))
+        return Call(request, bool(fields.stream), head, toolbox, has_summary, self._keeper(fields, items))
 
     def encode_error(self, error: OmlxError, request_id: str) -> bytes:
         return openai_errors.encode_error(error, request_id)
@@ -184,35 +184,37 @@ class ResponsesDialect:
         if stored is None:
             message = f"no response {previous!r} is stored (any more); send the whole conversation as input"
             raise InvalidRequest(message, "previous_response_id")
-        return list(stored.items)
+        return stored.items
 
     def _new(self, given: str | list[Object]) -> list[Object]:
         """The input as items, with references to items of stored responses replaced by those."""
         if isinstance(given, str):
             return [{"role": "user", "content": given}]
+        seen: set[str] = set()
         return [
-            self._item(item, f"input.{index}") if item.get("type") == "item_reference" else item
+            self._item(str(item.get("id")), f"input.{index}.id", seen) if item.get("type") == "item_reference" else item
             for index, item in enumerate(given)
         ]
 
-    def _item(self, reference: Object, path: str) -> Object:
-        item = self._store.item(str(reference.get("id")), self._owner)
+    def _item(self, item_id: str, path: str, seen: set[str]) -> Object:
+        """The stored item; what was `seen` before is refused, as the API has it."""
+        if item_id in seen:
+            raise InvalidRequest(f"refers to {item_id!r} a second time", path)
+        seen.add(item_id)
+        item = self._store.item(item_id, self._owner)
         if item is None:
-            raise InvalidRequest(f"no item {reference.get('id')!r} is stored; send the item itself", f"{path}.id")
+            raise InvalidRequest(f"no item {item_id!r} is stored; send the item itself", path)
         return item
 
-    def _keeper(self, fields: Body, items: list[Object], num_bytes: int) -> Callable[[Object], None]:
+    def _keeper(self, fields: Body, items: list[Object]) -> Callable[[Object], None]:
         """Stores a finished response, unless the client asked not to."""
+        if fields.store is False:
+            return lambda _: None
+        before = encode(items)
 
         def keep(response: Object) -> None:
-            if fields.store is False:
-                return
-            output: list[Object] = response["output"]
-            item_ids = tuple(item["id"] for item in output)
-            encoded = encode(response)
-            size = num_bytes + len(encoded)
-            whole = (*items, *output)
-            self._store.put(StoredResponse(response["id"], whole, encoded, size, item_ids, self._owner))
+            output = {item["id"]: encode(item) for item in response["output"]}
+            self._store.put(StoredResponse(response["id"], before, output, encode(response), self._owner))
 
         return keep
 

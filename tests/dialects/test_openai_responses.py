@@ -333,6 +333,8 @@ def test_an_item_of_a_stored_response_can_be_referred_to() -> None:
     play(call(ask(), store).encoder(), [TextDelta("two")])
     again = call(ask([{"type": "item_reference", "id": "msg_1_0"}]), store, "req_2")
     assert again.request.messages == (Message(Role.ASSISTANT, (Text("two"),)),)
+    with pytest.raises(InvalidRequest, match="a second time"):
+        call(ask([{"type": "item_reference", "id": "msg_1_0"}] * 2), store, "req_3")
 
 
 def test_nothing_is_stored_against_the_clients_will() -> None:
@@ -343,8 +345,8 @@ def test_nothing_is_stored_against_the_clients_will() -> None:
 
 def test_the_store_forgets_the_oldest() -> None:
     store = ResponseStore(max_responses=2, max_bytes=100)
-    for name, size in (("a", 1), ("b", 1), ("c", 1), ("d", 99)):
-        store.put(StoredResponse(name, ({"id": name},), b"{}", size, (name,)))
+    for name, size in (("a", 1), ("b", 1), ("c", 1), ("d", 77)):
+        store.put(StoredResponse(name, b" " * size, {name: b'{"id":"%s"}' % name.encode()}, b""))
     assert [name for name in "abcd" if store.get(name)] == ["c", "d"]
     assert (store.item("b"), store.item("c")) == (None, {"id": "c"})
     assert (store.delete("c"), store.delete("c")) == (True, False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 
 import pytest
 from openai.types.responses import Response
 
 from omlx.server.dialects.base import collect
-from omlx.server.dialects.openai_response_store import ResponseStore
+from omlx.server.dialects.openai_response_store import ResponseStore, SessionTools
 from omlx.server.dialects.openai_responses import ResponsesDialect
 from omlx.server.errors import InvalidRequest
 from omlx.server.events import TextDelta
@@ -59,3 +61,19 @@ def test_a_session_of_one_key_lends_no_tools_to_another() -> None:
     later = body({**session, "tools": [], "input": [first, first]})
     assert mine.decode(later, "req_2").request.tools
     assert not mine.of("others").decode(later, "req_2").request.tools
+
+
+def test_what_is_kept_takes_the_memory_that_it_has_on_the_wire() -> None:
+    dialect = ResponsesDialect(ResponseStore(), SessionTools())
+    junk = [{}] * 100_000
+    tools = [{"type": "function", "name": "look", "parameters": {}, "junk": junk}]
+    item = {"role": "user", "content": "x", "junk": junk}
+    raw = body({"model": "m", "input": [item], "tools": tools, "prompt_cache_key": "thread-1"})
+    tracemalloc.start()
+    try:
+        dialect.decode(raw, "req_1").encode_answer(collect([TextDelta("hi")], FINISHED))
+        gc.collect()
+        num_kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(raw) < num_kept_bytes < 3 * len(raw)
