@@ -31,7 +31,7 @@ vLLM CVE-2026-22773, CVE-2026-5497, CVE-2026-24779, CVE-2025-6242, images
 vLLM CVE-2025-66448, CVE-2026-22807, CVE-2026-27893; mlx-lm CVE-2026-5843
     security/test_models_are_data.py::test_no_code_of_a_model_runs
 vLLM CVE-2025-46570, prefixes probed by time
-    security/test_probed_prefixes.py::test_the_time_to_the_first_token_tells_nothing_of_another_keys_prompts
+    security/test_probed_prefixes.py::test_the_time_to_the_first_token_tells_nothing_of_another_keys_requests
 the same, by what is found or used
     security/test_probed_prefixes.py::test_a_guess_finds_nothing_and_touches_no_block_of_the_other_key
 the same, by a key that is made anew under an old one's name
