@@ -27,6 +27,12 @@ class JsonSize:
         """What was not looked at: as much as is free, then the first half of an escape."""
         self._is_in_string = False
 
+    def feed_whole(self, text: bytes) -> None:
+        """Another text, counted beside those before it."""
+        self._held.clear()
+        self._is_in_string = False
+        self.feed(text)
+
     def feed(self, piece: bytes) -> None:
         self._free_bytes -= len(piece)
         self._held += piece

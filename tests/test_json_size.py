@@ -46,6 +46,13 @@ def test_a_small_text_is_not_looked_at_and_one_that_grows_is_counted_from_its_be
     assert (size.num_nodes, size.num_values) == (1, 2)
 
 
+def test_texts_are_counted_beside_one_another_and_what_is_open_in_one_ends_with_it():
+    size = JsonSize(free_bytes=0)
+    for text in (b'["a', b"[1,\\", b'"b"', b"[]"):
+        size.feed_whole(text)
+    assert (size.num_nodes, size.num_values) == (3, 1)
+
+
 @pytest.mark.parametrize(
     ("piece", "limit"),
     [(b"[],", MAX_NODES), (b'{"a":1},', MAX_NODES // 2), (b'"a":1,', MAX_NODES), (b"1,", MAX_VALUES)],

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from ..errors import InvalidRequest
+from ..json_size import JsonSize
 from ..requests import (
     GenerationRequest,
     Message,
@@ -114,16 +115,17 @@ def decode(body: bytes, request_id: str) -> Call:
 
 
 def _messages(items: list[MessageItem], ignored: Ignored) -> tuple[Message, ...]:
-    return tuple(_message(item, f"messages.{index}", ignored) for index, item in enumerate(items))
+    arguments_size = JsonSize()
+    return tuple(_message(item, f"messages.{index}", ignored, arguments_size) for index, item in enumerate(items))
 
 
-def _message(item: MessageItem, path: str, ignored: Ignored) -> Message:
+def _message(item: MessageItem, path: str, ignored: Ignored, arguments_size: JsonSize) -> Message:
     parts = openai_content.read_content(item.content, f"{path}.content", ignored)
     match item.role:
         case "system" | "developer" | "user":
             return Message(Role(item.role), parts)
         case "assistant":
-            return _assistant(item, path, parts)
+            return _assistant(item, path, parts, arguments_size)
         case "tool" if item.tool_call_id is None:
             raise InvalidRequest("Field required", f"{path}.tool_call_id")
         case "tool" | "function":
@@ -131,14 +133,14 @@ def _message(item: MessageItem, path: str, ignored: Ignored) -> Message:
     raise InvalidRequest(f"{item.role!r} is not one of system, developer, user, assistant, tool", f"{path}.role")
 
 
-def _assistant(item: MessageItem, path: str, content: tuple[Part, ...]) -> Message:
+def _assistant(item: MessageItem, path: str, content: tuple[Part, ...], arguments_size: JsonSize) -> Message:
     reasoning = item.reasoning_content or item.reasoning
     parts: list[Part] = [Reasoning(reasoning)] if reasoning else []
     parts.extend(part for part in content if part != Text(""))
     for index, call in enumerate(item.tool_calls or []):
-        parts.append(openai_content.read_tool_call(call, f"{path}.tool_calls.{index}"))
+        parts.append(openai_content.read_tool_call(call, f"{path}.tool_calls.{index}", arguments_size))
     if item.function_call is not None:
-        parts.append(openai_content.read_function("", item.function_call, f"{path}.function_call"))
+        parts.append(openai_content.read_function("", item.function_call, f"{path}.function_call", arguments_size))
     return Message(Role.ASSISTANT, tuple(parts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import InvalidRequest
+from ..json_size import JsonSize
 from ..requests import Image, Text, ToolCall
 from .wire import UNREAD_FILE, Ignored, Object, check_arguments, check_depth, convert, decode_image_url
 
@@ -73,24 +74,24 @@ def read_part(item: Object, path: str, ignored: Ignored) -> Text | Image | None:
     raise InvalidRequest("Field required, a string", f"{path}.type")
 
 
-def read_tool_call(item: Object, path: str) -> ToolCall:
+def read_tool_call(item: Object, path: str, size: JsonSize) -> ToolCall:
     """A call out of `tool_calls`."""
     call = convert(item, ToolCallItem, path)
     if call.custom is not None:
         return ToolCall(call.id, call.custom.name, custom_arguments(call.custom.input))
     if call.function is None:
         raise InvalidRequest("Field required", f"{path}.function")
-    return read_function(call.id, call.function, f"{path}.function")
+    return read_function(call.id, call.function, f"{path}.function", size)
 
 
-def read_function(call_id: str, item: Object, path: str) -> ToolCall:
+def read_function(call_id: str, item: Object, path: str, size: JsonSize) -> ToolCall:
     function = convert(item, FunctionCall, path)
     arguments = function.arguments or ""
     if isinstance(arguments, dict):
         check_depth(arguments, f"{path}.arguments")
         arguments = msgspec.json.encode(arguments).decode()
     else:
-        check_arguments(arguments, f"{path}.arguments")
+        check_arguments(arguments, f"{path}.arguments", size)
     return ToolCall(call_id, function.name, arguments)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from ..errors import InvalidRequest
+from ..json_size import JsonSize
 from ..requests import Image, Message, Reasoning, Role, Text, ToolCall, ToolResult
 from . import openai_content
 from .openai_responses_tools import Toolbox, read_tools
@@ -60,6 +61,7 @@ class InputReader:
 
     toolbox: Toolbox
     ignored: Ignored
+    arguments_size: JsonSize = field(default_factory=JsonSize)
 
     def read_tools(self, items: list[Object], path: str) -> None:
         for index, item in enumerate(items):
@@ -80,7 +82,7 @@ class InputReader:
                 return self._reasoning(convert(item, ReasoningItem, path), path)
             case "function_call":
                 call = convert(item, FunctionCallItem, path)
-                check_arguments(call.arguments, f"{path}.arguments")
+                check_arguments(call.arguments, f"{path}.arguments", self.arguments_size)
                 return self._call(call, call.arguments)
             case "custom_tool_call":
                 call = convert(item, CustomCallItem, path)

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import InvalidRequest
+from ..json_size import JsonSize
 from ..requests import Image, ToolDefinition
 
 logger = logging.getLogger(__name__)
@@ -159,8 +160,9 @@ def check_one_of(value: str | None, allowed: Sequence[str], path: str) -> None:
         raise InvalidRequest(f"{value[:40]!r} is not one of {', '.join(allowed)}", path)
 
 
-def check_arguments(text: str, path: str) -> None:
-    """`check_depth` of a call's arguments as text, where they are JSON at all."""
+def check_arguments(text: str, path: str, size: JsonSize) -> None:
+    """`check_depth` of a call's arguments as text, where they are JSON at all, and `size` of all calls'."""
+    size.feed_whole(text.encode())
     if text.count("{") + text.count("[") <= MAX_DEPTH:
         return
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,6 +43,26 @@ def called(arguments: str) -> Json:
 def responded(arguments: str) -> Json:
     call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": arguments}
     return {"model": "m", "input": [USER, call]}
+
+
+def called_often(arguments: str, times: int) -> Json:
+    fields = called(arguments)
+    fields["messages"][1]["tool_calls"] *= times
+    return fields
+
+
+def responded_often(arguments: str, times: int) -> Json:
+    fields = responded(arguments)
+    return {**fields, "input": [USER, *fields["input"][1:] * times]}
+
+
+@pytest.mark.parametrize(("dialect", "often"), [(openai_chat, called_often), (RESPONSES, responded_often)])
+def test_what_the_arguments_of_all_calls_hold_is_bounded(dialect: Dialect, often: Callable[[str, int], Json]) -> None:
+    lists, text = json.dumps([[]] * 30_000), json.dumps({"text": "{[," * 30_000})
+    assert dialect.decode(body(often(lists, 8)), "req_1")
+    assert dialect.decode(body(often(text, 40)), "req_1")
+    with pytest.raises(InvalidRequest, match="more than 250000 objects"):
+        dialect.decode(body(often(lists, 40)), "req_1")
 
 
 def budget(value: Any) -> Json:
