@@ -74,7 +74,6 @@ def main(arguments: Sequence[str]) -> int:
     with SharedSocket(fileno=options.fd) as connection:
         connection.setblocking(True)
         progress = Progress()
-        cancelled: set[str] = set()
 
         def load() -> BatchEngine:
             # MLX takes a while to import; the socket is read meanwhile.
@@ -87,7 +86,6 @@ def main(arguments: Sequence[str]) -> int:
                     _disk_cache(options),
                     options.cache_ram_bytes,
                     draft_model=options.draft_model,
-                    cancelled=cancelled,
                 )
             from .ranks.running import load_leader
 
@@ -103,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
             max_num_waiting=options.max_num_waiting,
             max_chunk_seconds=inf if options.split is None else PIECE_SECONDS,
         )
-        return run(connection, load, limits, hear_server=progress.hear_server, cancelled=cancelled, abandon=abandon)
+        return run(connection, load, limits, hear_server=progress.hear_server, abandon=abandon)
 
 
 def _disk_cache(options: argparse.Namespace) -> DiskCache | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -117,7 +117,12 @@ class BatchEngine(Protocol):
         """Compute the next `count` prompt tokens. The call that ends the prompt returns the first
         generated token, and the row takes part in `decode` from then on; others return nothing.
 
-        Where the request is cancelled meanwhile, it may return nothing, and the row can only be released."""
+        Where it is given up, it returns nothing, and the row can only be released."""
+        ...
+
+    def listen(self, go_on: Callable[[], bool]) -> None:
+        """Ask from now on, amid `prefill` and `prefill_together` and often where they take long, whether to go on.
+        Rows that they were not called for may be released in that."""
         ...
 
     @property

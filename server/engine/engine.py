@@ -34,7 +34,8 @@ class Engine:
     """Runs requests to their end, one `step` at a time. Not thread-safe.
 
     `clock` gives seconds from any fixed point. `cancelled` names requests for which `cancel` will come; another thread
-    may write it.
+    may write it. It is looked at while prompts are computed, too; where rows are freed amid that, `on_freed` is called,
+    in which `news` may be told.
     """
 
     def __init__(
@@ -43,17 +44,22 @@ class Engine:
         batch: BatchEngine,
         clock: Callable[[], float],
         cancelled: Container[str] = (),
+        on_freed: Callable[[], object] = lambda: None,
     ) -> None:
         self._scheduler = scheduler
         self._batch = batch
         self._clock = clock
         self._cancelled = cancelled
+        self._on_freed = on_freed
         self._updates: dict[str, SequenceUpdate] = {}
         self._is_checked = True
         self._num_failed = 0
         """Requests, since one was last told a token."""
         self._has_decoded = False
         """Since a prompt was last computed."""
+        self._computed: list[str] = []
+        """Whose prompts are computed now, or were last."""
+        batch.listen(self._go_on)
 
     @property
     def has_work(self) -> bool:
@@ -211,6 +217,7 @@ class Engine:
             if len(counts) > 1:
                 self._compute_together(counts)
                 return
+        self._computed = [sequence.request_id]
         try:
             token_ids = self._batch.prefill(sequence.request_id, count)
         except RequestFailed as error:
@@ -228,6 +235,18 @@ class Engine:
             for waiting, count in self._scheduler.waiting_for(sequence):
                 self._update(SequenceUpdate(waiting.request_id, 0, waiting.num_cached_tokens, num_awaited_tokens=count))
         self._advance(sequence, token_ids)
+
+    def _go_on(self) -> bool:
+        """Amid the work on prompts: whether anybody waits for it still. All others that have left are dropped now. Of
+        several prompts in one pass, those that left are dropped at its end: their arrays are the others' too."""
+        held = [*self._scheduler.running, *self._scheduler.waiting]
+        left = [each.request_id for each in held if each.request_id in self._cancelled]
+        dropped = [request_id for request_id in left if request_id not in self._computed]
+        for request_id in dropped:
+            self.cancel(request_id)
+        if dropped:
+            self._on_freed()
+        return len(left) - len(dropped) < len(self._computed)
 
     def _open(self, sequence: Sequence) -> bool:
         """Give the sequence a row on its cached prefix; False where the batch refuses it, or fails at it."""
@@ -258,6 +277,7 @@ class Engine:
     def _compute_together(self, counts: dict[Sequence, int]) -> None:
         """What is left of each prompt, in one pass. What that takes says nothing of one prompt's price. A pass that
         fails is done again prompt by prompt, which tells whose fault it was."""
+        self._computed = [sequence.request_id for sequence in counts]
         try:
             tokens = self._batch.prefill_together({sequence.request_id: count for sequence, count in counts.items()})
         except RequestFailed:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ..errors import OmlxError, RequestFailed
+from ..errors import EngineFailure, OmlxError, RequestFailed
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,21 @@ def contained(request_ids: Sequence[str]) -> Iterator[None]:
         names = ", ".join(request_ids)
         logger.error("request %s: its own part of the work failed; the others go on", names, exc_info=error)
         raise RequestFailed(told(error)) from error
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Within, amid a `contained` part, what all share is touched: what goes wrong is raised as `EngineFailure`, which
+    ends the engine."""
+    try:
+        yield
+    except OmlxError:
+        raise
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        logger.error("what all requests share failed while a prompt was computed", exc_info=error)
+        raise EngineFailure(f"{type(error).__name__}: {error}") from error
 
 
 def is_fault(error: BaseException) -> bool:

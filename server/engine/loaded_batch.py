@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -62,16 +62,14 @@ def load_batch(
     ranks: MlxRanks | None = None,
     split: Split = Split.AUTO,
     draft_model: Path | None = None,
-    cancelled: Container[str] = (),
     go_on: Callable[[], None] = lambda: None,
 ) -> MlxBatch:
     """Load the model and bound what MLX may hold on to.
 
     `prefix_bytes` bounds the prefixes kept in memory, by default to a share of what the weights leave. With `ranks`,
     only this rank's part of the model is loaded, divided as `split` says. `draft_model` is the folder of a smaller one
-    that drafts. A prompt of one of the `cancelled` requests is computed no further; several ranks end it together.
-    `go_on` is called for every piece of the weights, or later of a prefix, that has been read from the disk. Raises
-    `ModelError`.
+    that drafts. `go_on` is called for every piece of the weights, or later of a prefix, that has been read from the
+    disk. Raises `ModelError`.
     """
     has_gpu = mx.default_device().type == mx.gpu
     loaded = load_model(path, ranks and (lambda folder: outline_part(folder, ranks.group, split)[0]), go_on)
@@ -127,7 +125,6 @@ def load_batch(
         runs_ahead=has_gpu,
         drafters=drafters,
         ranks=ranks,
-        cancelled=cancelled,
     )
 
 

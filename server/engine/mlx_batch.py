@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from ..cache.blocks import BLOCK_TOKENS
 from ..cache.codec import BlockPayload, CacheCodec, LayerCache
-from ..cache.prefix_cache import Match, PrefixCache
+from ..cache.prefix_cache import PrefixCache
 from ..errors import InvalidRequest
 from .batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from .decode_layout import DecodeLayout, Forward
@@ -27,6 +27,7 @@ from .pace import Pace
 from .prompt_rows import PromptRows
 from .prompt_scores import score
 from .prompt_work import PromptWork
+from .ranks.common_match import common_match
 from .ranks.group import Alone, Ranks
 from .recorder import Recorder
 from .row import Row, check_tokens
@@ -70,7 +71,6 @@ class MlxBatch:
         runs_ahead: bool = False,
         drafters: Sequence[Drafter] | None = None,
         ranks: Ranks | None = None,
-        cancelled: Container[str] = (),
     ) -> None:
         self._model = model
         self._info = info
@@ -89,7 +89,7 @@ class MlxBatch:
         """In the layout's order."""
         self._may_run_ahead = runs_ahead
         self._flight: _Flight | None = None
-        self._work = PromptWork(cancelled, clock)
+        self._work = PromptWork(clock)
         self._saving = Pace(lambda: prefix_cache.save_one(may_wait=False), clock)
 
     def scratch(self, *drafters: Drafter) -> MlxBatch:
@@ -99,7 +99,7 @@ class MlxBatch:
         scratch._prefix_cache = PrefixCache("scratch", 0)
         scratch._speculation = self._speculation.anew(*drafters)
         scratch._rows, scratch._decoding = {}, []
-        scratch._work = PromptWork((), self._clock)
+        scratch._work = PromptWork(self._clock)
         return scratch
 
     @property
@@ -126,7 +126,8 @@ class MlxBatch:
             sampler = RowSampler.create(request.sampling, request.token_ids, secrets.randbits(63))
             sampler.grammar = self._grammar(request)
             sampler.thinking = RowThinking(request.thinking) if request.thinking else None
-            match = self._match(request)
+            token_ids = request.token_ids[:1] if request.prompt_logprobs else request.token_ids
+            match = common_match(self._prefix_cache, self._ranks, token_ids, request.cache_salt)
             caches = self._codec.restore(match.payloads, match.num_tokens, len(request.token_ids))
         row = Row(request, list(request.token_ids), match.num_tokens, sampler, caches)
         row.prefix = PrefixReport(match.num_lower_tokens, match.miss.value, match.miss_token)
@@ -137,6 +138,9 @@ class MlxBatch:
 
     def prefix(self, request_id: str) -> PrefixReport:
         return self._rows[request_id].prefix
+
+    def listen(self, go_on: Callable[[], bool]) -> None:
+        self._work.go_on = go_on
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         self._saving.offer()
@@ -151,11 +155,12 @@ class MlxBatch:
                     self._remember(row, lambda: row.caches)
                 return []
             if row.request.prompt_logprobs:
-                logits = score(self._model, row, stop)
+                logits = score(self._model, row, stop, self._work)
             else:
                 logits = self._last_row.logits(row.token_ids[row.num_computed :], row.caches)
-                if not self._work.finish(row, count):
-                    return []
+                self._work.finish([row], count)
+            if not row.caches:
+                return []
             self._begin(row, logits, self._read(self._next(logits, [row.sampler])))
         return self._join(row)
 
@@ -175,6 +180,8 @@ class MlxBatch:
         pieces = [row.token_ids[row.num_computed :] for row in rows]
         with self._contained(*counts):
             logits = self._prompt_rows.logits(pieces, [row.caches for row in rows])
+            if not self._work.finish(rows, sum(counts.values())):
+                return {key: [] for key in counts}
             chosen = self._read(self._next(logits, [row.sampler for row in rows]))
             for index, (row, token_id) in enumerate(zip(rows, chosen, strict=True)):
                 self._begin(row, logits[index : index + 1], [token_id])
@@ -262,7 +269,7 @@ class MlxBatch:
         if row not in self._decoding:
             if row.caches:
                 self._remember(row, lambda: row.caches, ended=True)
-            if isinstance(self._model, Recorder):
+            if isinstance(self._model, Recorder) and not self._work.is_under_way:  # its states are of that otherwise
                 self._model.forget()
             return
         self._speculation.leave(row.key)
@@ -307,17 +314,6 @@ class MlxBatch:
         if self._grammars is None:
             raise InvalidRequest("this model's tokenizer cannot be held to a grammar; ask without a format")
         return self._grammars.row(request.grammar, request.stop_token_ids, request.cache_salt)
-
-    def _match(self, request: Submit) -> Match[BlockPayload]:
-        """The longest prefix that every rank has, and why there was no longer one here."""
-        token_ids = request.token_ids[:1] if request.prompt_logprobs else request.token_ids
-        first = match = self._prefix_cache.match(token_ids, request.cache_salt)
-        for _ in range(2):
-            found = self._ranks.gather(match.num_tokens)
-            if len(set(found)) == 1:
-                return replace(match, miss=first.miss, miss_token=first.miss_token)
-            match = self._prefix_cache.match(token_ids[: min(found) + 1], request.cache_salt)
-        return Match(0, (), 0, first.miss, first.miss_token)
 
     def _next(self, logits: mx.array, samplers: list[RowSampler]) -> mx.array:
         """What each row goes on with: rank 0's choice, yet to be computed."""
@@ -380,10 +376,10 @@ class MlxBatch:
     def _compute(self, row: Row, stop: int) -> None:
         """Bring the row's caches up to `stop`. Nobody reads the logits, so the head is never run."""
         if row.request.prompt_logprobs:
-            score(self._model, row, stop)
+            score(self._model, row, stop, self._work)
             return
         self._model(mx.array([row.token_ids[row.num_computed : stop]]), cache=row.caches)
-        self._work.finish(row, stop - row.num_computed)
+        self._work.finish([row], stop - row.num_computed)
         row.num_computed = stop
 
     def _remember(self, row: Row, caches: Callable[[], list[LayerCache]], ended: bool = False) -> None:

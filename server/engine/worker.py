@@ -92,7 +92,6 @@ def run(
     limits: SchedulerLimits | None = None,
     heartbeat_seconds: float = 5.0,
     hear_server: Callable[[Command], None] = lambda _: None,
-    cancelled: set[str] | None = None,
     abandon: Callable[[], None] = lambda: None,
 ) -> int:
     """`serve` with a model that writes."""
@@ -103,10 +102,11 @@ def run(
         bounded = replace(asked, max_chunk=min(asked.max_chunk, info.max_chunk))
         room = MemoryRoom(info.footprint, info.memory_bytes, info.large_row_tokens, lambda: batch.batching.name)
         scheduler = Scheduler(bounded, room)
-        return Engine(scheduler, batch, time.perf_counter, given_up)
+        engine = Engine(scheduler, batch, time.perf_counter, cancelled, lambda: report(connection, engine.news()))
+        return engine
 
-    given_up = set() if cancelled is None else cancelled
-    return serve(connection, load, heartbeat_seconds, hear_server, given_up, abandon)
+    cancelled: set[str] = set()
+    return serve(connection, load, heartbeat_seconds, hear_server, cancelled, abandon)
 
 
 def serve(

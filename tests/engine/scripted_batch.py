@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from omlx.server.engine.batch import BatchInfo, Logprobs, MemoryUse, PrefixReport
 from omlx.server.engine.messages import Batching, DraftStats, Submit, TokenLogprob
@@ -34,6 +34,7 @@ class ScriptedBatch:
         self.num_rests = 0
         self.computes_together = False
         self.together: list[list[str]] = []
+        self.go_on: Callable[[], bool] = lambda: True
 
     @property
     def info(self) -> BatchInfo:
@@ -63,6 +64,9 @@ class ScriptedBatch:
     def prefix(self, request_id: str) -> PrefixReport:
         is_whole = self._positions[request_id] == len(self._requests[request_id].token_ids) - 1
         return PrefixReport(miss="" if is_whole else "the script says so", miss_token=self._positions[request_id])
+
+    def listen(self, go_on: Callable[[], bool]) -> None:
+        self.go_on = go_on
 
     def prefill(self, request_id: str, count: int) -> list[int]:
         self.chunks.append((request_id, count))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import random
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,7 +12,6 @@ from omlx.server.engine import paged_layout
 from omlx.server.engine.decode_layout import PaddedLayout, SerialLayout
 from omlx.server.engine.messages import Submit
 from omlx.server.engine.paged_layout import PagedLayout
-from omlx.server.engine.recorder import Recorder
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.slot_layout import SlotLayout
 from omlx.server.requests import SamplingParams
@@ -251,67 +248,3 @@ def test_nothing_is_held_for_requests_that_have_ended(model):
 
     before = run_some(0)
     assert run_some(8) <= before
-
-
-class Leaving:
-    """Names one request, from the n-th time on that it is asked about."""
-
-    def __init__(self, request_id: str, count: int) -> None:
-        self._request_id = request_id
-        self._left = count
-
-    def __contains__(self, request_id: object) -> bool:
-        self._left -= request_id == self._request_id
-        return request_id == self._request_id and self.has_left
-
-    @property
-    def has_left(self) -> bool:
-        return self._left <= 0
-
-
-@pytest.mark.parametrize("asked", range(1, 8))
-def test_a_prompt_that_is_cancelled_while_it_is_computed_is_given_up_between_two_layers(model, asked):
-    leaving, prompt = Leaving("left", asked), prompt_of(700)
-    batch = make_batch(model, cancelled=leaving)
-    engine, answers = make_engine(batch, SchedulerLimits(max_chunk=256), cancelled=leaving), {}
-    engine.submit(submit("beside", prompt_of(40, 5), 60))
-    step(engine, answers)
-    engine.submit(submit("left", prompt))
-    while not leaving.has_left:
-        step(engine, answers)
-        assert "left" not in answers or not answers["left"].token_ids
-    step(engine, answers)
-    engine.cancel("left")  # of which the engine has not heard before
-    engine.submit(submit("again", prompt))
-    drain(engine, answers)
-    assert answers["beside"].token_ids == greedy_solo(model, prompt_of(40, 5), 60)
-    assert answers["again"].token_ids == greedy_solo(model, prompt, 8)
-    batch.check()
-
-
-def test_a_prompt_that_is_given_up_is_not_held_until_the_next_one(model):
-    class WithStates:
-        """The model as one with an MTP layer is run: the states stand beside the logits."""
-
-        model = None
-
-        def forward(self, inputs: mx.array, cache: Any = None) -> tuple[mx.array, mx.array]:
-            logits = model(inputs, cache=cache)
-            return logits, logits * 2
-
-    states: Any = WithStates()
-    leaving = Leaving("left", 5)
-    batch = make_batch(model, max_bytes=0, run=Recorder(states), drafters=[], cancelled=leaving)
-    engine, answers = make_engine(batch, SchedulerLimits(max_chunk=256), cancelled=leaving), {}
-    engine.submit(submit("before", prompt_of(20), 2))
-    drain(engine, answers)
-    gc.collect()
-    mx.synchronize()
-    before = mx.get_active_memory()
-    engine.submit(submit("left", prompt_of(700)))
-    drain(engine, answers)
-    gc.collect()
-    mx.synchronize()
-    assert leaving.has_left
-    assert not answers["left"].token_ids
-    assert mx.get_active_memory() <= before

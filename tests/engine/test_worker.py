@@ -79,14 +79,13 @@ class Peer:
 def worker(
     make_batch: Callable[[], BatchEngine],
     heartbeat_seconds: float = 5.0,
-    cancelled: set[str] | None = None,
     abandon: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Peer, Callable[[], int]]]:
     """An engine in a thread, and what waits for its exit status."""
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     status: list[int] = []
-    engine = partial(run, theirs, make_batch, None, heartbeat_seconds, cancelled=cancelled, abandon=abandon)
+    engine = partial(run, theirs, make_batch, None, heartbeat_seconds, abandon=abandon)
     thread = threading.Thread(target=lambda: status.append(engine()))
     thread.start()
 
@@ -110,28 +109,6 @@ def test_it_says_that_it_is_ready_and_answers():
         assert ready.device == "script"
         peer.send(Submit("a", [1, 2, 3], 10, [0]))
         assert peer.receive_until_finished("a") == [5, 6]
-
-
-def test_who_computes_can_see_that_a_request_is_cancelled():
-    cancelled: set[str] = set()
-    computing = threading.Event()
-
-    class Long(ScriptedBatch):
-        def prefill(self, request_id: str, count: int) -> list[int]:
-            if request_id == "left":
-                computing.set()
-                wait_until(lambda: "left" in cancelled)
-                return []
-            return super().prefill(request_id, count)
-
-    with worker(lambda: Long([[5, 6, 0]]), cancelled=cancelled) as (peer, _):
-        assert isinstance(peer.receive(), EngineReady)
-        peer.send(Submit("left", [1, 2, 3], 10, [0]))
-        assert computing.wait(SECONDS)
-        peer.send(Cancel("left"))
-        peer.send(Submit("a", [4, 5, 6], 10, [0]))
-        assert peer.receive_until_finished("a") == [5, 6]
-        assert not cancelled
 
 
 def test_who_is_admitted_hears_of_it_before_anything_is_computed():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -69,7 +69,6 @@ def make_batch(
     runs_ahead: bool = False,
     drafters: Sequence[Drafter] | None = None,
     run: Forward | None = None,
-    cancelled: Container[str] = (),
 ) -> MlxBatch:
     """A batch on the model; with `disk`, its prefix cache has a tier there. `run` is called in the model's stead."""
     codec = CacheCodec(lambda: make_prompt_cache(model))
@@ -87,7 +86,6 @@ def make_batch(
         clock=lambda: float(next(steps)),
         runs_ahead=runs_ahead,
         drafters=drafters,
-        cancelled=cancelled,
     )
 
 

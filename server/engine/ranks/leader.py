@@ -88,6 +88,10 @@ class LeaderBatch:
     def prefix(self, request_id: str) -> PrefixReport:
         return self._batch.prefix(request_id)
 
+    def listen(self, go_on: Callable[[], bool]) -> None:
+        """It is never asked: all ranks would have to hear of it between the same two layers. Who leaves amid a piece is
+        heard at its end."""
+
     def prefill(self, request_id: str, count: int) -> list[int]:
         with self._progress.step(*self._kind({request_id: count})), self._together(Prefill(request_id, count)):
             return self._batch.prefill(request_id, count)
