@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
+import multiprocessing
 import os
 import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from . import crowd, deaths, disk, edits, kills, leaving, oversize, soak, tiers, undo, warm
+from . import crowd, deaths, disk, edits, kills, leaving, oversize, readers, soak, tiers, undo, warm
 from .load import MOST_BYTES_A_REQUEST, load, percentile
 from .machines import machines
 from .ranks import answers
@@ -53,7 +56,9 @@ def mixed_requests(share: float) -> Iterator[Row]:
         f"{counts['cut']:,} cut by the client; 64 at once; {outcome.seconds:.0f} s; at rest in the middle and at the "
         f"end: {num_bytes / 1e6:+.1f} MB, {descriptors:+d} descriptors",
     )
-    yield Row("leases and streams still held at the end", sum(outcome.held.values()), 0, sum(outcome.held.values()))
+    held = sum(outcome.held.values())
+    kinds = ", ".join(f"{count} {what}" for what, count in outcome.held.items())
+    yield Row("leases and streams still held at the end", held, 0, held, kinds)
 
 
 def cancels(share: float) -> Iterator[Row]:
@@ -80,7 +85,7 @@ def _times(what: str, seconds: list[float], most: float, share: float, notes: st
 
 def large_requests(share: float) -> Iterator[Row]:
     counts = oversize.oversize(max(4, int(100 * share)), 1_000_000, 3 << 30)
-    refused = ", ".join(f"{counts[name]} {name}" for name in ("too long", "too large", "busy", "answered"))
+    refused = ", ".join(f"{counts[name]} {name}" for name in ("too long", "too many", "too large", "busy", "answered"))
     small = counts["small answered"]
     yield Row(
         "requests of up to 60 MB, four at once",
@@ -207,13 +212,32 @@ def ranks(share: float) -> Iterator[Row]:
             yield Row(f"{size} ranks: {what}", count, 0, wrong, "answers beside one process's own")
 
 
+def slow_readers(share: float) -> Iterator[Row]:
+    found = readers.readers(max(2.0, 60 * share), 2 if share >= 1 else 1)
+    is_bad = share >= 1 and (found.growth[True] > readers.MOST_BYTES or found.ratio > readers.MOST_RATIO)
+    yield Row(
+        f"streams beside {readers.NUM_SLOW} clients that read a few bytes a second",
+        found.counts["streams"],
+        found.counts["engines lost"],
+        found.wrong - found.counts["engines lost"] + is_bad,
+        readers.told(found),
+    )
+
+
 def soaking(share: float) -> Iterator[Row]:
-    found = soak.soak(max(30.0, 1800 * share))
+    """The two engines' at the same time, each with a process of its own that asks."""
+    soaked = functools.partial(soak.soak, max(30.0, 1800 * share))
+    with ProcessPoolExecutor(len(soak.ENGINES), multiprocessing.get_context("spawn")) as processes:
+        for engine, found in zip(soak.ENGINES, processes.map(soaked, soak.ENGINES), strict=True):
+            yield _soaked(soak.ENGINES[engine], found, share)
+
+
+def _soaked(what: str, found: soak.Soak, share: float) -> Row:
     counts, slopes = found.outcome.counts, found.slopes
     first, second = found.descriptors
     has_grown = share >= 1 and (max(slopes.values()) > soak.MOST_MB_PER_HOUR or second > first)
-    yield Row(
-        "a soak: mixed requests on end",
+    return Row(
+        f"a soak: mixed requests on end, {what}",
         counts["answered"] + counts["cut"],
         counts["errors"] + counts["engines lost"],
         counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()) + has_grown,
@@ -246,6 +270,7 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "deaths": engine_deaths,
     "rank deaths": rank_deaths,
     "ranks": ranks,
+    "readers": slow_readers,
     "soak": soaking,
     "machines": state_machines,
     "schema": schema_requests,

@@ -6,7 +6,14 @@ import json
 import re
 from typing import Any
 
+import httpx
+
 DIALECTS = ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions")
+_ENDS = {"message_stop", "response.completed", "response.incomplete"}
+"""The last is that of an answer that had no more tokens."""
+_TOO_LONG = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
+_TOO_MANY = re.compile(r"more than \d+ (?:objects|values)")
+_BUSY = re.compile(r"(wait already|are under way|filled the memory|no memory for this request now); try again")
 _LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -47,7 +54,7 @@ def error_of(path: str, body: bytes) -> str:
 def has_end(path: str, body: bytes) -> bool:
     """Whether a stream ended as its protocol wants it of one that is complete."""
     if path in ("/v1/messages", "/v1/responses"):
-        return [event["type"] for event in events_of(body)[-1:]] in (["message_stop"], ["response.completed"])
+        return not _ENDS.isdisjoint(event["type"] for event in events_of(body)[-1:])
     return body.endswith(b"data: [DONE]\n\n") and not error_of(path, body)
 
 
@@ -78,6 +85,41 @@ def fault_of(path: str, stream: bool, raw: bytes, answer: str) -> str:
     if stream and not has_end(path, body):
         return "errors"
     return "" if text_of(path, stream, body) == answer else "wrong"
+
+
+def outcome_of(path: str, stream: bool, answer: httpx.Response, text: str = "") -> str:
+    """What came of a request, in a word where it is what should come of one: "answered", "too long", "too many",
+    "too large" or "busy". An answer must have its protocol's end and be `text`, or some text where "" is given."""
+    match answer.status_code:
+        case 200:
+            return _outcome_of_body(path, stream, answer.content, text)
+        case 400 if _TOO_LONG.search(answer.text):
+            return "too long"
+        case 400 if _TOO_MANY.search(answer.text):
+            return "too many"
+        case 413:
+            return "too large"
+        case 503 if "retry-after" in answer.headers:
+            return "busy"
+        case status:
+            return f"{status}: {answer.text[:120]}"
+
+
+def _outcome_of_body(path: str, stream: bool, body: bytes, text: str) -> str:
+    if stream and (error := error_of(path, body)):
+        return "too long" if _TOO_LONG.search(error) else "busy" if _BUSY.search(error) else f"failed: {error[:120]}"
+    if stream and not has_end(path, body):
+        return "a stream without its end"
+    found = text_of(path, stream, body)
+    if text:
+        return "answered" if found == text else f"wrong: {found[:120]}"
+    return "answered" if found and _has_reason(stream, body) else "empty"
+
+
+def _has_reason(stream: bool, body: bytes) -> bool:
+    """Whether an answer of a route with choices says why it ended."""
+    events = events_of(body) if stream else [json.loads(body)]
+    return any(choice.get("finish_reason") for event in events for choice in event.get("choices", []))
 
 
 def _piece(event: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import random
 import re
 import sys
@@ -22,7 +23,7 @@ import httpx
 
 from ..tiny_model import Shape, build_tiny_model
 from .load import engines_of, load_server, num_failures, peaks, rest
-from .oversize import outcome_of
+from .oversize import ask
 
 SHAPE = Shape(layers=8, heads=8, kv_heads=8, head_dim=512)
 """256 KiB of keys and values a token: what attention costs grows with the tokens, not with what they weigh."""
@@ -49,8 +50,9 @@ async def _attack(port: int, requests: int, model: str, parallel: int, seed: int
             num_words = chance.choice([300, 600, 1000])
             prompt = " ".join(str(chance.randrange(10)) for _ in range(num_words))
             max_tokens = chance.choice([4, 100])  # the long ones stay, and the others must find room beside them
-            body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "stream": chance.random() < 0.5}
-            found.counts[await outcome_of(client.post("/v1/completions", json=body))] += 1
+            stream = chance.random() < 0.5
+            body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "stream": stream}
+            found.counts[await ask(client, "/v1/completions", stream, json.dumps(body).encode())] += 1
 
     async def watch(client: httpx.AsyncClient) -> None:
         while True:
@@ -59,7 +61,8 @@ async def _attack(port: int, requests: int, model: str, parallel: int, seed: int
                 found.most_waiting = max(found.most_waiting, health["num_waiting"])
             await asyncio.sleep(0.5)
 
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=3600) as client:
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=3600, headers=headers) as client:
         watching = asyncio.create_task(watch(client))
         await asyncio.gather(*(work(client) for _ in range(parallel)))
         watching.cancel()
@@ -74,7 +77,7 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         model = build_tiny_model(home / "models" / "wide", shape=SHAPE)
-        with load_server(home, f"--model={model}", f"--address-space={address_space}") as (server, port, _):
+        with load_server(home, f"--model={model}", f"--address-space={address_space}") as (server, port, held):
             first = {"model": model.name, "prompt": "1", "max_tokens": 1}
             httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=first, timeout=120).raise_for_status()
             engines = engines_of(server.pid)
@@ -82,6 +85,7 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
             found.peaks = peaks([server.pid, *engines])
             found.counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
         found.counts["deaths"] = max(found.counts["deaths"], num_failures(home / "log"))
+        found.counts["held at the end"] = sum(held.values())
         if found.counts["deaths"]:
             print((home / "log").read_text()[-3000:], file=sys.stderr)
         return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import random
@@ -20,11 +21,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from .answers import DIALECTS, fault_of, is_whole
 from .load_server import MODEL, answer_to
@@ -49,6 +50,7 @@ class Outcome:
     at_rest: list[tuple[int, int]] = field(default_factory=list)
     """Bytes that the server and its engine had of their own, and their open descriptors, at each rest; on Linux."""
     held: dict[str, int] = field(default_factory=dict)
+    """See `last_words`."""
     seconds: float = 0.0
 
     @property
@@ -77,9 +79,27 @@ def body_of(path: str, prompt: str, stream: bool, **more: object) -> bytes:
     return json.dumps({**body, "model": MODEL, "stream": stream, **more}).encode()
 
 
+class Question(NamedTuple):
+    name: str
+    path: str
+    stream: bool
+    body: bytes
+    answer: str
+
+
+Ask: TypeAlias = Callable[[random.Random, int], Question]
+"""The n-th question."""
+
+
+def scripted_question(chance: random.Random, number: int, filling: float = 60.0) -> Question:
+    """To the engine that plays a script. `filling` is the mean number of words in front of what is asked for."""
+    path, stream, word = chance.choice(DIALECTS), chance.random() < 0.5, f"w{number}x"
+    prompt = "filler " * int(chance.expovariate(1 / filling)) + f"say {word} times {chance.randrange(1, 12)}"
+    return Question(word, path, stream, body_of(path, prompt[-12_000:], stream), answer_to(prompt))
+
+
 class Load:
-    """`filling` is the mean number of words in front of what is asked for, `patience` the mean of the seconds after
-    which who wants no answer leaves."""
+    """`patience` is the mean of the seconds after which who wants no answer leaves."""
 
     def __init__(
         self,
@@ -87,32 +107,30 @@ class Load:
         chance: random.Random,
         cut_share: float,
         outcome: Outcome,
-        filling: float = 60.0,
+        ask: Ask = scripted_question,
         patience: float = 0.3,
     ) -> None:
         self._port, self._chance, self._cut_share, self._outcome = port, chance, cut_share, outcome
-        self._filling, self._patience = filling, patience
+        self._ask, self._patience = ask, patience
 
     async def one(self, number: int) -> None:
         """Ask, and judge what comes; one that is cut is left half of the times with a reset."""
         chance, counts = self._chance, self._outcome.counts
-        path, stream, leaves = chance.choice(DIALECTS), chance.random() < 0.5, chance.random() < self._cut_share
-        word = f"w{number}x"
-        prompt = "filler " * int(chance.expovariate(1 / self._filling)) + f"say {word} times {chance.randrange(1, 12)}"
+        name, path, stream, body, answer = self._ask(chance, number)
+        leaves = chance.random() < self._cut_share
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            body = body_of(path, prompt[-12_000:], stream)
             head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             raw, has_ended = await _read(reader, chance.expovariate(1 / self._patience) if leaves else None)
             counts["answered" if has_ended else "cut"] += 1
             if not has_ended:
-                self._outcome.cuts[word] = (time.monotonic(), stream)
+                self._outcome.cuts[name] = (time.monotonic(), stream)
                 if chance.random() < 0.5:
                     writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
             is_broken_off = has_ended and not is_whole(raw)
-            if fault := "errors" if is_broken_off else fault_of(path, stream, raw, answer_to(prompt)):
+            if fault := "errors" if is_broken_off else fault_of(path, stream, raw, answer):
                 counts[fault] += 1
         except OSError:
             counts["errors"] += 1
@@ -169,7 +187,7 @@ async def _drive(
     port: int, pid: int, requests: int, parallel: int, cut_share: float, seed: int, filling: float, patience: float
 ) -> Outcome:
     outcome, chance = Outcome(), random.Random(seed)
-    load = Load(port, chance, cut_share, outcome, filling, patience)
+    load = Load(port, chance, cut_share, outcome, functools.partial(scripted_question, filling=filling), patience)
     engines = await started_engines(load, pid, requests)
 
     async def work(numbers: Iterator[int]) -> None:
@@ -211,7 +229,7 @@ async def _running(port: int) -> int:
 
 @contextlib.contextmanager
 def load_server(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str, int]]]:
-    """A `load_server` with its port; the mapping holds, when it has ended, what it still held."""
+    """A `load_server` with its port; the mapping holds, when it has ended, its `last_words`."""
     held: dict[str, int] = {}
     argv = [sys.executable, "-m", "tests.torture.load_server", str(home), *options]
     with (
@@ -223,7 +241,14 @@ def load_server(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[by
             yield server, int(server.stdout.readline()), held
         finally:
             server.send_signal(signal.SIGTERM)
-        held |= json.loads(server.stdout.readline() or "{}")
+        line = server.stdout.readline()
+        held |= last_words(line, server.wait())
+
+
+def last_words(line: bytes, returncode: int) -> dict[str, int]:
+    """What a server says at its end that it still held; and a "bad end" where it says nothing, or has failed."""
+    told = json.loads(line or b"{}")
+    return {**told, "bad ends": int(not told or returncode != 0)}
 
 
 def load(

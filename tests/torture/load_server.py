@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import tokenizers
 
 from omlx.server.app import create_app
@@ -117,6 +118,7 @@ def main() -> int:
     arguments.add_argument("--window", type=int, default=16_384, help="of the model that is none, in tokens")
     arguments.add_argument("--address-space", type=int, default=0, help="bytes, of each process")
     arguments.add_argument("--prefix-bytes", type=int, help="memory for prefixes; 0 keeps none, on disk neither")
+    arguments.add_argument("--disk-bytes", type=int, help="disk for prefixes")
     given = arguments.parse_args()
     told = logging.StreamHandler()  # the ring of the admin pages would otherwise be all that hears of an engine's end
     told.setLevel(logging.WARNING)
@@ -130,6 +132,8 @@ def main() -> int:
     if given.model is None:
         build_text_model(model, given.window)
     cache = CacheSettings(enabled=given.prefix_bytes != 0, ram_bytes=given.prefix_bytes)
+    if given.disk_bytes is not None:
+        cache = msgspec.structs.replace(cache, ssd_bytes=given.disk_bytes)
     settings = ServeSettings(home, (model.parent,), port=0, cache=cache)
     argv = [sys.executable, "-m", "tests.torture.load_server", "--engine", str(home / "freed")]
     wordy = EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[2])})

@@ -13,21 +13,18 @@ import asyncio
 import contextlib
 import json
 import random
-import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable
 from pathlib import Path
 
 import httpx
 
-from .answers import DIALECTS, text_of
+from .answers import DIALECTS, outcome_of
 from .load import body_of, engines_of, load_server, num_failures, rest
 from .load_server import answer_to
 
-_TOO_MANY = re.compile(r"more than \d+ (?:objects|values)")
-_TOO_LONG = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
+_QUESTION = "say a times 3"
 _BODY_BYTES = 64 << 20
 _FILLINGS = {
     "words": "some words, ",
@@ -48,15 +45,16 @@ async def attack(port: int, requests: int, window: int, parallel: int = 4, seed:
     async def work(client: httpx.AsyncClient) -> None:
         for number in numbers:
             path, filling = chance.choice(DIALECTS), chance.choice(list(_FILLINGS.values()))
+            stream = chance.random() < 0.5
             size = chance.choice([window + window // 10, 4 * window, 20_000_000, 40_000_000, _BODY_BYTES + 1])
-            prompt = filling * (min(size, _BODY_BYTES // 2) // len(json.dumps(filling)[1:-1]) + 1) + " say a times 3"
+            prompt = filling * (min(size, _BODY_BYTES // 2) // len(json.dumps(filling)[1:-1]) + 1) + f" {_QUESTION}"
             if size > _BODY_BYTES:
                 prompt *= 3
-            body = body_of(path, prompt, chance.random() < 0.5)
+            body = body_of(path, prompt, stream)
             if number % 3 == 2:
                 many = parts(chance.choice(_PARTS), max(size, 20_000_000))
-                body = body_of(path, "?", False).replace(b'"?"', many)
-            counts[await outcome_of(client.post(path, content=body))] += 1
+                body, stream = body_of(path, "?", False).replace(b'"?"', many), False
+            counts[await ask(client, path, stream, body, answer_to(_QUESTION))] += 1
             counts[await _small(client, f"say w{number}x times 5")] += 1
 
     headers = {"content-type": "application/json", "connection": "close"}
@@ -71,34 +69,17 @@ def parts(part: object, size: int) -> bytes:
     return b"[" + b",".join([text] * (size // (len(text) + 1))) + b"]"
 
 
-async def outcome_of(posting: Awaitable[httpx.Response]) -> str:
-    """What came of a request, in a word where it is what should come of one."""
+async def ask(client: httpx.AsyncClient, path: str, stream: bool, body: bytes, text: str = "") -> str:
+    """`outcome_of` the answer to it."""
     try:
-        answer = await posting
+        return outcome_of(path, stream, await client.post(path, content=body), text)
     except httpx.TransportError as error:
         return f"no answer: {type(error).__name__}"
-    match answer.status_code:
-        case 200:
-            return "answered"
-        case 400 if _TOO_LONG.search(answer.text):
-            return "too long"
-        case 400 if _TOO_MANY.search(answer.text):
-            return "too many"
-        case 413:
-            return "too large"
-        case 503 if "retry-after" in answer.headers:
-            return "busy"
-        case status:
-            return f"{status}: {answer.text[:120]}"
 
 
 async def _small(client: httpx.AsyncClient, prompt: str) -> str:
-    try:
-        answer = await client.post("/v1/messages", content=body_of("/v1/messages", prompt, False))
-    except httpx.TransportError as error:
-        return f"small: no answer: {type(error).__name__}"
-    is_right = answer.status_code == 200 and text_of("/v1/messages", False, answer.content) == answer_to(prompt)
-    return "small answered" if is_right else f"small: {answer.status_code}: {answer.text[:120]}"
+    path = "/v1/messages"
+    return f"small {await ask(client, path, False, body_of(path, prompt, False), answer_to(prompt))}"
 
 
 def oversize(requests: int, window: int, address_space: int, *, model: Path | None = None) -> Counter[str]:
@@ -106,7 +87,7 @@ def oversize(requests: int, window: int, address_space: int, *, model: Path | No
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         options = [f"--window={window}", f"--address-space={address_space}", *([f"--model={model}"] if model else [])]
-        with load_server(home, *options) as (server, port, _):
+        with load_server(home, *options) as (server, port, held):
             ready = body_of("/v1/messages", "say a times 1", False)
             httpx.post(f"http://127.0.0.1:{port}/v1/messages", content=ready, timeout=60,
                        headers={"content-type": "application/json"}).raise_for_status()  # fmt: skip
@@ -116,6 +97,7 @@ def oversize(requests: int, window: int, address_space: int, *, model: Path | No
                 asyncio.run(rest(port))
             counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
         counts["deaths"] = max(counts["deaths"], num_failures(home / "log"))
+        counts["held at the end"] = sum(held.values())
         if counts["deaths"]:
             print((home / "log").read_text()[-3000:], file=sys.stderr)
         return counts

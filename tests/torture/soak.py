@@ -1,26 +1,47 @@
 """Half an hour of mixed requests, some of them cut: what a request leaves behind shows as memory that grows.
 
-    python -m tests.torture.soak --minutes 30
+    python -m tests.torture.soak --minutes 30 --engine script
 
-The prompts come again and again, so that no cache has news; the first half of the time is to fill them, and for malloc
-to have had its highest peaks. Then memory is looked at in short pauses, when no request runs.
+The engine plays a script, which leaves the most requests in that time, or is a real tiny model, whose keys and values,
+slots and prefixes are part of what may grow: memory and disk have room for some of its prefixes, so that they come and
+go from the first minute on. The prompts come again and again, so that no cache has news; the first half of the time is
+to fill them, and for malloc to have had its highest peaks. Then memory is looked at in short pauses, when no request
+runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression
 
-from .load import Load, Outcome, engines_of, load_server, num_failures, own_bytes, rest, started_engines
+from ..tiny_model import build_tiny_model
+from . import tiers
+from .load import (
+    Ask,
+    Load,
+    Outcome,
+    Question,
+    engines_of,
+    load_server,
+    num_failures,
+    own_bytes,
+    rest,
+    scripted_question,
+    started_engines,
+)
+from .load_server import MODEL
+
+ENGINES = {"script": "the engine plays a script", "MLX": "a real tiny model, prefixes in memory and on disk"}
 
 _PROMPTS = 500
 _PARALLEL = 6
@@ -28,6 +49,10 @@ _SAMPLE_SECONDS = 15.0
 _REST_SECONDS = 1.0
 _WARM_UP = 0.5
 MOST_MB_PER_HOUR = 1.0
+_NUM_PREFIXES = 12
+_PREFIX_BYTES = 1 << 20
+_DISK_BYTES = 3 << 20
+"""All prefixes together have some 6 MB."""
 
 
 @dataclass
@@ -57,9 +82,9 @@ def _slope(sizes: Iterable[tuple[float, int]]) -> float:
     return linear_regression([at / 3600 for at in times], [size / 1e6 for size in num_bytes]).slope
 
 
-async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
+async def _drive(port: int, pid: int, seconds: float, seed: int, ask: Ask, patience: float) -> Soak:
     soak, chance = Soak(), random.Random(seed)
-    load = Load(port, chance, 0.2, soak.outcome)
+    load = Load(port, chance, 0.2, soak.outcome, ask, patience)
     engines, started = await started_engines(load, pid, 0), time.monotonic()
     num_running, may_ask = 0, asyncio.Event()
     may_ask.set()
@@ -92,25 +117,45 @@ async def _drive(port: int, pid: int, seconds: float, seed: int) -> Soak:
     return soak
 
 
-def soak(seconds: float, seed: int = 4) -> Soak:
+def soak(seconds: float, engine: str = "script", seed: int = 4) -> Soak:
+    """`engine` is one of `ENGINES`."""
     with tempfile.TemporaryDirectory() as name:
-        with load_server(Path(name)) as (server, port, held):
-            found = asyncio.run(_drive(port, server.pid, seconds, seed))
+        home = Path(name)
+        options, ask, patience = ((), scripted_question, 0.3) if engine == "script" else _real_model(home)
+        with load_server(home, *options) as (server, port, held):
+            found = asyncio.run(_drive(port, server.pid, seconds, seed, ask, patience))
         found.outcome.held = held
         counts = found.outcome.counts
-        counts["engines lost"] = max(counts["engines lost"], num_failures(Path(name) / "log"))
+        counts["engines lost"] = max(counts["engines lost"], num_failures(home / "log"))
         return found
+
+
+def _real_model(home: Path) -> tuple[tuple[str, ...], Ask, float]:
+    """The server's options, what it is asked, and the mean seconds until a client leaves. What each prompt is to be
+    answered is asked first of a server that keeps no prefixes."""
+    option = f"--model={build_tiny_model(home / 'models' / MODEL)}"
+    with load_server(home, option, "--prefix-bytes=0") as (_, port, _):
+        answers = asyncio.run(tiers.answers_to(tiers.questions(_NUM_PREFIXES, seed=6), port))
+    ask = functools.partial(_question, [*answers.items()])
+    return (option, f"--prefix-bytes={_PREFIX_BYTES}", f"--disk-bytes={_DISK_BYTES}"), ask, 0.1
+
+
+def _question(answers: Sequence[tuple[tiers.Question, str]], chance: random.Random, number: int) -> Question:
+    (path, prompt), answer = chance.choice(answers)
+    stream = chance.random() < 0.5
+    return Question(str(number), path, stream, tiers.body(path, prompt, stream), answer)
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--minutes", type=float, default=30.0)
-    found = soak(60 * arguments.parse_args().minutes)
-    first, *_, last = found.samples
+    arguments.add_argument("--engine", choices=ENGINES, default="script")
+    wanted = arguments.parse_args()
+    found = soak(60 * wanted.minutes, wanted.engine)
     print(f"{found.outcome.seconds:.0f} s, {dict(found.outcome.counts)}, held {found.outcome.held}")
     print("MB an hour:", ", ".join(f"{what} {slope:+.2f}" for what, slope in found.slopes.items()))
-    print("MB after the warm-up and at the end:", [size / 1e6 for size in first[1]], [size / 1e6 for size in last[1]])
-    print("most descriptors in either half:", found.descriptors)
+    for at, sizes, descriptors in found.samples:
+        print(f"{at - found.samples[0][0]:.0f} s:", [size / 1e6 for size in sizes], "MB,", descriptors, "descriptors")
     return 1 if found.outcome.wrong or max(found.slopes.values()) > MOST_MB_PER_HOUR else 0
 
 

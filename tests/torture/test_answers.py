@@ -7,10 +7,11 @@ import contextlib
 import random
 from collections import Counter
 
+import httpx
 import pytest
 
-from .answers import DIALECTS, error_of, fault_of, has_end
-from .load import Load, Outcome
+from .answers import DIALECTS, error_of, fault_of, has_end, outcome_of
+from .load import Load, Outcome, last_words
 
 BEGUN = {
     "/v1/chat/completions": b'data: {"choices":[{"index":0,"delta":{"content":"one two"}}]}\n\n',
@@ -59,6 +60,7 @@ def test_a_stream_has_its_error_only_where_its_protocol_says_so(path: str):
 def test_a_stream_is_complete_only_with_its_protocols_end(path: str):
     assert has_end(path, BEGUN[path] + ENDED[path])
     assert not has_end(path, BEGUN[path])
+    assert has_end(path, BEGUN[path] + ENDED[path].replace(b"response.completed", b"response.incomplete"))
     assert not has_end(path, BEGUN[path] + FAILED[path])
 
 
@@ -86,6 +88,47 @@ def test_what_came_of_an_answer_is_judged():
     assert fault_of(path, False, whole(b"{}", unavailable)[:-1], "one") == "errors"
     assert fault_of(path, False, whole(body)[:-1], "one") == ""
     assert fault_of(path, False, HEAD, "one") == ""
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_an_answer_counts_only_with_its_text_and_its_protocols_end(path: str):
+    def outcome(*parts: bytes, text: str = "one two") -> str:
+        return outcome_of(path, True, httpx.Response(200, content=b"".join(parts)), text)
+
+    assert outcome(BEGUN[path], ENDED[path]) == "answered"
+    assert outcome(BEGUN[path], ENDED[path], text="one") == "wrong: one two"
+    assert outcome(BEGUN[path]) == "a stream without its end"
+    assert outcome() == "a stream without its end"
+    assert outcome(FAILED[path]) == "failed: it died"
+    for message, kind in (
+        (b"prompt is too long: 9 tokens > 8 maximum", "too long"),
+        (b"the requests that run have filled the memory; try again", "busy"),
+    ):
+        assert outcome(BEGUN[path], FAILED[path].replace(b"it died", message)) == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "expected"),
+    [
+        (200, b'{"choices":[{"text":"one","finish_reason":"length"}]}', {}, "answered"),
+        (200, b'{"choices":[{"text":"","finish_reason":"length"}]}', {}, "empty"),
+        (200, b'{"choices":[{"text":"one","finish_reason":null}]}', {}, "empty"),
+        (400, b"prompt is too long: 9 tokens > 8 maximum", {}, "too long"),
+        (400, b"no", {}, "400: no"),
+        (413, b"", {}, "too large"),
+        (503, b"", {"retry-after": "5"}, "busy"),
+        (503, b"", {}, "503: "),
+    ],
+)
+def test_what_came_of_a_request_is_told_in_a_word(status: int, body: bytes, headers: dict[str, str], expected: str):
+    answer = httpx.Response(status, content=body, headers=headers)
+    assert outcome_of("/v1/completions", False, answer) == expected
+
+
+def test_a_server_that_says_nothing_at_its_end_or_fails_has_a_bad_end():
+    books = b'{"streams": 0, "leases": 2}\n'
+    assert last_words(books, 0) == {"streams": 0, "leases": 2, "bad ends": 0}
+    assert last_words(books, -9)["bad ends"] == last_words(b"", 0)["bad ends"] == last_words(b"{}", 0)["bad ends"] == 1
 
 
 class Steady(random.Random):

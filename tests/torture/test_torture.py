@@ -25,7 +25,7 @@ from ..models.architectures.test_deepseek_v4_memory import CONFIG, peak
 from ..tiny_model import Shape, build_tiny_model, needs_embedded_model
 from ..waiting import wait_until
 from . import __main__ as torture
-from . import deaths, disk, leaving, soak, tiers
+from . import deaths, disk, leaving, readers, soak, tiers
 from .load import Outcome, engines_of, load, load_server, num_failures, peaks
 from .load_server import MODEL
 from .machines import MACHINES, machines
@@ -59,6 +59,12 @@ def test_what_an_engine_says_stands_in_the_log_of_its_load(tmp_path: Path):
         os.kill(engine, signal.SIGUSR1)
         wait_until(lambda: "Current thread" in (tmp_path / "log").read_text())
     assert num_failures(tmp_path / "log") == 0
+
+
+def test_a_server_that_is_killed_has_a_bad_end(tmp_path: Path):
+    with load_server(tmp_path) as (server, _, held):
+        server.kill()
+    assert held == {"bad ends": 1}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -172,6 +178,39 @@ def test_prefixes_on_disk_survive_a_killed_engine_and_no_answer_is_another():
     assert (found.num_lost, found.num_wrong) == (0, 0), found
     assert found.counts["answered"] > 50
     assert found.figures["disk"] > 1000
+
+
+@needs_embedded_model
+def test_a_soak_of_a_real_model_judges_its_answers():
+    found = soak.soak(6.0, "MLX")
+    assert found.outcome.wrong == 0, found.outcome.counts
+    assert found.outcome.counts["answered"] > 20
+    assert set(found.slopes) == {"server", "engine"}
+
+
+@pytest.mark.parametrize(("per_hour", "wrong"), [(0.9, 0), (1.1, 1)])
+def test_an_engine_that_grows_in_its_soak_is_wrong(per_hour: float, wrong: int):
+    samples = [(float(at), [0, int(at * per_hour * 1e6 / 3600)], [9, 4]) for at in range(0, 900, 15)]
+    assert torture._soaked("a real model", soak.Soak(samples=samples), 1.0).wrong == wrong
+
+
+def test_slow_readers_lose_nothing():
+    found = readers.readers(2.0, 1)
+    assert found.wrong == 0, found.counts
+    assert found.counts["streams"] >= 24
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "gap", "broken", "wrong"),
+    [(9_000_000, 0.015, 0, 0), (11_000_000, 0.015, 0, 1), (0, 0.025, 0, 1), (0, 0.0, 0, 1), (0, 0.015, 1, 1)],
+)
+def test_what_slow_readers_cost_others_is_judged(
+    monkeypatch: pytest.MonkeyPatch, num_bytes: int, gap: float, broken: int, wrong: int
+):
+    found = readers.Readers(gaps={False: [0.01], True: [gap] if gap else []}, growth={False: 0, True: num_bytes})
+    found.counts["broken off"] = broken
+    monkeypatch.setattr(readers, "readers", lambda *_: found)
+    assert [row.wrong for row in torture.slow_readers(1.0)] == [wrong]
 
 
 def test_a_soak_tells_what_grew_and_leaves_no_descriptor():

@@ -25,9 +25,8 @@ import httpx
 
 from ..tiny_model import build_tiny_model
 from .answers import DIALECTS, error_of, text_of
-from .load import body_of, engines_of, load_server
+from .load import body_of, engines_of, load_server, own_bytes
 from .load_server import MODEL
-from .soak import own_bytes
 
 _ENDS = 6
 """Of each prefix: as many prompts share it."""
@@ -117,7 +116,7 @@ class _Load:
         for an error, or a connection ended without one."""
         while True:
             try:
-                answer = await self._client.post(path, content=_body(path, prompt, stream))
+                answer = await self._client.post(path, content=body(path, prompt, stream))
             except httpx.TransportError:
                 return None
             if answer.status_code == 200 and not (stream and error_of(path, answer.content)):
@@ -129,7 +128,10 @@ class _Load:
 
     async def _kill(self) -> None:
         """Kill the engine, and wait until the next one has found something on the disk."""
-        [killed] = engines_of(self._server)
+        async with asyncio.timeout(_RECOVERY_SECONDS):
+            while not (engines := engines_of(self._server)):
+                await asyncio.sleep(0.02)
+        [killed] = engines
         os.kill(killed, signal.SIGKILL)
         self._killed_at = time.monotonic()
         self.found.counts["kills"] += 1
@@ -148,7 +150,7 @@ class _Load:
         return int(sum(map(float, values)))
 
 
-def _body(path: str, prompt: str, stream: bool) -> bytes:
+def body(path: str, prompt: str, stream: bool) -> bytes:
     limit = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
     return body_of(path, prompt, stream, **{limit: _ANSWER_TOKENS, "temperature": 0})
 
@@ -175,11 +177,11 @@ def _client(port: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120, headers=headers)
 
 
-async def _expected(port: int, asked: list[Question]) -> dict[Question, str]:
+async def answers_to(asked: list[Question], port: int) -> dict[Question, str]:
     answers: dict[Question, str] = {}
     async with _client(port) as client:
         for path, prompt in asked:
-            answer = (await client.post(path, content=_body(path, prompt, False))).raise_for_status()
+            answer = (await client.post(path, content=body(path, prompt, False))).raise_for_status()
             answers[path, prompt] = text_of(path, False, answer.content)
     return answers
 
@@ -190,7 +192,7 @@ def tiers(num_kills: int, pause: float, rest: float, num_prefixes: int = 12) -> 
         home = Path(name)
         option = f"--model={build_tiny_model(home / 'models' / MODEL)}"
         with load_server(home, option, "--prefix-bytes=0") as (_, port, _):
-            answers = asyncio.run(_expected(port, questions(num_prefixes, seed=6)))
+            answers = asyncio.run(answers_to(questions(num_prefixes, seed=6), port))
         with load_server(home, option, f"--prefix-bytes={_PREFIX_BYTES}") as (server, port, held):
             found = asyncio.run(_attack(port, server.pid, answers, (num_kills, pause, rest)))
         found.held = held
