@@ -45,8 +45,9 @@ ENGINES = {"script": "the engine plays a script", "MLX": "a real tiny model, pre
 
 _PROMPTS = 500
 _PARALLEL = 6
-_SAMPLE_SECONDS = 15.0
-_REST_SECONDS = 1.0
+_SAMPLE_SECONDS = 30.0
+_REST_SECONDS = 7.0
+"""An idle engine gives back what it has freed at its next heartbeat, five seconds after it had something to do."""
 _WARM_UP = 0.5
 MOST_MB_PER_HOUR = 1.0
 _NUM_PREFIXES = 12
