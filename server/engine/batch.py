@@ -15,6 +15,8 @@ GRAMMAR_FAILED = -2
 """Stands after the token a row's grammar met a limit of its library at."""
 ROW_FAILED = -3
 """Stands after the tokens at which something else of the row's own went wrong."""
+NOT_A_NUMBER = -4
+"""Stands in the place of a token that no numbers were computed for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class BatchEngine(Protocol):
 
     A request is opened, prefilled in pieces until its prompt is computed, decoded with all the others
     that are ready, and released. Its KV stays behind in the prefix cache. Behind a row's new tokens may stand
-    one of `END_OF_GRAMMAR`, `GRAMMAR_FAILED` and `ROW_FAILED`: the row is to be released then.
+    one of `END_OF_GRAMMAR`, `GRAMMAR_FAILED`, `ROW_FAILED` and `NOT_A_NUMBER`: the row is to be released then.
 
     `open`, `prefill` and `prefill_together` raise `RequestFailed` where something went wrong that concerns the requests
     they were called for and no other: these can only be released. Whatever else is raised ends the engine.

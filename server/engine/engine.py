@@ -17,7 +17,7 @@ from ..errors import (
 )
 from ..events import FinishReason
 from ..log_format import described
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, ROW_FAILED, BatchEngine, BatchInfo
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, NOT_A_NUMBER, ROW_FAILED, BatchEngine, BatchInfo
 from .messages import Batching, Encode, EngineStats, MemoryLimit, SequenceUpdate, StepOutput, Submit
 from .scheduler import Scheduler
 from .sequence import Sequence, SequenceStatus
@@ -27,6 +27,7 @@ MOST_FAILED = 16
 _FAILURES = {
     GRAMMAR_FAILED: "the answer's grammar became too complex; ask for a simpler one",
     ROW_FAILED: "the engine failed at choosing this answer's tokens; the log has the details",
+    NOT_A_NUMBER: "the model came to no number (NaN) at the next token; another quantization of it may do better",
 }
 
 

@@ -203,8 +203,8 @@ class MlxBatch:
         """The row's prompt is computed, and its first token chosen from the logits."""
         row.note(logits, token_ids)
         row.num_computed = len(row.request.token_ids)
-        self._remember(row, lambda: row.caches)
         row.append(token_ids)
+        self._remember(row, lambda: row.caches)
 
     def _join(self, row: Row) -> list[int]:
         """It decodes from now on; its news."""
@@ -390,7 +390,7 @@ class MlxBatch:
         """
         resumable = ended or row.num_computed in checkpoints(row.request, self._info.checkpoint_tokens)
         token_ids, salt = row.token_ids[: row.num_computed], row.request.cache_salt
-        blocks = self._prefix_cache.missing(token_ids, salt, resumable)
+        blocks = [] if row.is_spoilt else self._prefix_cache.missing(token_ids, salt, resumable)
         if blocks:
             payloads = self._codec.cut(caches(), blocks, snapshot=resumable)
             self._prefix_cache.insert(token_ids, blocks, payloads, salt)

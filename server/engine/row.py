@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..cache.codec import LayerCache
 from ..errors import InvalidRequest
-from .batch import ROW_FAILED, PrefixReport
+from .batch import NOT_A_NUMBER, ROW_FAILED, PrefixReport
 from .logprobs import token_logprobs
 from .messages import Submit, TokenLogprob
 from .sampling import RowSampler
@@ -39,7 +39,8 @@ class Row:
     def append(self, token_ids: list[int]) -> None:
         self.token_ids += token_ids
         for token_id in token_ids:
-            self.sampler.observe(token_id)
+            if token_id != NOT_A_NUMBER:
+                self.sampler.observe(token_id)
 
     def feed(self, guess: list[int]) -> list[int]:
         """What the next step is fed: the row's last token, and a guess at those behind it, made here or on another
@@ -76,6 +77,11 @@ class Row:
             failure = self.sampler.failure
             logger.error("request %s: choosing its tokens failed; the others go on", self.key, exc_info=failure)
         return token_ids if mark is None else [*token_ids, mark]
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether its caches may hold what is no number, so that nobody should go on from them."""
+        return self.token_ids[-1] == NOT_A_NUMBER
 
     @property
     def is_free(self) -> bool:

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..requests import SamplingParams
-from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, ROW_FAILED
+from .batch import END_OF_GRAMMAR, GRAMMAR_FAILED, NOT_A_NUMBER, ROW_FAILED
 from .faults import is_fault
 from .grammar import RowGrammar
 from .thinking import RowThinking
@@ -187,8 +187,9 @@ def sample(logits: mx.array, rows: Sequence[RowSampler]) -> list[int]:
 
 
 def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False) -> mx.array:
-    """`sample`'s tokens as an array yet to be computed. Only a row's grammar waits for the logits, and with
-    `may_wait` a row that truncates, where looking saves work."""
+    """`sample`'s tokens as an array yet to be computed, `NOT_A_NUMBER` where a row's logits are none. Only a row's
+    grammar waits for the logits, and with `may_wait` a row that truncates, where looking saves work."""
+    given = logits
     if any(row.penalties for row in rows):
         logits = mx.stack([row.penalized(logits[i]) for i, row in enumerate(rows)])
     if any(row.grammar for row in rows):
@@ -200,7 +201,8 @@ def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False)
     if not all(row.is_greedy for row in rows):
         greedy = mx.array([row.is_greedy for row in rows])
         tokens = mx.where(greedy, tokens, _draw(logits.astype(mx.float32), rows, may_wait))
-    return tokens
+    chosen = mx.take_along_axis(given, tokens[:, None], axis=-1)[:, 0]
+    return mx.where(mx.isnan(chosen), NOT_A_NUMBER, tokens.astype(mx.int32))
 
 
 def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:

@@ -91,6 +91,27 @@ def test_a_prompt_that_cannot_be_computed_leaves_nothing_and_harms_nobody(
     assert not engine.idle()
 
 
+@pytest.mark.parametrize("num_steps", [0, 3])
+@pytest.mark.parametrize("runs_ahead", [False, True])
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_an_answer_at_no_number_ends_with_that_error_and_nothing_is_kept_from_then_on(
+    num_steps: int, runs_ahead: bool, temperature: float
+):
+    model: Any = tiny_llama()
+    batch = make_batch(model, runs_ahead=runs_ahead)
+    engine, answers = make_engine(batch), dict[str, Answer]()
+    engine.submit(Submit("bad", prompt_of(20), 16, sampling=SamplingParams(temperature=temperature, seed=1)))
+    for _ in range(num_steps):
+        step(engine, answers)
+    model.model.embed_tokens.weight *= mx.nan
+    drain(engine, answers)
+    bad = answers["bad"]
+    assert bad.last.error.startswith("request_failed: the model came to no number (NaN)")
+    assert num_steps <= len(bad.token_ids) <= num_steps + runs_ahead
+    assert batch.match(submit("again", [*prompt_of(20), *bad.token_ids, 1])) == (20 if num_steps else 0)
+    assert not engine.idle()
+
+
 def test_of_short_prompts_in_one_pass_only_the_one_at_fault_fails(monkeypatch: pytest.MonkeyPatch):
     model = tiny_llama()
     original = row.Row.append
