@@ -238,3 +238,36 @@ def test_a_template_in_the_folder_goes_first(text: ModelText, tmp_path: Path) ->
     (tmp_path / "m" / "config.json").write_text(json.dumps({"model_type": "deepseek_v4"}))
     (entry,) = discover([tmp_path])
     assert "<|im_start|>" in ModelText.read(entry).renderer.template.source
+
+
+def _num_reads(monkeypatch: pytest.MonkeyPatch, messages: list[dict[str, Any]], **options: bool) -> int:
+    """How often the template reads something of something."""
+    environment = TEMPLATE._template.environment
+    read, count = environment.getattr, 0
+
+    def counted(value: Any, name: str) -> Any:
+        nonlocal count
+        count += 1
+        return read(value, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "getattr", counted)
+        TEMPLATE.render(messages, options=options)
+    return count
+
+
+@pytest.mark.parametrize("drop_thinking", [False, True])
+def test_twice_as_long_a_conversation_is_twice_the_work(monkeypatch: pytest.MonkeyPatch, drop_thinking: bool):
+    """Of a thousand short messages each took the reading of all that came behind: seconds of every turn."""
+    turn = [_user("x"), _answer("", "", _call("c")), _result("c", "r"), _answer("y")]
+    once, twice = (_num_reads(monkeypatch, turn * count, drop_thinking=drop_thinking) for count in (20, 40))
+    assert once < twice < 2.2 * once
+
+
+def test_not_all_results_are_looked_through_for_each_call_and_each_of_them(monkeypatch: pytest.MonkeyPatch):
+    def many(count: int) -> list[dict[str, Any]]:
+        calls = [_call(f"c{n}") for n in range(count)]
+        return [_user("x"), _answer("", "", *calls), *(_result(f"c{n}", "r") for n in reversed(range(count)))]
+
+    once, twice = (_num_reads(monkeypatch, many(count)) for count in (20, 40))
+    assert once < twice < 5 * once
