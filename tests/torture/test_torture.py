@@ -202,7 +202,7 @@ def test_slow_readers_lose_nothing():
 
 @pytest.mark.parametrize(
     ("num_bytes", "gap", "broken", "wrong"),
-    [(9_000_000, 0.015, 0, 0), (11_000_000, 0.015, 0, 1), (0, 0.025, 0, 1), (0, 0.0, 0, 1), (0, 0.015, 1, 1)],
+    [(9_000_000, 0.035, 0, 0), (11_000_000, 0.015, 0, 1), (0, 0.045, 0, 1), (0, 0.0, 0, 1), (0, 0.015, 1, 1)],
 )
 def test_what_slow_readers_cost_others_is_judged(
     monkeypatch: pytest.MonkeyPatch, num_bytes: int, gap: float, broken: int, wrong: int
