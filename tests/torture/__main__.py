@@ -68,12 +68,13 @@ def cancels(share: float) -> Iterator[Row]:
         if parallel == 4:  # of 64, one is at its prompt, and the others that have no answer yet have no row either
             kinds.append(("while its prompt is computed", outcome.freed_in_prefill))
         for left, values in kinds:
-            most = 0.1 if left == "a stream" else 0.25
+            most = 0.25 if left == "while it waits" else 0.1  # at its prompt, a stream or not
             yield _times(f"a client leaves {left}, until its row is free", values, most, share, f"{words}: ")
-    left = leaving.leave(max(3, int(110 * share)))
-    what = "a client leaves while a real model computes its prompt, until its row is free"
-    notes = f"{left.num_tokens:,} tokens, in pieces of {1000 * left.piece_seconds:.0f} ms: "
-    yield _times(what, left.seconds, 0.25, share, notes)
+    left = leaving.leave(max(3, int(120 * share)))
+    notes = f"a real model, {left.num_tokens:,} tokens, in pieces of {1000 * left.piece_seconds:.0f} ms: "
+    for what, values in left.seconds.items():
+        most = leaving.MOST_SECONDS[what]
+        yield _times(f"a client leaves {what}, until its row is free", values, most, share, notes)
 
 
 def _times(what: str, seconds: list[float], most: float, share: float, notes: str) -> Row:
