@@ -236,14 +236,14 @@ def soaking(share: float) -> Iterator[Row]:
 def _soaked(what: str, found: soak.Soak, share: float) -> Row:
     counts, slopes = found.outcome.counts, found.slopes
     first, second = found.descriptors
-    has_grown = share >= 1 and (max(slopes.values()) > soak.MOST_MB_PER_HOUR or second > first)
+    has_grown = share >= 1 and (found.has_grown or second > first)
     return Row(
         f"a soak: mixed requests on end, {what}",
         counts["answered"] + counts["cut"],
         counts["errors"] + counts["engines lost"],
         counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()) + has_grown,
-        f"{found.outcome.seconds / 60:.0f} min; in the second half: server {slopes['server']:+.2f} MB/h, engine "
-        f"{slopes['engine']:+.2f}; descriptors at most {first}, then {second}",
+        f"{found.outcome.seconds / 60:.0f} min; in the second half: server {slopes['server']} MB/h, engine "
+        f"{slopes['engine']}; descriptors at most {first}, then {second}",
     )
 
 

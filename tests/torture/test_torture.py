@@ -188,9 +188,12 @@ def test_a_soak_of_a_real_model_judges_its_answers():
     assert set(found.slopes) == {"server", "engine"}
 
 
-@pytest.mark.parametrize(("per_hour", "wrong"), [(0.9, 0), (1.1, 1)])
-def test_an_engine_that_grows_in_its_soak_is_wrong(per_hour: float, wrong: int):
-    samples = [(float(at), [0, int(at * per_hour * 1e6 / 3600)], [9, 4]) for at in range(0, 900, 15)]
+@pytest.mark.parametrize(
+    ("per_hour", "scatter", "wrong"), [(0.9, 0, 0), (1.1, 0, 1), (5, 4_000_000, 0), (100, 4_000_000, 1)]
+)
+def test_an_engine_that_grows_in_its_soak_is_wrong(per_hour: float, scatter: int, wrong: int):
+    sizes = [int(at * per_hour * 1e6 / 3600) + at // 30 % 2 * scatter for at in range(0, 900, 30)]
+    samples = [(30.0 * place, [0, size], [9, 4]) for place, size in enumerate(sizes)]
     assert torture._soaked("a real model", soak.Soak(samples=samples), 1.0).wrong == wrong
 
 
