@@ -10,7 +10,7 @@ from jinja2 import meta
 from jinja2.exceptions import SecurityError
 
 from ..errors import InvalidRequest, UnsupportedModel
-from .template_environment import TemplateRefusal, template_environment
+from .template_environment import TemplateRefusal, TemplateTimeout, limited_time, template_environment
 
 TemplateMessage = dict[str, Any]
 """A message as templates read it: the keys are the template's convention, not ours."""
@@ -46,15 +46,22 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         options: Mapping[str, Any] | None = None,
     ) -> str:
-        """Raises `InvalidRequest` with the template's words when it refuses the conversation."""
+        """Raises `InvalidRequest` with the template's words when it refuses the conversation, or takes too long."""
         values = {**self._tokens, **(options or {}), "add_generation_prompt": add_generation_prompt}
         values["tools"] = list(tools) or self._no_tools
         try:
-            return self._template.render(messages=list(messages), **values)
+            with limited_time():
+                return self._template.render(messages=list(messages), **values)
         except SecurityError as error:
             raise UnsupportedModel(f"the chat template does what templates may not do: {error}") from error
         except TemplateRefusal as error:
             raise InvalidRequest(f"the model's chat template refuses this conversation: {error}", "messages") from error
+        except TemplateTimeout as error:
+            raise InvalidRequest(
+                f"the model's chat template takes {error} for these {len(messages)} messages; compact the conversation "
+                "or start a new one",
+                "messages",
+            ) from error
         except MemoryError as error:
             raise UnsupportedModel("the chat template takes more memory than there is") from error
         except Exception as error:  # a template is a program: it can fail in any way a program can

@@ -1,15 +1,20 @@
 """The Jinja environment that chat templates are written for, closed against what a template can do to its host.
 
 Templates are untrusted: they come with the weights. Beside Jinja's immutable sandbox, the operations that
-make huge values out of small ones are refused. An endless nest of loops is not caught here, but by `template_lint`.
+make huge values out of small ones are refused, and one rendering has `LONGEST_SECONDS`. An endless nest of loops that
+looks at nothing is not caught here, but by `template_lint`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
+from math import inf
+from time import monotonic
 from typing import Any, NoReturn
 
 import jinja2
@@ -19,6 +24,8 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+LONGEST_SECONDS = 30.0
+"""Of the clock, for one rendering. Some templates go through all messages for each: a thousand then take seconds."""
 _MAX_REPEATED = 100_000
 _MAX_EXPONENT = 64
 _PADDING_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
@@ -29,6 +36,23 @@ _WIDE_FIELD = re.compile(r"\d{5,}|%[^a-zA-Z%]*\*|\{[^}]*\{")
 
 class TemplateRefusal(jinja2.TemplateError):
     """`raise_exception` of the template: the conversation is not one it renders."""
+
+
+class TemplateTimeout(jinja2.TemplateError):
+    """The rendering has taken too long."""
+
+
+_deadline: ContextVar[float] = ContextVar("_deadline", default=inf)
+
+
+@contextmanager
+def limited_time() -> Iterator[None]:
+    """What is rendered meanwhile, in this thread, raises `TemplateTimeout` when it has taken `LONGEST_SECONDS`."""
+    token = _deadline.set(monotonic() + LONGEST_SECONDS)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 class _GenerationTag(Extension):
@@ -43,6 +67,14 @@ class _GenerationTag(Extension):
 
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        _check_time()
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        _check_time()
+        return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _check_operation(operator, left, right)
@@ -83,6 +115,11 @@ def to_json(
 ) -> str:
     """JSON as the models were trained on: no HTML escapes, characters as they are."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _check_time() -> None:
+    if monotonic() > _deadline.get():
+        raise TemplateTimeout(f"more than {LONGEST_SECONDS:.0f} s")
 
 
 def _raise_exception(message: str) -> NoReturn:
