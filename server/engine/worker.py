@@ -253,6 +253,6 @@ def report(connection: socket.socket, message: EngineMessage) -> bool:
     try:
         _send(connection, message)
     except OSError:
-        logger.warning("the server has gone before it could be told: %s", message)
+        logger.warning("the server has gone before it could be told: %s", type(message).__name__)
         return False
     return True

@@ -371,3 +371,12 @@ def test_how_rows_are_decoded_together_is_told_when_it_is_known():
         thread.join(SECONDS)
     assert isinstance(told[0], EngineReady)
     assert told[1:] == [Batching("undecided"), Batching("padded")]
+
+
+def test_what_cannot_be_told_anybody_is_not_told_the_log(caplog: pytest.LogCaptureFixture):
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        assert not engine_worker.report(theirs, EngineFailed("what was asked"))
+    assert "EngineFailed" in caplog.text
+    assert "what was asked" not in caplog.text
