@@ -274,7 +274,8 @@ class MlxBatch:
             return
         self._speculation.leave(row.key)
         index = self._decoding.index(row)
-        self._remember(row, lambda: self._layout.extract(index), ended=True)
+        with self._model.aside() if isinstance(self._model, Recorder) else nullcontext():  # a prompt may wait for them
+            self._remember(row, lambda: self._layout.extract(index), ended=True)
         self._layout.leave(index)
         del self._decoding[index]
         if not self._decoding:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -26,6 +27,15 @@ class Recorder:
         """Let go of states that nobody asked for: while they are not computed, they hold all that they need, such as a
         prompt's keys and values."""
         self.hidden = mx.zeros((0,))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is called meanwhile leaves `hidden` as it was."""
+        hidden = self.hidden
+        try:
+            yield
+        finally:
+            self.hidden = hidden
 
     @property
     def model(self) -> object:

@@ -17,6 +17,7 @@ from omlx.server.engine.scheduler import SchedulerLimits
 
 from ..cache.models import MODELS
 from .driving import Answer, drain, make_engine, step
+from .test_leaving import Leaving, with_states
 from .tiny_model import VOCABULARY, greedy_solo, make_batch, prompt_of, submit
 
 KINDS = ("hybrid", "Qwen3.5 hybrid", "DeepSeek V4", "MLA", "sliding window", "lists of caches")
@@ -116,3 +117,28 @@ def test_a_row_taken_out_after_a_wrong_draft_stands_where_it_should(model: nn.Mo
     found = model(mx.array([[9]]), cache=layout.extract(0))[0, -1]
     assert float(mx.abs(expected - found).max()) < 1e-4
     assert float(mx.abs(expected - layout.forward([[9]])[0, -1]).max()) < 1e-4
+
+
+def test_the_states_of_a_prompt_outlast_a_row_freed_amid_it_that_owes_tokens() -> None:
+    model, seen = MODELS["Qwen3.5 hybrid"](), dict[str, mx.array]()
+
+    class Wrong(LuckyDrafter):
+        def observe(self, key: str, hidden: Any) -> None:
+            seen.setdefault(key, hidden[0, -1])
+
+        def draft(self, limits: Mapping[str, int]) -> dict[str, list[int]]:
+            return {key: [(self._tokens[key][-1] + 1) % VOCABULARY] for key in limits if limits[key] and key == "left"}
+
+    run, leaving, short = with_states(model), Leaving("left", 1000), prompt_of(50, 2)
+    layout = RewindingLayout(run)
+    batch = make_batch(model, layout, run=run, drafters=[Wrong({})])
+    engine, answers = make_engine(batch, cancelled=leaving), {}
+    engine.submit(submit("left", prompt_of(40), 60))
+    while not any(layout._owed):
+        step(engine, answers)
+    engine.submit(submit("short", short))
+    leaving.count = 1
+    step(engine, answers)
+    assert leaving.has_left
+    assert float(mx.abs(seen["short"] - 2 * model(mx.array([short]))[0, -1]).max()) < 1e-4
+    assert drain(engine, answers)["short"].token_ids == greedy_solo(model, short, 8)
