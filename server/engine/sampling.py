@@ -187,8 +187,8 @@ def sample(logits: mx.array, rows: Sequence[RowSampler]) -> list[int]:
 
 
 def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False) -> mx.array:
-    """`sample`'s tokens as an array yet to be computed, `NOT_A_NUMBER` where a row's logits are none. Only a row's
-    grammar waits for the logits, and with `may_wait` a row that truncates, where looking saves work."""
+    """`sample`'s tokens as an array yet to be computed, `NOT_A_NUMBER` where a row's logits overflow or are none. Only
+    a row's grammar waits for the logits, and with `may_wait` a row that truncates, where looking saves work."""
     given = logits
     if any(row.penalties for row in rows):
         logits = mx.stack([row.penalized(logits[i]) for i, row in enumerate(rows)])
@@ -197,12 +197,12 @@ def choose(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool = False)
     forced = [row.forced for row in rows]
     if any(token_id is not None for token_id in forced):
         logits = _force(logits, forced)
-    tokens = mx.argmax(logits, axis=-1)
+    tokens = mx.argmax(logits, axis=-1).astype(mx.int32)
     if not all(row.is_greedy for row in rows):
         greedy = mx.array([row.is_greedy for row in rows])
         tokens = mx.where(greedy, tokens, _draw(logits.astype(mx.float32), rows, may_wait))
-    chosen = mx.take_along_axis(given, tokens[:, None], axis=-1)[:, 0]
-    return mx.where(mx.isnan(chosen), NOT_A_NUMBER, tokens.astype(mx.int32))
+    chosen = mx.take_along_axis(given, mx.maximum(tokens, 0)[:, None], axis=-1)[:, 0]
+    return mx.where(chosen < mx.inf, tokens, NOT_A_NUMBER)
 
 
 def _constrain(logits: mx.array, rows: Sequence[RowSampler]) -> mx.array:
@@ -230,7 +230,8 @@ def _force(logits: mx.array, forced: Sequence[int | None]) -> mx.array:
 
 
 def _draw(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool) -> mx.array:
-    """One token a row by inverting the cumulative distribution of what the row's parameters keep.
+    """One token a row by inverting the cumulative distribution of what the row's parameters keep, `NOT_A_NUMBER` where
+    there is none.
 
     Temperature comes first, then top-k, top-p and min-p look at the tempered probabilities.
     """
@@ -243,7 +244,8 @@ def _draw(logits: mx.array, rows: Sequence[RowSampler], may_wait: bool) -> mx.ar
     point = mx.array([[row.draw()] for row in rows]) * mass[:, -1:]
     # Rounding may put the point at the very end of the mass: the last token with any mass is meant then.
     last = mx.sum(mass < mass[:, -1:], axis=-1)
-    return mx.minimum(mx.sum(mass <= point, axis=-1), last)
+    drawn = mx.minimum(mx.sum(mass <= point, axis=-1), last).astype(mx.int32)
+    return mx.where(mass[:, -1] > 0, drawn, NOT_A_NUMBER)  # no probability that is no number is kept
 
 
 def _threshold(probabilities: mx.array, rows: Sequence[RowSampler], may_wait: bool) -> mx.array:

@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 
 from omlx.server.engine import sampling
+from omlx.server.engine.batch import NOT_A_NUMBER
 from omlx.server.engine.sampling import RowSampler
 from omlx.server.requests import SamplingParams
 
@@ -118,3 +119,23 @@ def test_half_precision_logits_are_drawn_in_full_precision():
     sampler = row(temperature=1.0, top_p=0.9)
     token = sample(mx.array([LOGITS], dtype=mx.bfloat16), [sampler])[0]
     assert token in (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "params", [{"temperature": 0}, {"temperature": 1.0}, {"top_k": 2}, {"top_p": 0.5, "min_p": 0.1}]
+)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 4])
+@pytest.mark.parametrize("may_wait", [False, True])
+def test_one_logit_that_is_no_number_or_overflows_leaves_nothing_to_choose(
+    params, bad: float, place: int, may_wait: bool
+):
+    logits = mx.array([LOGITS, LOGITS], dtype=mx.float16)
+    logits[0, place] = bad
+    chosen = sampling.choose(logits, [row(**params), row(temperature=0)], may_wait).tolist()
+    assert chosen == [NOT_A_NUMBER, 0]
+
+
+def test_what_no_row_may_take_overflows_nothing():
+    logits = mx.array([[-math.inf, 1.0, -math.inf, -math.inf]])
+    assert sampling.choose(logits, [row(temperature=1.0)]).tolist() == [1]
