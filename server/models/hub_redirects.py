@@ -1,7 +1,7 @@
 """Where a model hub may send on whoever asks it for a file: to other hosts of the internet, and to none behind them.
 
-A name is resolved here before httpx2 does so again to connect. One that gives another address by then meets TLS, in
-which the host at that address has to prove that it has this name.
+A name is resolved here before httpx2 does so again to connect. One that gives another address by then, or several of
+which some are not on the internet, meets TLS, in which the host at that address has to prove that it has this name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import httpx2
 
 _FAKE = ipaddress.ip_network("198.18.0.0/15")
-"""Nobody's: a proxy that takes all of a machine's traffic has its resolver give these for the names of the internet."""
+"""Nobody's: a proxy that takes all of a machine's traffic has its resolver give these for the names of the internet,
+often with private addresses of IPv6 beside them."""
 
 _SETTING = threading.Lock()
 """A client that is replaced is closed, whoever uses it."""
@@ -46,12 +47,13 @@ def check_redirect(response: httpx2.Response) -> None:
     asked = response.request.url
     try:
         target = httpx2.URL(urljoin(str(asked), response.headers["location"]))
+        is_same_host = target.host == asked.host
+        inner = None if is_same_host else _inner_address(target.raw_host.decode())
     except (httpx2.InvalidURL, ValueError):
         raise _refusal(asked, "somewhere that is no address") from None
-    is_same_host = target.host == asked.host
     if target.scheme != "https" and not (is_same_host and target.scheme == asked.scheme):
         raise _refusal(asked, f"{target.scheme}://{target.host}, which is not https")
-    if not is_same_host and (inner := _inner_address(target.host)) is not None:
+    if inner is not None:
         raise _refusal(asked, f"{target.host}, whose address {inner} is not on the internet")
 
 
@@ -60,12 +62,14 @@ def _refusal(asked: httpx2.URL, where: str) -> DownloadFailed:
 
 
 def _inner_address(host: str) -> str | None:
-    """One of the host's addresses that is not on the internet. A name that is not known here has none."""
+    """An address of a host that has none on the internet. A name that is not known here has none at all. Raises
+    `UnicodeError` for what can be no name."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:  # a proxy may know it; without one, connecting tells
         return None
-    return next((str(entry[4][0]) for entry in found if not _is_outside(str(entry[4][0]))), None)
+    addresses = [str(entry[4][0]) for entry in found]
+    return None if any(map(_is_outside, addresses)) else addresses[0]
 
 
 def _is_outside(text: str) -> bool:

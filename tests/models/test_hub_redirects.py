@@ -24,6 +24,8 @@ INWARDS = [
     ("http://93.184.216.34/", "which is not https"),
     ("file:///etc/passwd", "which is not https"),
     ("https://[::1/", "no address"),
+    ("https://a..b/", "no address"),
+    (f"https://{'a' * 64}.example/", "no address"),
 ]
 OUTWARDS = ["/elsewhere", "https://93.184.216.34/", "https://hub.example:8443/", "https://198.18.0.9/"]
 
@@ -52,10 +54,15 @@ def test_a_mirror_without_tls_may_send_on_to_itself_and_one_with_tls_may_not_lea
         check_redirect(redirect("http://10.0.0.5/a", "https://10.0.0.6/b"))
 
 
-def test_a_name_is_judged_by_all_its_addresses_and_one_that_only_a_proxy_knows_by_none(
+def test_a_name_needs_one_address_on_the_internet_and_one_that_only_a_proxy_knows_needs_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = {"storage.example": ["93.184.216.34", "fd00::1"], "cdn.example": ["93.184.216.34"]}
+    names = {
+        "cdn.example": ["93.184.216.34"],
+        "faked.example": ["fdfe:dcba:9876::7", "198.18.0.7"],
+        "inner.example": ["10.0.0.7", "fd00::7"],
+        "xn--fa-hia.example": ["10.0.0.8"],
+    }
 
     def resolve(host: str, _port: None, **_options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         if host not in names:
@@ -63,10 +70,12 @@ def test_a_name_is_judged_by_all_its_addresses_and_one_that_only_a_proxy_knows_b
         return [(0, 0, 0, "", (address, 0)) for address in names[host]]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    for name in ("cdn.example", "unknown.example"):
+    for name in ("cdn.example", "faked.example", "unknown.example"):
         check_redirect(redirect("https://hub.example/", f"https://{name}/"))
-    with pytest.raises(DownloadFailed, match=r"storage\.example, whose address fd00::1"):
-        check_redirect(redirect("https://hub.example/", "https://storage.example/"))
+    with pytest.raises(DownloadFailed, match=r"inner\.example, whose address 10\.0\.0\.7"):
+        check_redirect(redirect("https://hub.example/", "https://inner.example/"))
+    with pytest.raises(DownloadFailed, match=r"faß\.example, whose address 10\.0\.0\.8"):
+        check_redirect(redirect("https://hub.example/", "https://xn--fa-hia.example/"))
 
 
 @pytest.mark.parametrize("side", ["api", "hub", "storage"])
