@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from ...models.device_memory import DeviceMemory
 from ...models.downloading import DownloadProgress
 from ...models.hub import Hub, PullRequest, check_weights_fit, discard, pull, stopped_downloads
 from ...models.hub_files import checked_repo
+
+logger = logging.getLogger(__name__)
 
 _MAX_KEPT = 20
 _CLOSE_SECONDS = 5.0
@@ -152,6 +155,9 @@ class Downloads:
             download.state = DownloadState.STOPPED
         except OmlxError as error:
             download.state, download.error = DownloadState.FAILED, str(error)
+        except Exception as error:
+            logger.exception("the download of %s failed", download.request.model_id)
+            download.state, download.error = DownloadState.FAILED, f"{type(error).__name__}; the log says more"
 
     def _fetch(self, download: _Download) -> None:
         def report(progress: DownloadProgress) -> None:

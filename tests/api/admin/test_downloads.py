@@ -100,6 +100,24 @@ async def test_what_the_memory_cannot_hold_is_refused_unless_forced(
         assert [one["can_force"] for one in await admin.get("downloads")] == [False]
 
 
+async def test_one_that_fails_as_nobody_foresaw_has_failed_and_goes_on(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: object, **__: object) -> None:
+        raise UnicodeError("label too long")
+
+    async with admin_serving(tmp_path) as admin:
+        with monkeypatch.context() as patch:
+            patch.setattr("omlx.server.api.admin.downloads.pull", fail)
+            await admin.post("downloads", BODY)
+            failed = await ended(admin)
+        await admin.post("downloads", BODY)
+        assert (await ended(admin))["state"] == "done"
+    assert (failed["state"], failed["error"]) == ("failed", "UnicodeError; the log says more")
+    assert "the download of org/model failed" in caplog.text
+    assert hub.ranges("model.safetensors") == ["bytes=0-"]
+
+
 async def test_one_that_is_stopped_goes_on_where_it_was(hub: FakeHub, tmp_path: Path):
     hold(hub)
     async with admin_serving(tmp_path) as admin:
