@@ -236,7 +236,7 @@ def soaking(share: float) -> Iterator[Row]:
 def _soaked(what: str, found: soak.Soak, share: float) -> Row:
     counts, slopes = found.outcome.counts, found.slopes
     first, second = found.descriptors
-    has_grown = share >= 1 and (found.has_grown or second > first)
+    has_grown = share >= 1 and found.has_grown
     return Row(
         f"a soak: mixed requests on end, {what}",
         counts["answered"] + counts["cut"],

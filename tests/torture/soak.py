@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import fsum, sqrt
+from itertools import pairwise
+from math import fsum, inf, sqrt
 from pathlib import Path
-from statistics import fmean, linear_regression
+from statistics import fmean, linear_regression, median_low
 from typing import NamedTuple
 
 from ..tiny_model import build_tiny_model
@@ -65,7 +67,8 @@ class Slope(NamedTuple):
     error: float
 
     def __str__(self) -> str:
-        return f"{self.per_hour:+.2f} ± {self.error:.2f}"
+        """± two standard errors, as it is judged."""
+        return f"{self.per_hour:+.2f} ± {2 * self.error:.2f}"
 
 
 @dataclass
@@ -77,30 +80,59 @@ class Soak:
     @property
     def slopes(self) -> dict[str, Slope]:
         """Of what the server and its engine have of their own."""
-        return {
-            name: _slope((at, sizes[place]) for at, sizes, _ in self.samples)
-            for place, name in enumerate(("server", "engine"))
-        }
+        return {name: _slope(sizes) for name, sizes in self._sizes.items()}
 
     @property
     def has_grown(self) -> bool:
-        """By more than the scatter explains: a real engine's caches hold more in one pause than in another."""
-        return any(slope.per_hour - 2 * slope.error > MOST_MB_PER_HOUR for slope in self.slopes.values())
+        """In descriptors; or in memory by more than the scatter explains, since a real engine's caches hold more in one
+        pause than in another, and on end, since a step that never comes again is no growth."""
+        first, second = self.descriptors
+        return second > first or any(
+            slope.per_hour - 2 * slope.error > MOST_MB_PER_HOUR and _grows_on_end(self._sizes[name])
+            for name, slope in self.slopes.items()
+        )
 
     @property
     def descriptors(self) -> tuple[int, int]:
         """The most that both had open in the first half of the samples, and in the second."""
         totals = [sum(sample[2]) for sample in self.samples]
         middle = len(totals) // 2
-        return max(totals[:middle]), max(totals[middle:])
+        return (max(totals[:middle]), max(totals[middle:])) if middle else (0, 0)
+
+    @property
+    def _sizes(self) -> dict[str, list[tuple[float, float]]]:
+        """Hours and MB."""
+        return {
+            name: [(at / 3600, sizes[place] / 1e6) for at, sizes, _ in self.samples]
+            for place, name in enumerate(("server", "engine"))
+        }
 
 
-def _slope(sizes: Iterable[tuple[float, int]]) -> Slope:
-    hours, sizes_mb = zip(*((at / 3600, size / 1e6) for at, size in sizes), strict=True)
+def _slope(sizes: Sequence[tuple[float, float]]) -> Slope:
+    if len(sizes) < 2:
+        return Slope(0.0, inf)
+    hours, sizes_mb = zip(*sizes, strict=True)
     slope, start = linear_regression(hours, sizes_mb)
     rest_mb = [size - slope * at - start for at, size in zip(hours, sizes_mb, strict=True)]
     spread = fsum((at - fmean(hours)) ** 2 for at in hours)
     return Slope(slope, sqrt(fsum(each**2 for each in rest_mb) / max(1, len(hours) - 2) / spread))
+
+
+def _grows_on_end(sizes: Sequence[tuple[float, float]]) -> bool:
+    """Whether the median of the third quarter is as far above the second's as growth takes it, and the fourth's above
+    the third's: a single step is between two of them at most."""
+    starts = [len(sizes) * quarter // 4 for quarter in range(1, 5)]
+    quarters = [sizes[start:stop] for start, stop in pairwise(starts)]
+    if not all(quarters):
+        return False
+    medians = [(median_low(at for at, _ in quarter), median_low(mb for _, mb in quarter)) for quarter in quarters]
+    return all(mb - mb_then > MOST_MB_PER_HOUR * (at - then) for (then, mb_then), (at, mb) in pairwise(medians))
+
+
+def _sample(pids: list[int]) -> tuple[float, list[int], list[int]]:
+    """One of `Soak.samples`. Raises OSError where one of them is gone."""
+    descriptors = [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+    return time.monotonic(), [own_bytes(pid) for pid in pids], descriptors
 
 
 async def _drive(port: int, pid: int, seconds: float, seed: int, ask: Ask, patience: float) -> Soak:
@@ -126,13 +158,16 @@ async def _drive(port: int, pid: int, seconds: float, seed: int, ask: Ask, patie
             while num_running:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(min(_REST_SECONDS, seconds / 40))
-            pids = [pid, *engines]
-            descriptors = [len(os.listdir(f"/proc/{each}/fd")) for each in pids]
-            soak.samples.append((time.monotonic(), [own_bytes(each) for each in pids], descriptors))
-            may_ask.set()
+            try:
+                soak.samples.append(_sample([pid, *engines]))
+            except OSError:  # who is gone is told as lost
+                return
+            finally:
+                may_ask.set()
 
     await asyncio.gather(watch(), *(work() for _ in range(_PARALLEL)))
-    await rest(port)
+    with contextlib.suppress(OSError):  # a server that has died is told by its last words
+        await rest(port)
     soak.outcome.counts["engines lost"] = len(set(engines) - set(engines_of(pid)))
     soak.outcome.seconds = time.monotonic() - started
     return soak
