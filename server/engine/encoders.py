@@ -67,12 +67,8 @@ class EncoderText:
 
     @property
     def max_characters(self) -> int:
-        """Of one text. A longer one is not encoded, for what that takes of time and memory."""
-        return max(_FEW_CHARACTERS, self._usual_characters)
-
-    @property
-    def _usual_characters(self) -> int:
-        return _CHARACTERS_PER_TOKEN * self.encoding.max_tokens
+        """Of one text. No more of it is encoded, for what that takes of time and memory."""
+        return max(_FEW_CHARACTERS, _CHARACTERS_PER_TOKEN * self.encoding.max_tokens)
 
     def inputs(self, given: Sequence[str | tuple[int, ...]]) -> Iterator[list[EncoderInput]]:
         """The inputs, batch by batch. Raises `InvalidRequest` for one that is longer than the model reads."""
@@ -92,7 +88,7 @@ class EncoderText:
     def pairs(self, asked: RerankRequest) -> Iterator[list[EncoderInput]]:
         """The query with each document, batch by batch. A document that does not fit is cut; a query that leaves no
         room for one is refused."""
-        documents = [document[: self._usual_characters] for document in asked.documents]
+        documents = [document[: self.max_characters] for document in asked.documents]
         return self._judged(asked, documents) if self.encoding.is_decoder else self._joined(asked.query, documents)
 
     def _joined(self, query: str, documents: Sequence[str]) -> Iterator[list[EncoderInput]]:
@@ -127,7 +123,8 @@ class EncoderText:
 
     def _check_characters(self, text: str, param: str) -> None:
         if len(text) > self.max_characters:
-            raise InvalidRequest(f"input is too long: {len(text)} characters > {self.max_characters} maximum", param)
+            message = f"has {len(text)} characters, and no text with more than {self.max_characters} is encoded"
+            raise InvalidRequest(message, param)
 
     def _check_tokens(self, token_ids: list[int], param: str) -> None:
         vocabulary = self.backend.get_vocab_size()

@@ -80,7 +80,7 @@ def test_a_query_is_encoded_once_and_its_pairs_are_those_of_the_tokenizer(proces
 @pytest.mark.parametrize("query", ["a" * LONG, "a" + " " * LONG, "a " * LONG])
 def test_an_endless_query_is_refused_before_it_is_encoded(query: str, is_decoder: bool) -> None:
     backend = NotingTokenizer()
-    with pytest.raises(InvalidRequest, match=r"characters > \d+ maximum") as refused:
+    with pytest.raises(InvalidRequest, match=r"characters, and no text with more than \d+ ") as refused:
         joined(text_of(backend, is_decoder=is_decoder).pairs(rerank(query, ["b"] * 1000)))
     assert (refused.value.param, backend.encoded) == ("query", [])
 
@@ -88,12 +88,19 @@ def test_an_endless_query_is_refused_before_it_is_encoded(query: str, is_decoder
 def test_an_endless_document_is_cut_before_it_is_encoded() -> None:
     backend = NotingTokenizer()
     joined(text_of(backend).pairs(rerank("a", ["b" * LONG])))
-    assert max(map(len, backend.encoded)) == 16 * 40
+    assert max(map(len, backend.encoded)) == 100_000
+
+
+@pytest.mark.parametrize("is_decoder", [False, True])
+def test_of_a_document_with_more_space_than_words_all_that_fits_is_read(is_decoder: bool) -> None:
+    text = text_of(NotingTokenizer(), max_tokens=200, is_decoder=is_decoder)
+    thin, dense = (joined(text.pairs(rerank("a", [document]))) for document in (f"b{' ' * 9000}c", "b c"))
+    assert thin == dense
 
 
 def test_an_endless_input_is_refused_before_any_is_encoded() -> None:
     backend = NotingTokenizer()
-    with pytest.raises(InvalidRequest, match=r"characters > \d+ maximum") as refused:
+    with pytest.raises(InvalidRequest, match=r"characters, and no text with more than \d+ ") as refused:
         joined(text_of(backend).inputs(["a", "a" * LONG]))
     assert (refused.value.param, backend.encoded) == ("input.1", [])
 
