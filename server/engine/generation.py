@@ -249,7 +249,7 @@ class Generator:
         record.rendered(len(prompt.token_ids))
         self._openings.asked(request, self._pool.entry(request.model).id, prompt)
         grammar = await asyncio.to_thread(text.grammar, request, prompt) if needs_grammar(request) else ""
-        lease = await self._pool.lease(request.model)
+        lease = await self._pool.lease(request.model, len(prompt.token_ids))
         is_chat = request.prompt is None  # the conversation itself is not to live as long as its answer
 
         def remember(deltas: Sequence[Delta]) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from ..errors import ContextOverflow
-from ..models.footprint import Footprint
+from ..models.footprint import EXPECTED_ANSWER_TOKENS, Footprint
 from .messages import Submit
 from .sequence import Sequence
 
-_EXPECTED_TOKENS = 4096
-"""Of an answer, for which there must be room before its prompt is begun. Agents allow far more than they take."""
 _SHARED_SLOTS = 3
 """A slot is up to half as long again as its row, and up to half of a group's slots are idle, more after some left."""
 
@@ -96,7 +94,7 @@ class MemoryRoom:
 
 
 def _expected(sequence: Sequence) -> int:
-    return sequence.num_prompt_tokens + min(sequence.request.max_tokens, _EXPECTED_TOKENS)
+    return sequence.num_prompt_tokens + min(sequence.request.max_tokens, EXPECTED_ANSWER_TOKENS)
 
 
 def _length(sequence: Sequence) -> int:

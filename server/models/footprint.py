@@ -24,6 +24,9 @@ _PACKED_BLOCK = [32, 32]
 _STATE_BYTES = 4
 """Recurrent states are kept in float32 by most models."""
 _GB = 10**9
+EXPECTED_ANSWER_TOKENS = 4096
+"""There must be room for so many before a prompt is begun, where it may have them. Agents allow far more than they
+take."""
 
 
 @dataclass(frozen=True, slots=True)

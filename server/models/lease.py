@@ -78,25 +78,32 @@ class Loaded(Generic[E]):
     is_suspect: bool = False
     limit_bytes: int = 0
     """What the engine was told that it may take."""
-    num_leases: int = 0
+    leases: set[Lease[E]] = field(default_factory=set["Lease[E]"])
     last_used: float = field(default_factory=monotonic)
 
     @property
+    def num_leases(self) -> int:
+        return len(self.leases)
+
+    @property
     def claimed_bytes(self) -> int:
-        """What must be left to the model: what it needs at least, or more for the requests that it has."""
-        return max(self.entry.needed_bytes, min(self.engine.claimed_bytes, self.limit_bytes))
+        """What must be left to the model: what it needs at least, or more for the requests that it has. What the engine
+        says of them is up to a second old; what a lease claims holds before the engine has heard of the request."""
+        claimed = min(self.engine.claimed_bytes, self.limit_bytes)
+        return max(self.entry.needed_bytes, claimed, *(lease.claimed_bytes for lease in self.leases))
 
 
 class Lease(Generic[E]):
-    """Keeps a model loaded until `release`, which may be called more than once."""
+    """Keeps a model loaded until `release`, which may be called more than once, and `claimed_bytes` left to it: what
+    the model takes with the request that the lease is for."""
 
     def __init__(self, loaded: Loaded[E]) -> None:
-        self._loaded: Loaded[E] | None = loaded
+        self._loaded = loaded
         self.engine = loaded.engine
-        loaded.num_leases += 1
+        self.claimed_bytes = 0
+        loaded.leases.add(self)
 
     def release(self) -> None:
-        if self._loaded is not None:
-            self._loaded.num_leases -= 1
+        if self in self._loaded.leases:
+            self._loaded.leases.remove(self)
             self._loaded.last_used = monotonic()
-            self._loaded = None

@@ -25,8 +25,9 @@ from ..errors import (
 from ..terminal import size_text
 from .catalog import ModelEntry
 from .device_memory import DeviceMemory
+from .footprint import EXPECTED_ANSWER_TOKENS
 from .lease import E, Lease, Loaded
-from .memory_division import divide
+from .memory_division import Awaited, parts_of
 from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,10 @@ class ModelPool(Generic[E]):
 
     What the loaded models may take in all stays within the `memory` that is usable; a model alone may need more, but
     not more than there is. Idle models leave, least recently used first, when another one needs the room; what the
-    requests of the others claim is left to them. `real_name`
-    gives the model that an alias stands for, `residency_of` says of a model's id how long it stays; both are asked
-    anew each time. Where a group of ranks runs the model (`is_group`) no other takes its place and it never leaves: the
-    other ranks would have to be told. `with_draft` gives a model's entry with what drafts for it counted in.
+    requests of the others claim is left to them. `real_name` gives the model that an alias stands for, `residency_of`
+    says of a model's id how long it stays; both are asked anew each time. Where a group of ranks runs the model
+    (`is_group`) no other takes its place and it never leaves: the other ranks would have to be told. `with_draft` gives
+    a model's entry with what drafts for it counted in.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ModelPool(Generic[E]):
         self._with_draft = with_draft
         self._loaded: dict[str, Loaded[E]] = {}
         self._making_room = asyncio.Lock()
+        self._awaited: Awaited | None = None
         self._supervision = Supervision()
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
@@ -110,7 +112,7 @@ class ModelPool(Generic[E]):
         """
         entry = self._with_draft(self.entry(model_id))
         self.check_size(entry)
-        if not self._has_room(entry, self._loaded.values()):
+        if not self._has_room(entry.needed_bytes, self._loaded.values()):
             raise InsufficientMemory(
                 f"{entry.id} needs {size_text(entry.needed_bytes)} and {', '.join(self._loaded)} leave less of the "
                 f"{size_text(self.memory.usable)} that models may take; it is loaded when it is asked for"
@@ -123,14 +125,19 @@ class ModelPool(Generic[E]):
             for model_id in list(self._loaded):
                 await self._load(self.entry(model_id))
 
-    async def lease(self, model_id: str) -> Lease[E]:
-        """The model's engine, loaded; it stays loaded until the lease is released.
+    async def lease(self, model_id: str, num_prompt_tokens: int = 0) -> Lease[E]:
+        """The model's engine, loaded, and with memory for a prompt of so many tokens; both last until the lease is
+        released. A prompt that other models leave no memory for, even while they are idle, is the engine's to refuse.
 
         Raises `ModelNotFound`, `EngineUnavailable` when it cannot be loaded, `Overloaded` when every loaded
-        model is in use and there is no room for another, `InsufficientMemory` when there never will be.
+        model is in use and there is no room for another or for the prompt, `InsufficientMemory` when there never
+        will be.
         """
-        lease = Lease(await self._load(self.entry(model_id)))
+        loaded = await self._load(self.entry(model_id))
+        lease = Lease(loaded)
         try:
+            if num_prompt_tokens and not self._is_group:
+                await asyncio.shield(self._keep(self._claim(loaded, lease, num_prompt_tokens)))
             await lease.engine.ready()
         except BaseException:
             lease.release()
@@ -197,7 +204,8 @@ class ModelPool(Generic[E]):
                 if self._supervision.is_stopped(entry.id):
                     raise EngineUnavailable(self._supervision.failed[entry.id])
                 entry = self._with_draft(entry)
-                await self._make_room(entry)
+                self.check_size(entry)
+                await self._make_room(entry, entry.needed_bytes)
                 loaded = self._loaded[entry.id] = Loaded(entry, self._start(entry))
                 self._share_memory()  # at once: what the others claim may grow while this one is attached
             if not loaded.attached.is_set():
@@ -260,17 +268,44 @@ class ModelPool(Generic[E]):
                 "to fewer bits"
             )
 
-    async def _make_room(self, entry: ModelEntry) -> None:
-        self.check_size(entry)
-        while not self._has_room(entry, self._loaded.values()):
-            idle = [loaded for loaded in self._loaded.values() if self._may_leave(loaded)]
-            kept = [loaded for loaded in self._loaded.values() if loaded not in idle]
-            if not self._has_room(entry, kept):  # none leaves in vain
+    async def _make_room(self, entry: ModelEntry, num_bytes: int) -> None:
+        """Have the other models leave so much to this one, idle ones by being unloaded. Raises `Overloaded`; then the
+        others are given no more, for a while, than would leave it."""
+        others = [loaded for loaded in self._loaded.values() if loaded.entry.id != entry.id]
+        while not self._has_room(num_bytes, others):
+            idle = [loaded for loaded in others if self._may_leave(loaded)]
+            kept = [loaded for loaded in others if loaded not in idle]
+            if not self._has_room(num_bytes, kept):  # none leaves in vain
+                self._awaited = Awaited(entry.id, num_bytes)
+                self._share_memory()
                 names = ", ".join(loaded.entry.id for loaded in kept)
                 raise Overloaded(f"no memory for {entry.id} while {names} answer requests or are pinned", 5)
             oldest = min(idle, key=lambda loaded: loaded.last_used)
             logger.info("Unloading %s to make room for %s", oldest.entry.id, entry.id)
+            others.remove(oldest)
             await self._end(oldest)
+        if self._awaited is not None and self._awaited.model_id == entry.id:
+            self._awaited = None
+
+    async def _claim(self, loaded: Loaded[E], lease: Lease[E], num_prompt_tokens: int) -> None:
+        """Have the model's part hold a prompt of so many tokens, and the answer that is expected, where that fits, too.
+        Where other models never leave as much the part becomes as large as it can."""
+        least, wanted = (
+            loaded.entry.total_bytes(num_prompt_tokens + num_tokens) for num_tokens in (1, EXPECTED_ANSWER_TOKENS)
+        )
+        if wanted <= loaded.limit_bytes:
+            lease.claimed_bytes = wanted
+            return
+        async with self._making_room:
+            others = [other for other in self._loaded.values() if other is not loaded]
+            try:
+                await self._make_room(loaded.entry, least)
+            except Overloaded:
+                if any(other.num_leases for other in others):
+                    raise
+            claimed = sum(other.claimed_bytes for other in self._loaded.values() if other is not loaded)
+            lease.claimed_bytes = min(wanted, loaded.entry.usable_bytes(self.memory) - claimed)
+            self._share_memory()
 
     async def _end(self, loaded: Loaded[E]) -> None:
         """End the engine, as somebody asked for or has need of."""
@@ -288,12 +323,13 @@ class ModelPool(Generic[E]):
                 if ttl is not None and self._may_leave(loaded) and monotonic() - loaded.last_used >= ttl:
                     logger.info("Unloading %s, idle for %.0f seconds", loaded.entry.id, ttl)
                     await self._end(loaded)
+            if self._awaited is not None and self._awaited.is_over:
+                self._awaited = None
             self._share_memory()
 
-    def _has_room(self, entry: ModelEntry, beside: Collection[Loaded[E]]) -> bool:
-        """Whether the model fits beside these and their requests; alone it always may be tried."""
-        claimed = sum(loaded.claimed_bytes for loaded in beside)
-        return not beside or claimed + entry.needed_bytes <= self.memory.usable
+    def _has_room(self, num_bytes: int, beside: Collection[Loaded[E]]) -> bool:
+        """Whether so much fits beside these models and their requests; alone it always may be tried."""
+        return not beside or sum(loaded.claimed_bytes for loaded in beside) + num_bytes <= self.memory.usable
 
     def _share_memory(self) -> None:
         """Tell each engine its part, where that is another one. A group's ranks have each their own memory, and know
@@ -302,8 +338,10 @@ class ModelPool(Generic[E]):
         if self._is_group or not models:
             return
         memory_bytes = max(loaded.entry.usable_bytes(self.memory) for loaded in models)
-        parts = divide(memory_bytes, [(loaded.entry, loaded.claimed_bytes) for loaded in models])
-        for loaded, part in zip(models, parts, strict=True):
+        if self._awaited is not None:
+            awaiting = self._loaded.get(self._awaited.model_id)
+            memory_bytes -= self._awaited.num_bytes - (awaiting.claimed_bytes if awaiting else 0)
+        for loaded, part in zip(models, parts_of(memory_bytes, models), strict=True):
             if loaded.attached.is_set() and part != loaded.limit_bytes:
                 loaded.limit_bytes = part
                 loaded.engine.limit_memory(part)

@@ -47,7 +47,7 @@ class SchedulerMachine(CountingMachine):
         self.number = 0
         self.now = 0.0
         self.longest_step = 0.0
-        self.usual_tokens, memory_room._EXPECTED_TOKENS = memory_room._EXPECTED_TOKENS, EXPECTED_TOKENS
+        self.usual_tokens, memory_room.EXPECTED_ANSWER_TOKENS = memory_room.EXPECTED_ANSWER_TOKENS, EXPECTED_TOKENS
 
     @initialize(
         footprint=st.none() | FOOTPRINTS,
@@ -260,12 +260,12 @@ class SchedulerMachine(CountingMachine):
         assert self.footprint.weight_bytes + held + work <= self.room.limit_bytes
 
     def teardown(self) -> None:
-        memory_room._EXPECTED_TOKENS, usual = EXPECTED_TOKENS, self.usual_tokens
+        memory_room.EXPECTED_ANSWER_TOKENS, usual = EXPECTED_TOKENS, self.usual_tokens
         try:
             if hasattr(self, "scheduler"):
                 self.nobody_starves()
         finally:
-            memory_room._EXPECTED_TOKENS = usual
+            memory_room.EXPECTED_ANSWER_TOKENS = usual
 
     def nobody_starves(self) -> None:
         """Who is there now comes to an end though short ones keep coming, those in the background once none do."""
