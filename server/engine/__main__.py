@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cache.disk_tier import DiskLimits
+from ..malloc import keep_one_arena
 from ..models.catalog import ENCODERS, ModelKind
 from ..models.lean_mlx_lm import use_lean_mlx_lm
 from .batch import BatchEngine
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     start_engine_log()
     set_signals()
+    keep_one_arena()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # writing all of it out, prompts too, would keep clients waiting
     if options.fd is None:
         use_lean_mlx_lm()

@@ -1,4 +1,4 @@
-"""Threads of the server allocate from one arena, so that what each had at most does not stay with it."""
+"""Threads of one process allocate from one arena, so that what each had at most does not stay with it."""
 
 from __future__ import annotations
 
