@@ -16,6 +16,7 @@ from ..errors import InvalidRequest
 from ..requests import GenerationRequest, Json, ReasoningOptions, Role
 from .chat_template import RESERVED_OPTIONS, ChatTemplate, TemplateMessage
 from .conversation import build_conversation, clean_tool
+from .template_environment import limited_time
 from .template_traits import TemplateTraits, probe
 from .tokenizer import MARK, Encoded, Tokenizer
 from .tool_text import tool_schema
@@ -90,9 +91,10 @@ class _Rendering:
         return self._conversation.messages
 
     def prompt(self, window: int | None) -> Prompt:
-        opening = self._answer_opening()
-        text = self._continued() if self._continues else self._text(self._messages, True)
-        ends = self._boundary_positions(text, opening)
+        with limited_time():
+            opening = self._answer_opening()
+            text = self._continued() if self._continues else self._text(self._messages, True)
+            ends = self._boundary_positions(text, opening)
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
         encoded = self._tokenizer.encode_with_starts(marked, window, self._scope)
         if not encoded.token_ids:
@@ -125,7 +127,7 @@ class _Rendering:
             if count is not None:
                 try:
                     other = self._text([*self._messages[:count], self._stand_in()], False)
-                except InvalidRequest:
+                except InvalidRequest:  # a prompt whose time is over without this place is still a prompt
                     continue
                 positions.append(_common_length(text, other))
         return sorted(positions)

@@ -1,7 +1,7 @@
 """The Jinja environment that chat templates are written for, closed against what a template can do to its host.
 
 Templates are untrusted: they come with the weights. Beside Jinja's immutable sandbox, the operations that
-make huge values out of small ones are refused, and one rendering has `LONGEST_SECONDS`. An endless nest of loops that
+make huge values out of small ones are refused, and a rendering has `LONGEST_SECONDS`. An endless nest of loops that
 looks at nothing is not caught here, but by `template_lint`.
 """
 
@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from math import inf
-from time import monotonic
+from time import thread_time
 from typing import Any, NoReturn
 
 import jinja2
@@ -25,7 +24,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LONGEST_SECONDS = 30.0
-"""Of the clock, for one rendering. Some templates go through all messages for each: a thousand then take seconds."""
+"""Of computing, for one rendering. Some templates go through all messages for each: a thousand then take seconds."""
+_CHECKS_PER_LOOK = 64
+"""The time that a thread has computed for is dear to ask for."""
 _MAX_REPEATED = 100_000
 _MAX_EXPONENT = 64
 _PADDING_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
@@ -42,17 +43,32 @@ class TemplateTimeout(jinja2.TemplateError):
     """The rendering has taken too long."""
 
 
-_deadline: ContextVar[float] = ContextVar("_deadline", default=inf)
+class _Allowance:
+    """`LONGEST_SECONDS` of this thread's computing from now on, whatever other threads compute meanwhile."""
+
+    def __init__(self) -> None:
+        self._end = thread_time() + LONGEST_SECONDS
+        self._num_checks = 0
+
+    def check(self) -> None:
+        """Raises `TemplateTimeout`."""
+        if self._num_checks % _CHECKS_PER_LOOK == 0 and thread_time() > self._end:
+            raise TemplateTimeout(f"more than {LONGEST_SECONDS:.0f} s")
+        self._num_checks += 1
+
+
+_allowance: ContextVar[_Allowance | None] = ContextVar("_allowance", default=None)
 
 
 @contextmanager
 def limited_time() -> Iterator[None]:
-    """What is rendered meanwhile, in this thread, raises `TemplateTimeout` when it has taken `LONGEST_SECONDS`."""
-    token = _deadline.set(monotonic() + LONGEST_SECONDS)
+    """What is rendered meanwhile, in this thread, raises `TemplateTimeout` when all of it together has taken
+    `LONGEST_SECONDS`. Within another such limit, that one counts."""
+    token = _allowance.set(_allowance.get() or _Allowance())
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _allowance.reset(token)
 
 
 class _GenerationTag(Extension):
@@ -118,8 +134,8 @@ def to_json(
 
 
 def _check_time() -> None:
-    if monotonic() > _deadline.get():
-        raise TemplateTimeout(f"more than {LONGEST_SECONDS:.0f} s")
+    if (allowance := _allowance.get()) is not None:
+        allowance.check()
 
 
 def _raise_exception(message: str) -> NoReturn:
