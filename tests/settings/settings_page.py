@@ -59,8 +59,8 @@ _MODELS = """
 reads the file anew when it has changed. Where that file has become invalid, the models keep the settings they had and
 the log says why. `null` leaves the matter to the model.
 
-A window below what the model declares saves memory. One above it is followed, with a warning in the log: some models
-hold more than their config says, and others write nonsense there.
+A window below what the model declares bounds what one request can claim of the memory. One above it is followed, with a
+warning in the log: some models hold more than their config says, and others write nonsense there.
 
 | setting | default | meaning |
 | --- | --- | --- |
