@@ -307,7 +307,10 @@ class Engine:
         reason = None
         for token_id in token_ids:
             if token_id in _FAILURES:
-                self._fail(sequence, RequestFailed(_FAILURES[token_id]))
+                error = RequestFailed(_FAILURES[token_id])
+                self._fail(sequence, error)
+                if token_id == NOT_A_NUMBER:
+                    self._blame(error)
                 return
             if token_id == END_OF_GRAMMAR or token_id in request.stop_token_ids:
                 reason = FinishReason.STOP

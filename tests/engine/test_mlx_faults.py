@@ -12,13 +12,13 @@ import pytest
 
 from omlx.server.engine import mlx_batch, row
 from omlx.server.engine.batch import BatchEngine
-from omlx.server.engine.engine import Engine
+from omlx.server.engine.engine import MOST_FAILED, Engine
 from omlx.server.engine.grammar import RowGrammar
 from omlx.server.engine.messages import Submit, ThinkingBudget
 from omlx.server.engine.sampling import RowSampler
 from omlx.server.engine.scheduler import SchedulerLimits
 from omlx.server.engine.thinking import RowThinking
-from omlx.server.errors import Overloaded
+from omlx.server.errors import EngineFailure, Overloaded
 from omlx.server.events import FinishReason
 from omlx.server.requests import Regex, SamplingParams
 
@@ -110,6 +110,18 @@ def test_an_answer_at_no_number_ends_with_that_error_and_nothing_is_kept_from_th
     assert num_steps <= len(bad.token_ids) <= num_steps + runs_ahead
     assert batch.match(submit("again", [*prompt_of(20), *bad.token_ids, 1])) == (20 if num_steps else 0)
     assert not engine.idle()
+
+
+def test_an_engine_that_comes_to_no_number_again_and_again_is_to_blame():
+    model: Any = tiny_llama()
+    model.model.embed_tokens.weight *= mx.nan
+    engine, answers = make_engine(make_batch(model)), dict[str, Answer]()
+    for number in range(MOST_FAILED - 1):
+        engine.submit(submit(f"r{number}", prompt_of(20, number)))
+        drain(engine, answers)
+    engine.submit(submit("last", prompt_of(20)))
+    with pytest.raises(EngineFailure, match="requests in a row failed"):
+        drain(engine, answers)
 
 
 def test_of_short_prompts_in_one_pass_only_the_one_at_fault_fails(monkeypatch: pytest.MonkeyPatch):
