@@ -51,7 +51,7 @@ def mixed_requests(share: float) -> Iterator[Row]:
     yield Row(
         "mixed requests, four dialects, streaming and not",
         counts["answered"] + counts["cut"],
-        counts["errors"] + counts["engines lost"],
+        outcome.num_lost,
         counts["wrong"] + counts["wrong before the cut"] + has_grown,
         f"{counts['cut']:,} cut by the client; 64 at once; {outcome.seconds:.0f} s; at rest in the middle and at the "
         f"end: {num_bytes / 1e6:+.1f} MB, {descriptors:+d} descriptors",
@@ -64,6 +64,12 @@ def mixed_requests(share: float) -> Iterator[Row]:
 def cancels(share: float) -> Iterator[Row]:
     for parallel, words, filling in ((4, "four at once", 500.0), (64, "64 at once", 60.0)):
         outcome = load(max(60, int(2000 * share)), parallel, cut_share=0.7, seed=2, filling=filling)
+        yield Row(
+            f"requests of which most are left, {words}, and what is held at the end",
+            outcome.counts["answered"] + outcome.counts["cut"],
+            outcome.num_lost,
+            outcome.wrong - outcome.num_lost,
+        )
         kinds = [*outcome.freed.items()]
         if parallel == 4:  # of 64, one is at its prompt, and the others that have no answer yet have no row either
             kinds.append(("while its prompt is computed", outcome.freed_in_prefill))
@@ -71,6 +77,12 @@ def cancels(share: float) -> Iterator[Row]:
             most = 0.25 if left == "while it waits" else 0.1  # at its prompt, a stream or not
             yield _times(f"a client leaves {left}, until its row is free", values, most, share, f"{words}: ")
     left = leaving.leave(max(3, int(120 * share)))
+    yield Row(
+        "clients that leave a real model, and what is held at the end",
+        sum(map(len, left.seconds.values())),
+        left.counts["deaths"],
+        left.counts["held at the end"],
+    )
     notes = f"a real model, {left.num_tokens:,} tokens, in pieces of {1000 * left.piece_seconds:.0f} ms: "
     for what, values in left.seconds.items():
         most = leaving.MOST_SECONDS[what]
@@ -90,9 +102,9 @@ def large_requests(share: float) -> Iterator[Row]:
     small = counts["small answered"]
     yield Row(
         "requests of up to 60 MB, four at once",
-        counts.total() - small - counts["deaths"],
+        oversize.num_asked(counts),
         counts["deaths"],
-        oversize.faults(counts) - counts["deaths"],
+        oversize.faults(counts) - counts["deaths"] + (share >= 1 and oversize.is_mostly_busy(counts)),
         f"a window of a million tokens, 3 GiB of address space a process; {refused}; {small} small ones in between",
     )
 
@@ -101,12 +113,11 @@ def crowded_prompts(share: float) -> Iterator[Row]:
     found = crowd.crowd(max(4, int(100 * share)), 4 << 30)
     space, resident = (size / (1 << 30) for size in found.peaks)
     counts = found.counts
-    fine = counts["answered"] + counts["too long"] + counts["busy"]
     yield Row(
         "prompts that fit one by one and not together, twelve at once",
-        counts.total() - counts["deaths"],
+        found.num_asked,
         counts["deaths"],
-        counts.total() - counts["deaths"] - fine,
+        found.faults - counts["deaths"] + (share >= 1 and found.is_mostly_refused),
         f"256 KiB of keys and values a token, 4 GiB of address space a process, of which one took at most {space:.2f}, "
         f"and {resident:.2f} in memory; {counts['answered']} answered, "
         f"{counts['too long']} too long, {counts['busy']} busy; at most {found.most_waiting} waiting beside one that "
@@ -203,8 +214,8 @@ def rank_deaths(share: float) -> Iterator[Row]:
 
 def _deaths(what: str, ends: deaths.Ends, most: float) -> Row:
     times = f"p50 {1000 * percentile(ends.seconds, 0.5):.0f} ms, longest {1000 * max(ends.seconds):.0f} ms"
-    late = sum(seconds > most for seconds in ends.seconds)
-    return Row(f"{what}, until its streams have their error", len(ends.seconds), ends.num_cut, late, times)
+    lost, late = ends.num_cut + ends.num_failures, sum(seconds > most for seconds in ends.seconds)
+    return Row(f"{what}, until its streams have their error", len(ends.seconds), lost, late + ends.num_held, times)
 
 
 def ranks(share: float) -> Iterator[Row]:
@@ -240,8 +251,8 @@ def _soaked(what: str, found: soak.Soak, share: float) -> Row:
     return Row(
         f"a soak: mixed requests on end, {what}",
         counts["answered"] + counts["cut"],
-        counts["errors"] + counts["engines lost"],
-        counts["wrong"] + counts["wrong before the cut"] + sum(found.outcome.held.values()) + has_grown,
+        found.outcome.num_lost,
+        found.outcome.wrong - found.outcome.num_lost + has_grown,
         f"{found.outcome.seconds / 60:.0f} min; in the second half: server {slopes['server']} MB/h, engine "
         f"{slopes['engine']}; descriptors at most {first}, then {second}",
     )

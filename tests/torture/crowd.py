@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 
 from ..tiny_model import Shape, build_tiny_model
-from .load import engines_of, load_server, num_failures, peaks, rest
+from .load import count_end, engines_of, load_server, num_dead, peaks, rest
 from .oversize import ask
 
 SHAPE = Shape(layers=8, heads=8, kv_heads=8, head_dim=512)
@@ -40,6 +40,19 @@ class Crowd:
     """Blocks of prefixes that had to go."""
     peaks: tuple[int, int] = (0, 0)
     """The most bytes of address space that one of the processes had, and the most in memory."""
+
+    @property
+    def num_asked(self) -> int:
+        return self.counts.total() - self.counts["deaths"] - self.counts["held at the end"]
+
+    @property
+    def faults(self) -> int:
+        return self.counts.total() - sum(self.counts[fine] for fine in ("answered", "too long", "busy"))
+
+    @property
+    def is_mostly_refused(self) -> bool:
+        """Each of many prompts fits alone, so that most of them have their turn."""
+        return 2 * self.counts["answered"] < self.num_asked
 
 
 async def _attack(port: int, requests: int, model: str, parallel: int, seed: int) -> Crowd:
@@ -83,11 +96,8 @@ def crowd(requests: int, address_space: int, parallel: int = 12, seed: int = 5) 
             engines = engines_of(server.pid)
             found = asyncio.run(_attack(port, requests, model.name, parallel, seed))
             found.peaks = peaks([server.pid, *engines])
-            found.counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
-        found.counts["deaths"] = max(found.counts["deaths"], num_failures(home / "log"))
-        found.counts["held at the end"] = sum(held.values())
-        if found.counts["deaths"]:
-            print((home / "log").read_text()[-3000:], file=sys.stderr)
+            found.counts["deaths"] = num_dead(server, engines)
+        count_end(found.counts, held, home / "log")
         return found
 
 
@@ -101,7 +111,7 @@ def main() -> int:
     space, resident = (size / (1 << 30) for size in found.peaks)
     print(f"{dict(counts)}, at most {found.most_waiting} waiting, {found.num_evicted} blocks evicted")
     print(f"at most {space:.2f} GiB of address space, {resident:.2f} in memory")
-    return 1 if counts.total() - sum(counts[fine] for fine in ("answered", "too long", "busy")) else 0
+    return 1 if found.faults or found.is_mostly_refused else 0
 
 
 if __name__ == "__main__":

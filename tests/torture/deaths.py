@@ -5,6 +5,7 @@ python -m tests.torture.deaths
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import tempfile
@@ -21,7 +22,7 @@ import httpx
 from ..e2e.test_distributed import engine_of, group
 from ..tiny_model import build_tiny_model
 from .answers import error_of
-from .load import engines_of, load_server
+from .load import engines_of, load_server, num_failures, rest
 from .load_server import MODEL
 
 _TOKENS = 4000
@@ -35,14 +36,23 @@ class Ends:
 
     seconds: list[float] = field(default_factory=list)
     num_cut: int = 0
+    num_held: int = 0
+    """Leases and streams that the servers still held at their ends, and bad ends; see `last_words`."""
+    num_failures: int = 0
+    """Of engines, by their own account: not of those that were killed, which give none."""
 
 
 def engine_deaths(times: int) -> Ends:
     """Four streams, one of each dialect, whose engine is killed or aborts; so many times each."""
     ends = Ends()
     for number in [*_SIGNALS] * times:
-        with tempfile.TemporaryDirectory() as home, load_server(Path(home)) as (server, port, _):
-            _watch(ends, f"http://127.0.0.1:{port}", MODEL, lambda at=server.pid, how=number: _end(at, how))
+        with tempfile.TemporaryDirectory() as name:
+            home = Path(name)
+            with load_server(home) as (server, port, held):
+                _watch(ends, f"http://127.0.0.1:{port}", MODEL, lambda at=server.pid, how=number: _end(at, how))
+                asyncio.run(rest(port))
+            ends.num_held += sum(held.values())
+            ends.num_failures += num_failures(home / "log")
     return ends
 
 

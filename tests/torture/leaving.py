@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import httpx
 
 from ..tiny_model import Shape, build_tiny_model
-from .load import load_server, percentile
+from .load import count_end, engines_of, load_server, num_dead, percentile, post, rest
 
 SHAPE = Shape(layers=16, heads=8, kv_heads=2, head_dim=128)
 MOST_SECONDS = {
@@ -47,6 +48,8 @@ class Leaves:
     """Of each long prompt; a shorter one has half of them."""
     piece_seconds: float = 0.0
     """Of a piece of a prompt, in the mean, of one that is computed to its end."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Processes of the server that died ("deaths"), and what it "held at the end"."""
 
 
 class _Client:
@@ -59,9 +62,7 @@ class _Client:
     @classmethod
     async def ask(cls, port: int, body: dict[str, Any]) -> _Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        raw = json.dumps(body).encode()
-        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json"
-        writer.write(f"{head}\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
+        writer.write(post("/v1/completions", json.dumps(body).encode()))
         return cls(reader, writer)
 
     def leave(self) -> None:
@@ -121,18 +122,22 @@ def leave(times: int, num_tokens: int = 2000, shape: Shape = SHAPE, seed: int = 
                 return [own, _body(model.name, num_tokens // 2, chance)]
             return [_body(model.name, _STREAM_TOKENS, chance, stream=True), own]
 
-        with load_server(home, f"--model={model}") as (_, port, _):
+        with load_server(home, f"--model={model}") as (server, port, held):
             for _ in range(2):  # in the first one all is made ready
                 started = time.monotonic()
                 body = _body(model.name, num_tokens, chance)
                 answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=_MOST_SECONDS)
                 found.num_tokens = answer.raise_for_status().json()["usage"]["prompt_tokens"]
                 found.piece_seconds = (time.monotonic() - started) * _PIECE_TOKENS / found.num_tokens
+            engines = engines_of(server.pid)
             for what, values in found.seconds.items():
                 for _ in range(times):
                     wait_seconds = chance.uniform(0, found.piece_seconds)
                     seconds = asyncio.run(_leave(port, bodies(what), wait_seconds))
                     values += [] if seconds is None else [seconds]
+            asyncio.run(rest(port))
+            found.counts["deaths"] = num_dead(server, engines)
+        count_end(found.counts, held, home / "log")
     return found
 
 
@@ -146,7 +151,8 @@ def main() -> int:
     for what, values in found.seconds.items():
         p50, p99 = (1000 * percentile(values, share) for share in (0.5, 0.99))
         print(f"{len(values)} clients left {what}: until the row was free p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    return 0
+    print(dict(found.counts))
+    return 1 if found.counts.total() else 0
 
 
 if __name__ == "__main__":

@@ -62,7 +62,12 @@ class Outcome:
         return num_bytes - bytes_then, descriptors - descriptors_then
 
     @property
+    def num_lost(self) -> int:
+        return self.counts["errors"] + self.counts["engines lost"]
+
+    @property
     def wrong(self) -> int:
+        """All that is, with what was lost."""
         return sum(self.counts[name] for name in ("wrong", "wrong before the cut", "errors", "engines lost")) + sum(
             self.held.values()
         )
@@ -77,6 +82,12 @@ def body_of(path: str, prompt: str, stream: bool, **more: object) -> bytes:
         "/v1/completions": {"prompt": prompt, "max_tokens": 4000},
     }[path]
     return json.dumps({**body, "model": MODEL, "stream": stream, **more}).encode()
+
+
+def post(path: str, body: bytes) -> bytes:
+    """The HTTP request, whose answer ends its connection."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Question(NamedTuple):
@@ -120,8 +131,7 @@ class Load:
         leaves = chance.random() < self._cut_share
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            writer.write(post(path, body))
             raw, has_ended = await _read(reader, chance.expovariate(1 / self._patience) if leaves else None)
             counts["answered" if has_ended else "cut"] += 1
             if not has_ended:
@@ -217,6 +227,20 @@ async def rest(port: int) -> None:
 def num_failures(log: Path) -> int:
     """How many engines said that they failed, as one does whose books are wrong when it ends."""
     return log.read_text().count("the engine failed")
+
+
+def num_dead(server: subprocess.Popen[bytes], engines: list[int]) -> int:
+    """Of the server and these engines of it."""
+    return len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
+
+
+def count_end(counts: Counter[str], held: dict[str, int], log: Path) -> None:
+    """Count among the "deaths" of a server that has ended the engines that failed only then, and what was "held at the
+    end"; a log that tells of deaths is printed."""
+    counts["deaths"] = max(counts["deaths"], num_failures(log))
+    counts["held at the end"] = sum(held.values())
+    if counts["deaths"]:
+        print(log.read_text()[-3000:], file=sys.stderr)
 
 
 async def _running(port: int) -> int:

@@ -119,6 +119,7 @@ def main() -> int:
     arguments.add_argument("--address-space", type=int, default=0, help="bytes, of each process")
     arguments.add_argument("--prefix-bytes", type=int, help="memory for prefixes; 0 keeps none, on disk neither")
     arguments.add_argument("--disk-bytes", type=int, help="disk for prefixes")
+    arguments.add_argument("--send-buffer", type=int, help="bytes of an answer that the kernel takes")
     given = arguments.parse_args()
     told = logging.StreamHandler()  # the ring of the admin pages would otherwise be all that hears of an engine's end
     told.setLevel(logging.WARNING)
@@ -139,6 +140,8 @@ def main() -> int:
     wordy = EngineCommand(argv, {"PYTHONPATH": str(Path(__file__).parents[2])})
     command_of = mlx_engine_command(settings) if given.model else lambda _: wordy
     with listen(settings.host, settings.port) as listener:
+        if given.send_buffer is not None:  # what a listener accepts inherits it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, given.send_buffer)
         pool = make_pool(find_models(settings), command_of, ModelSettingsStore(settings.settings_file))
         app = create_app(settings, pool, "torture")
         held = {}

@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from .answers import DIALECTS, outcome_of
-from .load import body_of, engines_of, load_server, num_failures, rest
+from .load import body_of, count_end, engines_of, load_server, num_dead, rest
 from .load_server import answer_to
 
 _QUESTION = "say a times 3"
@@ -35,6 +35,7 @@ _FILLINGS = {
     "escapes": '"\\',
     "control tokens": "<|im_start|>",
 }
+_FINE = {"list": {"too many", "too large", "busy"}, "text": {"too long", "too large", "busy", "answered"}}
 _PARTS = ({"type": "t"}, {"type": "text", "text": "a"}, [], 1)
 
 
@@ -51,16 +52,22 @@ async def attack(port: int, requests: int, window: int, parallel: int = 4, seed:
             if size > _BODY_BYTES:
                 prompt *= 3
             body = body_of(path, prompt, stream)
-            if number % 3 == 2:
+            kind = "list" if number % 3 == 2 else "text"
+            if kind == "list":
                 many = parts(chance.choice(_PARTS), max(size, 20_000_000))
                 body, stream = body_of(path, "?", False).replace(b'"?"', many), False
-            counts[await ask(client, path, stream, body, answer_to(_QUESTION))] += 1
+            counts[judged(kind, await ask(client, path, stream, body, answer_to(_QUESTION)))] += 1
             counts[await _small(client, f"say w{number}x times 5")] += 1
 
     headers = {"content-type": "application/json", "connection": "close"}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300, headers=headers) as client:
         await asyncio.gather(*(work(client) for _ in range(parallel)))
     return counts
+
+
+def judged(kind: str, outcome: str) -> str:
+    """The outcome, which tells of what it is where none of a "list", or a "text", should come to it."""
+    return outcome if outcome in _FINE[kind] else f"a {kind}: {outcome}"
 
 
 def parts(part: object, size: int) -> bytes:
@@ -95,18 +102,24 @@ def oversize(requests: int, window: int, address_space: int, *, model: Path | No
             counts = asyncio.run(attack(port, requests, window))
             with contextlib.suppress(OSError):  # a server that has died is counted
                 asyncio.run(rest(port))
-            counts["deaths"] = len(set(engines) - set(engines_of(server.pid))) + (server.poll() is not None)
-        counts["deaths"] = max(counts["deaths"], num_failures(home / "log"))
-        counts["held at the end"] = sum(held.values())
-        if counts["deaths"]:
-            print((home / "log").read_text()[-3000:], file=sys.stderr)
+            counts["deaths"] = num_dead(server, engines)
+        count_end(counts, held, home / "log")
         return counts
 
 
 def faults(counts: Counter[str]) -> int:
-    return counts.total() - sum(
-        counts[fine] for fine in ("too long", "too many", "too large", "busy", "answered", "small answered")
-    )
+    return counts.total() - sum(counts[fine] for fine in {"small answered"}.union(*_FINE.values()))
+
+
+def num_asked(counts: Counter[str]) -> int:
+    """The large requests, without the small ones in between."""
+    small = sum(count for outcome, count in counts.items() if outcome.startswith("small "))
+    return counts.total() - small - counts["deaths"] - counts["held at the end"]
+
+
+def is_mostly_busy(counts: Counter[str]) -> bool:
+    """Whether of many requests more were sent away than judged: a server that never gives back what it has counted."""
+    return 2 * counts["busy"] > num_asked(counts)
 
 
 def main() -> int:
@@ -117,7 +130,7 @@ def main() -> int:
     wanted = arguments.parse_args()
     counts = oversize(wanted.requests, wanted.window, int(wanted.gib * (1 << 30)))
     print(dict(counts))
-    return 1 if faults(counts) else 0
+    return 1 if faults(counts) or is_mostly_busy(counts) else 0
 
 
 if __name__ == "__main__":

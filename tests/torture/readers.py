@@ -20,7 +20,7 @@ from math import inf
 from pathlib import Path
 
 from .answers import fault_of
-from .load import body_of, load_server, num_failures, own_bytes, percentile, rest
+from .load import body_of, load_server, num_failures, own_bytes, percentile, post, rest
 from .load_server import answer_to
 
 NUM_SLOW = 8
@@ -30,6 +30,8 @@ _LONG, _SHORT = 2500, 200
 """Words of an answer; the long ones take the engine about a minute."""
 _WINDOW = 65_536
 _SMALL_BUFFER = 4096
+_SEND_BUFFER = 65_536
+"""Of the server's kernel, a connection: its own would take minutes of a stream, and the server never wait."""
 _SLOW_BYTES = 16
 _SLOW_SECONDS = 1.0
 MOST_BYTES = 10_000_000
@@ -86,8 +88,7 @@ class _Turn:
     async def _read(self, word: str, num_words: int) -> None:
         """Read a stream to its end, or until the turn is over, and judge it."""
         prompt = f"say {word} times {num_words}"
-        body, counts = body_of(_PATH, prompt, True), self._found.counts
-        is_slow = self._is_slow and num_words == _LONG
+        counts, is_slow = self._found.counts, self._is_slow and num_words == _LONG
         client = socket.socket()
         client.setblocking(False)
         if is_slow:
@@ -95,10 +96,7 @@ class _Turn:
         loop, raw = asyncio.get_running_loop(), bytearray()
         with client:
             await loop.sock_connect(client, ("127.0.0.1", self._port))
-            head = (
-                f"POST {_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-            )
-            await loop.sock_sendall(client, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            await loop.sock_sendall(client, post(_PATH, body_of(_PATH, prompt, True)))
             try:
                 async with asyncio.timeout(max(0.0, self._ends_at - time.monotonic())):
                     last = None
@@ -122,8 +120,9 @@ class _Turn:
 
 
 async def _drive(port: int, server: int, seconds: float, turns: int) -> Readers:
-    found = Readers()
-    await _Turn(port, server, Readers(), is_slow=False).run(min(5.0, seconds))  # for all to be there
+    first = Readers()
+    await _Turn(port, server, first, is_slow=False).run(min(5.0, seconds))  # for all to be there
+    found = Readers(first.counts)
     for _ in range(turns):
         for is_slow in (False, True):
             await _Turn(port, server, found, is_slow).run(seconds)
@@ -134,7 +133,7 @@ def readers(seconds: float, turns: int = 2) -> Readers:
     """So many turns of so many seconds without slow readers, and as many with them."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        with load_server(home, f"--window={_WINDOW}") as (server, port, held):
+        with load_server(home, f"--window={_WINDOW}", f"--send-buffer={_SEND_BUFFER}") as (server, port, held):
             found = asyncio.run(_drive(port, server.pid, seconds, turns))
         found.held = held
         found.counts["engines lost"] = num_failures(home / "log")
