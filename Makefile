@@ -26,11 +26,13 @@ $(BIN)/python:
 	"$(FOUND)" -m venv $(VENV)
 
 # What omlx is installed from: runtime for Apple silicon and Linux's CPU, cuda12 or cuda13 for NVIDIA. Each brings a build
-# of MLX of its own, so an environment is made from one of them.
-LOCK := runtime
+# of MLX of its own, so an environment is made from one of them, and keeps to it.
+HELD := $(patsubst $(VENV)/.%,%,$(wildcard $(VENV)/.runtime $(VENV)/.cuda12 $(VENV)/.cuda13))
+LOCK := $(firstword $(HELD) runtime)
 
 # The stamps say which locks the environment holds; the development lock is a superset of the runtime lock.
 $(VENV)/.runtime $(VENV)/.cuda12 $(VENV)/.cuda13: $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
+	$(if $(filter-out $*,$(HELD)),$(error $(VENV) holds $(HELD); remove it to install $*))
 	@echo "== pip downloads and installs what omlx runs on, from a locked list; it says nothing, and takes a while"
 	$(PIP) --requirement $<
 	$(INSTALL_PROJECT)
@@ -52,7 +54,7 @@ install: $(VENV)/.$(LOCK) ## Install omlx into .venv from the hash-locked list; 
 setup: $(VENV)/.dev $(VENV)/.embedded ## Make the development environment
 
 .PHONY: demo
-demo: $(VENV)/.runtime $(VENV)/.embedded ## Serve a real model and drive the Pi coding agent on it
+demo: $(VENV)/.$(LOCK) $(VENV)/.embedded ## Serve a real model and drive the Pi coding agent on it
 	@$(BIN)/python -m tests.e2e.demo
 
 .PHONY: agents
