@@ -123,7 +123,7 @@ class EncoderText:
 
     def _check_characters(self, text: str, param: str) -> None:
         if len(text) > self.max_characters:
-            message = f"has {len(text)} characters, and no text with more than {self.max_characters} is encoded"
+            message = f"input is too long: {len(text)} characters, of which at most {self.max_characters} are encoded"
             raise InvalidRequest(message, param)
 
     def _check_tokens(self, token_ids: list[int], param: str) -> None:

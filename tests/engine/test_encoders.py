@@ -80,7 +80,7 @@ def test_a_query_is_encoded_once_and_its_pairs_are_those_of_the_tokenizer(proces
 @pytest.mark.parametrize("query", ["a" * LONG, "a" + " " * LONG, "a " * LONG])
 def test_an_endless_query_is_refused_before_it_is_encoded(query: str, is_decoder: bool) -> None:
     backend = NotingTokenizer()
-    with pytest.raises(InvalidRequest, match=r"characters, and no text with more than \d+ ") as refused:
+    with pytest.raises(InvalidRequest, match=r"input is too long: \d+ characters, of which at most \d+ ") as refused:
         joined(text_of(backend, is_decoder=is_decoder).pairs(rerank(query, ["b"] * 1000)))
     assert (refused.value.param, backend.encoded) == ("query", [])
 
@@ -100,7 +100,7 @@ def test_of_a_document_with_more_space_than_words_all_that_fits_is_read(is_decod
 
 def test_an_endless_input_is_refused_before_any_is_encoded() -> None:
     backend = NotingTokenizer()
-    with pytest.raises(InvalidRequest, match=r"characters, and no text with more than \d+ ") as refused:
+    with pytest.raises(InvalidRequest, match=r"input is too long: \d+ characters, of which at most \d+ ") as refused:
         joined(text_of(backend).inputs(["a", "a" * LONG]))
     assert (refused.value.param, backend.encoded) == ("input.1", [])
 
