@@ -202,8 +202,9 @@ def _serve(
                     return
                 case BaseException():
                     raise command
-        if any(isinstance(command, Submit) for command in arrived):
-            _send(connection, engine.news())  # who was admitted need not wait for what is computed now
+        if any(isinstance(command, Submit | Cancel) for command in arrived):
+            # Who was admitted need not wait for what is computed now, nor who may come in the place of one that left.
+            _send(connection, engine.news())
         if not arrived and not engine.has_work:
             engine.rest()
         _send(connection, engine.step())  # where there is nothing to do, this is the heartbeat

@@ -80,12 +80,13 @@ def worker(
     make_batch: Callable[[], BatchEngine],
     heartbeat_seconds: float = 5.0,
     abandon: Callable[[], None] = lambda: None,
+    hear_server: Callable[[Command], None] = lambda _: None,
 ) -> Iterator[tuple[Peer, Callable[[], int]]]:
     """An engine in a thread, and what waits for its exit status."""
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     status: list[int] = []
-    engine = partial(run, theirs, make_batch, None, heartbeat_seconds, abandon=abandon)
+    engine = partial(run, theirs, make_batch, None, heartbeat_seconds, hear_server=hear_server, abandon=abandon)
     thread = threading.Thread(target=lambda: status.append(engine()))
     thread.start()
 
@@ -109,26 +110,6 @@ def test_it_says_that_it_is_ready_and_answers():
         assert ready.device == "script"
         peer.send(Submit("a", [1, 2, 3], 10, [0]))
         assert peer.receive_until_finished("a") == [5, 6]
-
-
-def test_who_is_admitted_hears_of_it_before_anything_is_computed():
-    computing, go_on = threading.Event(), threading.Event()
-
-    class Slow(ScriptedBatch):
-        def prefill(self, request_id: str, count: int) -> list[int]:
-            computing.set()
-            assert go_on.wait(SECONDS)
-            return super().prefill(request_id, count)
-
-    with worker(lambda: Slow([[5, 0]])) as (peer, _):
-        peer.receive()
-        peer.send(Submit("a", [1, 2, 3], 10, [0]))
-        assert computing.wait(SECONDS)
-        news = peer.receive()
-        assert isinstance(news, StepOutput)
-        assert [update.request_id for update in news.updates] == ["a"]
-        go_on.set()
-        assert peer.receive_until_finished("a") == [5]
 
 
 def test_no_piece_of_a_prompt_is_longer_than_pays_on_the_device():
