@@ -14,8 +14,8 @@ may never come, and whose they are cannot be told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from ..errors import EngineFailure, OmlxError, RequestFailed
 
@@ -24,26 +24,24 @@ logger = logging.getLogger(__name__)
 _MAX_CHARACTERS = 300
 
 
-@contextmanager
-def contained(request_ids: Sequence[str]) -> Iterator[None]:
+def contained(request_ids: Sequence[str]) -> AbstractContextManager[None]:
     """Within, nothing but what belongs to these requests is touched: what goes wrong is logged, and raised as
     `RequestFailed`. Errors raised on purpose pass."""
-    try:
-        yield
-    except OmlxError:
-        raise
-    except BaseException as error:
-        if not is_fault(error):
-            raise
-        names = ", ".join(request_ids)
-        logger.error("request %s: its own part of the work failed; the others go on", names, exc_info=error)
-        raise RequestFailed(told(error)) from error
+    names = ", ".join(request_ids)
+    words = f"request {names}: its own part of the work failed; the others go on"
+    return _raising(words, lambda error: RequestFailed(told(error)))
+
+
+def shared() -> AbstractContextManager[None]:
+    """Within, amid a `contained` part, what all share is touched: what goes wrong is raised as `EngineFailure`, which
+    ends the engine."""
+    words = "what all requests share failed while a prompt was computed"
+    return _raising(words, lambda error: EngineFailure(f"{type(error).__name__}: {error}"))
 
 
 @contextmanager
-def shared() -> Iterator[None]:
-    """Within, amid a `contained` part, what all share is touched: what goes wrong is raised as `EngineFailure`, which
-    ends the engine."""
+def _raising(words: str, failure: Callable[[BaseException], OmlxError]) -> Iterator[None]:
+    """What goes wrong within is logged, behind these words, and raised as this failure."""
     try:
         yield
     except OmlxError:
@@ -51,8 +49,8 @@ def shared() -> Iterator[None]:
     except BaseException as error:
         if not is_fault(error):
             raise
-        logger.error("what all requests share failed while a prompt was computed", exc_info=error)
-        raise EngineFailure(f"{type(error).__name__}: {error}") from error
+        logger.error("%s", words, exc_info=error)
+        raise failure(error) from error
 
 
 def is_fault(error: BaseException) -> bool:
