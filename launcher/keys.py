@@ -80,8 +80,7 @@ def new_key(home: Path, name: str, now: datetime) -> str:
     """Make an agent's key and return it; nobody can read it again. Raises KeyNameError where the name has one."""
     if not _NAME.fullmatch(name):
         raise KeyNameError(f"{name!r} is no name for a key; use a-z, 0-9, `-`, `_` and `.`, such as an agent's name")
-    if name == ADMIN:
-        raise KeyNameError("admin is the name of the admin pages' key; `omlx key admin` makes that one")
+    _refuse_admin(name)
     key = _random_key()
 
     def change(keys: tuple[ServerKey, ...]) -> Sequence[ServerKey]:
@@ -95,6 +94,7 @@ def new_key(home: Path, name: str, now: datetime) -> str:
 
 def rotate_key(home: Path, name: str, now: datetime) -> str:
     """A new key in the place of the old one, which opens nothing from now on; launches go on. Raises KeyNameError."""
+    _refuse_admin(name)
     key = _random_key()
 
     def change(keys: tuple[ServerKey, ...]) -> Sequence[ServerKey]:
@@ -136,6 +136,7 @@ def kept_copy(home: Path, name: str, store: KeyStore) -> str:
 
     Raises KeyNameError where there is no such key, SecretsError where the copy is gone or of another key.
     """
+    _refuse_admin(name)
     held = {key.sha256 for key in lasting_keys(home) if key.name == name}
     if not held:
         names = ", ".join(sorted({key.name for key in lasting_keys(home)})) or "none"
@@ -170,6 +171,14 @@ def _end(home: Path, ended: ServerKey) -> None:
     """What cannot be written now stays until it expires."""
     with contextlib.suppress(LauncherError, OSError):
         _update(home, lambda keys: tuple(key for key in keys if key.sha256 != ended.sha256))
+
+
+def _refuse_admin(name: str) -> None:
+    if name == ADMIN:
+        raise KeyNameError(
+            "admin is the key of the pages at /admin, of which no copy is kept: "
+            "`omlx key admin` makes a new one, prints it this once, and ends the one before"
+        )
 
 
 def _holds(key: ServerKey, now: datetime) -> bool:

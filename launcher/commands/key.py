@@ -46,9 +46,10 @@ def new_command(name: str, yes: bool, as_json: bool) -> None:
 @command.command("admin")
 @json_option
 def admin_command(as_json: bool) -> None:
-    """Make the key of the admin pages at /admin. It is printed this once; one made before ends.
+    """Make the key of the admin pages at /admin. It is printed this once, and one made before ends.
 
-    It opens these pages and their API alone, and no other key opens them.
+    It opens these pages and their API alone, and no other key opens them. No copy is kept: where it is lost, make
+    another.
     """
     from datetime import UTC, datetime
 
@@ -59,7 +60,7 @@ def admin_command(as_json: bool) -> None:
         click.echo(json.dumps({"name": "admin", "key": key, "last4": key[-4:]}, indent=2))
         return
     click.echo(key)
-    click.echo("It is kept nowhere, and is not shown again. Open /admin on the server, and log in with it.", err=True)
+    click.echo("No copy is kept, and it is not shown again. Open /admin on the server, and log in with it.", err=True)
 
 
 @command.command("rotate")

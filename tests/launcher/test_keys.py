@@ -250,4 +250,22 @@ def test_the_admin_key_opens_the_admin_pages_alone_and_a_new_one_ends_it(home: P
     second = json.loads(omlx("key", "admin", "--json").stdout)["key"]
     assert (keys.admin_digest(first), bool(keys.admin_digest(second))) == (None, True)
     assert [key.name for key in read_keys(home)] == ["pi", "admin"]
-    assert omlx("key", "new", "admin").exit_code == 1
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_the_admin_key_is_made_by_one_command_to_which_all_others_send(home: Path, omlx: Omlx, is_made: bool):
+    key = omlx("key", "admin").stdout.strip() if is_made else ""
+    told = [omlx("key", verb, "admin") for verb in ("new", "show", "rotate")]
+    assert [(one.exit_code, one.stdout) for one in told] == [(1, "")] * 3
+    assert len({one.stderr for one in told}) == 1
+    assert "`omlx key admin` makes a new one" in told[0].stderr
+    assert bool(ServerKeys(file=key_file(home)).admin_digest(key)) is is_made
+    assert [known.scope for known in read_keys(home)] == ["admin"] * is_made
+    unknown = omlx("key", "show", "pi").stderr
+    assert "there are: none. `omlx key new pi` makes one" in unknown
+
+
+def test_a_revoked_admin_key_opens_the_pages_no_more(home: Path, omlx: Omlx):
+    key = omlx("key", "admin").stdout.strip()
+    assert omlx("key", "revoke", "admin").exit_code == 0
+    assert ServerKeys(file=key_file(home)).admin_digest(key) is None
