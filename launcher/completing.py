@@ -63,10 +63,10 @@ def _served(machine: Machine, url: str | None) -> list[str]:
     from contextlib import closing
 
     from .client import ServerClient
-    from .secrets import KEY_VARIABLE
+    from .own_key import own_key
 
     # The keychain might ask for a password.
-    key = machine.environ.get(KEY_VARIABLE)
+    key = own_key(machine.environ)
     with closing(ServerClient(machine.resolve(url).url, key, _SERVER_SECONDS)) as client:
         return [name for model in client.models() for name in (model.name, model.alias) if name]
 

@@ -11,7 +11,7 @@
     ├── EditError                1    a change cannot be made, or would change more than was asked
     ├── FileError                1    a file cannot be read, locked or replaced; the old one is intact
     │   └── ForeignEdit          1    somebody else kept changing it meanwhile
-    ├── SecretsError             1    a key cannot be kept or found safely
+    ├── SecretsError             1    a key cannot be kept, found or sent safely
     ├── ServiceError             1    launchd or systemd did not do what was asked
     └── ServerError              4    the server, not the request, is at fault
         ├── ServerDown           4    nothing answers at that address

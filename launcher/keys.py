@@ -22,7 +22,8 @@ import msgspec
 from . import files
 from .errors import KeyNameError, LauncherError, SecretsError, StateError
 from .machine import Machine
-from .secrets import KEY_VARIABLE, KeyStore, system_keychain
+from .own_key import own_key
+from .secrets import KeyStore, system_keychain
 from .state import is_alive
 
 ADMIN = "admin"
@@ -117,11 +118,12 @@ def access_key(
     """The key by which `name` speaks to the server at `url`; None where none is needed, or known.
 
     It is that of OMLX_API_KEY, else `name`'s own, else one for the life of this process, `lifetime` at most. The last
-    two are for this machine's own server alone, so that an address never draws a key out of the keychain.
+    two are for this machine's own server alone, so that an address never draws a key out of the keychain. Raises
+    SecretsError where OMLX_API_KEY holds what cannot be sent.
     """
-    own = machine.environ.get(KEY_VARIABLE)
+    own = own_key(machine.environ)
     if own or not machine.is_own_server(url):
-        return own or None
+        return own
     home = machine.omlx_home.root
     lasting = lasting_keys(home)
     hashes = {key.sha256 for key in lasting if key.name == name}

@@ -15,6 +15,7 @@ from .arrival import Arrival, announce
 from .client import LARGEST_OUTPUT_CAP, ServerClient
 from .errors import UnknownAgent
 from .machine import Machine
+from .own_key import own_key
 from .plan import LaunchPlan, make_plan
 from .process import become, find_executable, is_installed, sweep_run_files, write_run_files
 from .reach import is_up, reached
@@ -129,7 +130,7 @@ def _aim(
     models: tuple[Model, ...],
     chosen: Selection,
 ) -> Aim:
-    key = client.api_key if client is not None else machine.environ.get(KEY_VARIABLE)
+    key = client.api_key if client is not None else own_key(machine.environ)
     url = client.url if client is not None else machine.resolve(request.url).url
     looker = Looker()
     return Aim(
@@ -152,7 +153,7 @@ def _aim(
             read=looker.read,
             glob=glob,
         ),
-        is_key_in_shell=bool(machine.environ.get(KEY_VARIABLE)),
+        is_key_in_shell=own_key(machine.environ) is not None,
         client=client,
         looker=looker,
     )

@@ -11,6 +11,7 @@ from .client import ServerClient
 from .errors import ServerDown
 from .keys import access_key
 from .machine import Machine
+from .own_key import own_key
 from .starting import SERVE_COMMAND, start_server, stop_server
 
 
@@ -25,11 +26,13 @@ def reached(
     may_make_key: bool = True,
     command: Sequence[str] = SERVE_COMMAND,
 ) -> Iterator[ServerClient]:
-    """A client, for the time of the block, of a server that answers; it speaks with `name`'s key. Raises ServerError.
+    """A client, for the time of the block, of a server that answers; it speaks with `name`'s key. Raises ServerError,
+    and SecretsError as `own_key`.
 
     Where nobody named one, a server that is down is started; it is ended again where the block raises. A key that is
     made for this ends with the process.
     """
+    own_key(machine.environ)  # no server is started for a key that it would refuse
     address = machine.resolve(url)
     with closing(ServerClient(address.url)) as client:
         if _is_up(client, address, may_start=may_start):

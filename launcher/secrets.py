@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
+from ..integrations.spec import KEY_VARIABLE
 from . import files
 from .errors import SecretsError
+from .own_key import own_key
 
-KEY_VARIABLE = "OMLX_API_KEY"
 SECONDS_WITH_TERMINAL = 60.0  # time enough to type a password into the system's dialog
 SECONDS_WITHOUT_TERMINAL = 5.0
 
@@ -80,9 +81,10 @@ class KeyStore:
         return self.home / "keys" / "keys.json"
 
     def get(self, name: str) -> str | None:
-        """The key of that name. Raises SecretsError when the keychain does not answer and no other place has it."""
-        if self.environ.get(KEY_VARIABLE):
-            return self.environ[KEY_VARIABLE]
+        """The key of that name. Raises SecretsError when the keychain does not answer and no other place has it, and
+        as `own_key`."""
+        if own := own_key(self.environ):
+            return own
         try:
             keys = self.keychain.load()
         except SecretsError:

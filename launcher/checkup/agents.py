@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...integrations.spec import Integration, Model, Refusal, Surroundings, Target
+from ...integrations.spec import KEY_VARIABLE, Integration, Model, Refusal, Surroundings, Target
 from ..errors import LauncherError
 from ..keys import lasting_keys
 from ..launch import list_agents
-from ..secrets import KEY_VARIABLE, KeyStore, find_backend, system_keychain
+from ..own_key import own_key
+from ..secrets import KeyStore, find_backend, system_keychain
 from ..state import Looker, glob
 from .finding import Finding, Patient, fail, ok, warn
 
@@ -62,6 +63,7 @@ def keys(patient: Patient) -> Iterator[Finding]:
     """Whether the server's keys have copies here."""
     machine = patient.machine
     try:
+        own = own_key(machine.environ)
         made = [key.name for key in lasting_keys(machine.omlx_home.root)]
         if not made:
             yield ok("keys", "none was made: the server on this machine asks for none")
@@ -71,7 +73,7 @@ def keys(patient: Patient) -> Iterator[Finding]:
     except LauncherError as error:
         yield fail("keys", str(error), "correct that, and look again")
         return
-    if lost and not machine.environ.get(KEY_VARIABLE):
+    if lost and own is None:
         fact = f"no copy of the key {lost[0]!r} is in the keychain"
         yield warn(
             "keys", fact, f"`omlx key rotate {lost[0]} --yes` makes a new one and keeps it, or set {KEY_VARIABLE}"

@@ -18,6 +18,7 @@ import msgspec
 
 from ..address import is_loopback
 from ..errors import FileError
+from ..own_key import own_key
 from ..selection import size_text
 from ..state import ServerState, is_alive, read_text
 from .finding import Finding, Patient, fail, ok, warn
@@ -37,6 +38,7 @@ def server(patient: Patient) -> Iterator[Finding]:
             reason = "; ".join(f"{name}: {why}" for name, why in health.reasons.items())
             yield fail("server", f"{fact} {reason}".strip(), "see `omlx logs --level WARNING`")
         return
+    own_key(patient.machine.environ)  # a wrong one is no fault of the server
     address = patient.machine.resolve(None)
     if address.is_chosen or patient.state is not None:
         yield fail("server", patient.trouble, "`omlx stop`, then `omlx serve`; or correct OMLX_URL")

@@ -20,6 +20,7 @@ from ..server_log import start_logging
 from ..settings.keys import Key, keys
 from ..settings.layers import flag_of, layered
 from ..settings.loading import load_document
+from ..settings.own_key import own_key
 from ..settings.serve import ServeSettings, omlx_home, settings_file
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def _run(
     document, warnings = load_document(settings_file(home))
     found = layered(document, os.environ, _flags(options))
     configuration = replace(found, warnings=(*warnings, *found.warnings))  # they are for the log
-    serving = ServeSettings.of(configuration, home, os.environ.get("OMLX_API_KEY", ""))
+    serving = ServeSettings.of(configuration, home, own_key(os.environ))
     run(serving, model, quiet=quiet, split=split, draft_model=draft_model)
 
 

@@ -85,3 +85,15 @@ def test_a_home_that_cannot_be_written_ends_it_before_a_line_is_logged(
         CliRunner().invoke(commands, ["serve", "--port", "0"], catch_exceptions=False)
     assert caplog.messages == []
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("key", ["  ", "sk-sécret", "sk-secret\x7f"])
+def test_a_key_that_no_client_could_send_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+):
+    monkeypatch.setenv("OMLX_HOME", str(tmp_path))
+    monkeypatch.setenv("OMLX_API_KEY", key)
+    with pytest.raises(SettingsError, match=r"^OMLX_API_KEY .* so no client could send it") as refused:
+        CliRunner().invoke(commands, ["serve", "--port", "0"], catch_exceptions=False)
+    assert "cret" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
