@@ -13,7 +13,9 @@ _HEAD = """\
 
 The later of these wins: the default, `settings.json` in `~/.omlx`, an environment variable, an option of `omlx serve`.
 An option holds for one run and is never written down. `OMLX_HOME` moves `~/.omlx`; the key that clients must send is
-`OMLX_API_KEY`, and stands in no file of ours.
+`OMLX_API_KEY`, and stands in no file of ours. The end of a line after it is no part of it. One that no header carries
+(blank, with a space before or after it, a control character, or one that is not ASCII) is refused at the start, and by
+each command that would send it. Empty is as good as not set.
 
     omlx config show --origin                  every value, and where it is from
     omlx config get server.port
