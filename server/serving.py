@@ -286,7 +286,7 @@ def _run(
     grace_seconds = settings.shutdown_grace_seconds
     server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), grace_seconds, pool.kill)
     folders = tuple(map(str, settings.model_dirs))
-    state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders)
+    state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders, str(settings.cache_folder))
     with published(settings.state_file, state):
         logger.info("omlx is listening on %s", url)
         try:

@@ -17,7 +17,7 @@ from .models.placing import is_alive
 
 class ServerState(msgspec.Struct, frozen=True):
     """`url` is reachable from this machine, whatever address the server listens on. `model_dirs` are searched for its
-    models."""
+    models; `cache_folder` is where it keeps prompt prefixes, "" where an older server does not say."""
 
     pid: int
     host: str
@@ -25,6 +25,7 @@ class ServerState(msgspec.Struct, frozen=True):
     url: str
     instance_id: str
     model_dirs: tuple[str, ...] = ()
+    cache_folder: str = ""
 
 
 def reachable_url(host: str, port: int) -> str:

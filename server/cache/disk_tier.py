@@ -27,6 +27,7 @@ from typing import Generic, Protocol, TypeVar
 
 from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short, write_all
 from .blocks import BlockHash
+from .folder_trouble import folder_trouble
 from .followers import Followers
 from .own_files import part_name, removed, scan
 from .read_ahead import ReadAhead
@@ -125,7 +126,7 @@ class DiskTier(Generic[P]):
                 self._scan()
                 self._make_room(0)
         except OSError as error:
-            self._fail(f"{root} cannot be used: {error.strerror or error}")
+            self._fail(folder_trouble(root, error))
         self._ahead = ReadAhead(lambda path: read_checked(path, go_on), limits.max_memory_bytes)
         self._writer = threading.Thread(target=self._write_queued, name="cache-writer", daemon=True)
         self._writer.start()
@@ -306,7 +307,7 @@ class DiskTier(Generic[P]):
                     os.ftruncate(part.fileno(), nbytes)
         except OSError as error:
             removed(self._part(name))
-            self._fail(f"{self._root} cannot be used: {error.strerror or error}")
+            self._fail(folder_trouble(self._root, error))
             return False
         return True
 

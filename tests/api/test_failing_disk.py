@@ -61,8 +61,12 @@ async def test_answers_go_on_health_says_why_and_all_is_well_again_with_the_disk
 
         async def told(reason: str) -> None:
             """Go on asking until this is what /health says is wrong; "" where nothing is."""
-            why = {NAME: f"{cache} cannot be used: {reason}"} if reason else {}
-            while (health := (await server.client.get("/health")).json())["cache_trouble"] != why:
+            why = f"{cache} cannot be used: {reason}; " if reason else ""
+            while True:
+                health = (await server.client.get("/health")).json()
+                said = health["cache_trouble"].get(NAME, "")
+                if said.startswith(why) and bool(said) == bool(why):
+                    break
                 assert (await server.client.get("/ready")).status_code == 200
                 await ask(server, next(new_words))
             assert health["status"] == ("degraded" if reason else "ok")
@@ -83,7 +87,7 @@ async def test_answers_go_on_health_says_why_and_all_is_well_again_with_the_disk
             await told(read_only)
             cache.rename(away)
             cache.write_text("in the way")
-        await told("File exists")
+        await told(f"{cache} is no folder")
         with refused(tmp_path, errno.EROFS):
             await told(read_only)
             cache.unlink()

@@ -181,7 +181,7 @@ def test_a_removed_folder_is_made_again(tmp_path: Path):
 def test_a_folder_that_is_a_file_is_trouble(tmp_path: Path):
     (tmp_path / "cache").write_text("in the way")
     tier = make(tmp_path / "cache")
-    assert "cannot be used" in tier.trouble
+    assert f"{tmp_path}/cache is no folder; move it away, or choose another with `omlx config set" in tier.trouble
     assert not tier.write(name(1), ROOT, TOKENS, Text(b"a"))
     assert tier.read(name(1)) is None
     tier.close()

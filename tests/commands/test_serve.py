@@ -17,6 +17,7 @@ from omlx.server.serving import find_models
 from omlx.server.settings.document import parse_document
 from omlx.server.settings.layers import layered
 from omlx.server.settings.serve import ServeSettings
+from omlx.server.state_file import running_server
 
 from ..api.admin.admin_serving import ADMIN_KEY, write_keys
 from ..text_model import build_text_model
@@ -30,7 +31,7 @@ def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
     write_keys(tmp_path, ("admin", "admin", ADMIN_KEY))
     (tmp_path / "settings.json").write_text('{"server": {"prot": 1}}')
     environ = {**os.environ, "OMLX_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "omlx.server", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "omlx.server", "serve", "--port", "0", "--cache-folder", "prefixes"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         said: list[str] = []
@@ -40,9 +41,12 @@ def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
         url = said[-1].split()[-1]
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
         lines = httpx.get(f"{url}/admin/api/logs", headers=headers).raise_for_status().json()
+        state = running_server(tmp_path / "run" / "server.json")
         server.terminate()
         server.stderr.read()
     assert server.returncode == 0
+    assert state is not None
+    assert state.cache_folder == str(Path("prefixes").absolute())
     assert [line["level"] for line in lines if SLIP in line["message"]] == ["WARNING"]
     assert any(line["message"].startswith("Discovered model: a ") for line in lines)
     assert SLIP in "".join(said)
