@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from .engine.process import EngineCommand
+from .engine.process import EngineCommand, ending
 from .engine.ranks import DISAGREES_STATUS, MLX_RANK, RANK_VARIABLES
 from .errors import SettingsError
 from .models.catalog import ENCODERS, ModelEntry, read_entry
@@ -79,23 +79,21 @@ def follow(command: EngineCommand, *, can_rejoin: bool, clock: Callable[[], floa
     The exit status: 1 where engines keep dying, or none can rejoin, `DISAGREES_STATUS` where this rank has not what
     rank 0 has.
     """
-    supervision = Supervision()
+    supervision = Supervision("start the group again")
     while True:
         started = clock()
         status = _run(command)
         if status in (0, DISAGREES_STATUS):
             return status
         if not can_rejoin:
-            logger.error(
-                "The engine ended with status %d, and MPI lets no other into the group; start it again", status
-            )
+            logger.error("The engine %s. MPI lets no other into the group; start it again", ending(status))
             time.sleep(_LAST_WORD_SECONDS)
             return 1
-        supervision.died(_ENGINE, f"the engine ended with status {status}", clock() - started)
+        supervision.died(_ENGINE, f"the engine {ending(status)}", clock() - started)
         if supervision.is_stopped(_ENGINE):
             logger.error("%s", supervision.failed[_ENGINE])
             return 1
-        logger.warning("The engine ended with status %d; starting another", status)
+        logger.warning("The engine %s. %s", ending(status), supervision.outlook(_ENGINE, try_again=True))
         time.sleep(_PAUSE_SECONDS)
 
 

@@ -21,7 +21,13 @@ _NOTING = "import sys; open(sys.argv[1], 'a').write('.'); sys.exit(int(sys.argv[
     ids=["by mlx.launch", "by mpirun", "unlike rank 0"],
 )
 def test_an_engine_that_dies_is_started_again_unless_it_could_not_come_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched_by: str, status: int, result: int, num_starts: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    launched_by: str,
+    status: int,
+    result: int,
+    num_starts: int,
 ) -> None:
     for pause in ("_PAUSE_SECONDS", "_LAST_WORD_SECONDS"):
         monkeypatch.setattr(following, pause, 0.0)
@@ -31,3 +37,6 @@ def test_an_engine_that_dies_is_started_again_unless_it_could_not_come_in(
     rejoins = following.can_rejoin({launched_by: "1"})
     assert following.follow(command, can_rejoin=rejoins, clock=lambda: float(next(ticks))) == result
     assert starts.read_text() == "." * num_starts
+    assert ("The engine ended with status 1" in caplog.text) is (status == 1)
+    assert ("quick death 2 of 3" in caplog.text) is (num_starts == 3)
+    assert ("then start the group again" in caplog.text) is (num_starts == 3)

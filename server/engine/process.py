@@ -308,10 +308,8 @@ class EngineProcess:
         if not self._failure:
             status = await asyncio.to_thread(self._end_process)
             who = f"the engine process of {self._rank}" if self._rank else "the engine process"
-            self._failure = f"{who} {_words(status)}"
+            self._failure = f"{who} {ending(status)}"
         reason = self._failure
-        if self._streams or not self._ready.done():
-            logger.error("Engine %d: %s", self.pid, reason)
         for stream in self._streams.values():
             stream.put(EngineFailure(reason))
         self._streams.clear()
@@ -330,10 +328,10 @@ class EngineProcess:
         return status
 
 
-def _words(status: int) -> str:
+def ending(status: int) -> str:
     """Why a process ended that could not say so itself."""
     if status == -signal.SIGKILL:
-        return "was killed (SIGKILL), most likely because memory ran out"
+        return "was killed (SIGKILL); the system may have run out of memory"
     if status < 0:
         return f"crashed ({signal.Signals(-status).name}); the log says more"
     return f"ended with status {status}; the log says why"

@@ -15,6 +15,9 @@ class Engine(Protocol):
     """A loading or loaded model. Times in seconds."""
 
     @property
+    def pid(self) -> int: ...
+
+    @property
     def is_alive(self) -> bool: ...
 
     @property

@@ -77,7 +77,7 @@ class ModelPool(Generic[E]):
         self._awaited: Awaited | None = None
         self._supervision = Supervision()
         self._tasks: set[asyncio.Task[object]] = set()
-        self._closing = False
+        self._closing = self._killed = False
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
@@ -222,11 +222,10 @@ class ModelPool(Generic[E]):
             self._supervision.ready(loaded.entry.id)
         await loaded.engine.ended()
         async with self._making_room:
-            if self._loaded.get(loaded.entry.id) is not loaded or self._closing:
+            if self._loaded.get(loaded.entry.id) is not loaded or self._killed:
                 return
             try_again = await self._bury(loaded)
         if try_again:
-            logger.warning("Starting the engine of %s again", loaded.entry.id)
             try:
                 await self._load(self.entry(loaded.entry.id))
             except OmlxError as error:
@@ -240,10 +239,15 @@ class ModelPool(Generic[E]):
         # In a group it may have been another rank, which its own server starts again, that kept it from being ready.
         may_load = self._is_group and engine.failure_may_pass
         try_again = self._supervision.died(model_id, reason, engine.ready_seconds, may_load=may_load)
+        if self._closing:
+            try_again = False
+            logger.error("The engine of %s (process %d) died: %s", model_id, engine.pid, reason)
+        else:
+            outlook = self._supervision.outlook(model_id, try_again=try_again)
+            why = "" if reason in outlook else f": {reason}"
+            logger.error("The engine of %s (process %d) died%s. %s", model_id, engine.pid, why, outlook)
         await engine.stop()
         self._share_memory()
-        if self._supervision.is_stopped(model_id):
-            logger.error("%s", self._supervision.failed[model_id])
         return try_again
 
     def check_silence(self, limit_seconds: float) -> None:
@@ -370,5 +374,6 @@ class ModelPool(Generic[E]):
 
     def kill(self) -> None:
         """End every engine at once, without an event loop."""
+        self._killed = True
         for loaded in self._loaded.values():
             loaded.engine.kill("the server was told twice to stop")

@@ -6,14 +6,18 @@ from collections import Counter
 
 from ..fast_deaths import FAST_SECONDS, MAX_FAST_DEATHS
 
+_REMEDY = "load it again on the dashboard's Models page, or restart omlx"
+
 
 class Supervision:
     """The deaths of every model's engine. Three fast ones in a row stop a model until `forgive`.
 
-    A death is fast when the engine had been ready for less than a minute, or never was.
+    A death is fast when the engine had been ready for less than a minute, or never was. `remedy` is what has a stopped
+    model tried again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: str = _REMEDY) -> None:
+        self._remedy = remedy
         self._reasons: dict[str, str] = {}
         self._fast: Counter[str] = Counter()
 
@@ -29,10 +33,19 @@ class Supervision:
         if self.is_stopped(model_id):
             reason = (
                 f"{model_id} was stopped: its engine died {MAX_FAST_DEATHS} times in a row, at last because {reason}. "
-                "Mend that, then load the model again or restart the server"
+                f"Mend that, then {self._remedy}"
             )
         self._reasons[model_id] = reason
         return (ready_seconds > 0 or may_load) and not self.is_stopped(model_id)
+
+    def outlook(self, model_id: str, *, try_again: bool) -> str:
+        """What follows on the death noted last, in a sentence."""
+        if self.is_stopped(model_id):
+            return self._reasons[model_id]
+        if not try_again:
+            return "The next request for it starts another"
+        row = f": quick death {self._fast[model_id]} of {MAX_FAST_DEATHS}" if self._fast[model_id] else ""
+        return f"It is started again{row}"
 
     def ended(self, model_id: str, ready_seconds: float) -> None:
         """Note an end that was asked for: a long life is no part of a row, however it ends."""

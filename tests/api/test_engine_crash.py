@@ -106,6 +106,19 @@ async def test_a_crashed_engine_is_replaced_without_being_asked_and_the_next_req
         assert (await server.client.get("/health")).json()["status"] == "ok"
 
 
+async def test_a_killed_idle_engine_leaves_a_line_with_its_model_process_and_signal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async with serving(tmp_path, "Hi.") as server:
+        await server.client.post(CHAT, json={**CHAT_BODY, "max_tokens": 1})
+        await until(lambda: num_running(server) == 0)
+        old_pid = crash(server)
+        await new_engine(server, old_pid)
+    (said,) = [record.getMessage() for record in caplog.records if "died" in record.getMessage()]
+    assert said.startswith(f"The engine of {MODEL} (process {old_pid}) died: the engine process was killed (SIGKILL); ")
+    assert said.endswith("may have run out of memory. It is started again: quick death 1 of 3")
+
+
 async def test_three_crashes_in_a_row_stop_the_model_and_health_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -121,6 +134,7 @@ async def test_three_crashes_in_a_row_stop_the_model_and_health_says_why(
     assert (health["status"], health["failed"]) == ("degraded", [MODEL])
     for text in (refused.json()["error"]["message"], health["reasons"][MODEL], caplog.text):
         assert "its engine died 3 times in a row, at last because the engine process was killed" in text
+        assert "then load it again on the dashboard's Models page, or restart omlx" in text
 
 
 async def test_an_engine_that_hangs_is_killed_and_replaced(tmp_path: Path):

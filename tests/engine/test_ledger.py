@@ -11,7 +11,7 @@ import pytest
 from omlx.server.engine.ledger import RequestLedger, line
 from omlx.server.engine.messages import SequenceUpdate
 from omlx.server.engine.record import Phase, RequestRecord
-from omlx.server.errors import ContextOverflow
+from omlx.server.errors import ContextOverflow, UnsupportedModel
 from omlx.server.events import Usage
 from omlx.server.metrics import Metrics
 
@@ -113,6 +113,7 @@ def test_a_value_with_white_space_stays_one_value(ledger: RequestLedger):
     [
         (ContextOverflow(40_001, 32_768), "error", "context_length_exceeded"),
         (asyncio.CancelledError(), "abort", "client_left"),
+        (UnsupportedModel("a kind of model"), "error", "UnsupportedModel"),
         (KeyError("what the prompt says"), "error", "KeyError"),
     ],
 )

@@ -30,6 +30,7 @@ from ..waiting import until
 class FakeEngine:
     def __init__(self, entry: ModelEntry, failure: OmlxError | None = None) -> None:
         self.entry = entry
+        self.pid = 4711
         self.failure = failure
         self.is_alive = False
         self.is_loading = False

@@ -28,7 +28,7 @@ async def die_fast(pool: ModelPool[FakeEngine], started: list[FakeEngine], times
 async def test_a_stopped_model_is_tried_again_when_somebody_loads_it():
     pool, started = make_pool("a")
     await die_fast(pool, started, 3)
-    with pytest.raises(EngineUnavailable, match="then load the model again"):
+    with pytest.raises(EngineUnavailable, match="then load it again on the dashboard's Models page, or restart"):
         await pool.lease("a")
     await pool.load("a")
     assert len(started) == 4
@@ -91,3 +91,38 @@ async def test_a_model_needs_no_more_after_a_crash_than_before_with_what_drafts_
         started[-1].kill("it crashed")
         await until(lambda count=count: len(started) == count and pool.failed == {})
     assert [engine.entry.needed_bytes for engine in started] == [140] * 4
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_each_death_leaves_one_line_that_says_whose_why_and_what_follows(caplog: pytest.LogCaptureFixture):
+    pool, started = make_pool("a")
+    await die_fast(pool, started, 3)
+    died = "The engine of a (process 4711) died"
+    assert errors(caplog) == [
+        f"{died}: it crashed. It is started again: quick death 1 of 3",
+        f"{died}: it crashed. It is started again: quick death 2 of 3",
+        f"{died}. {pool.failed['a']}",
+    ]
+
+
+async def test_a_death_while_the_server_ends_leaves_its_line_and_starts_nothing(caplog: pytest.LogCaptureFixture):
+    pool, started = make_pool("a")
+    (await pool.lease("a")).release()
+    pool.drain()
+    started[0].kill("it crashed")
+    await turns()
+    assert errors(caplog) == ["The engine of a (process 4711) died: it crashed"]
+    assert len(started) == 1
+
+
+async def test_engines_that_the_server_kills_at_its_end_leave_no_line(caplog: pytest.LogCaptureFixture):
+    pool, _ = make_pool("a")
+    (await pool.lease("a")).release()
+    pool.drain()
+    pool.kill()
+    await turns()
+    await pool.close()
+    assert errors(caplog) == []

@@ -19,6 +19,7 @@ def test_three_fast_deaths_in_a_row_stop_a_model_and_say_why():
     assert supervision.is_stopped("a")
     assert not supervision.is_stopped("b")
     assert "3 times in a row, at last because it crashed" in supervision.failed["a"]
+    assert "then load it again on the dashboard's Models page, or restart omlx" in supervision.failed["a"]
 
 
 def test_a_long_life_between_makes_it_no_row():
@@ -62,3 +63,14 @@ def test_a_stopped_model_that_is_forgiven_may_be_tried_again():
     supervision.forgive("a")
     assert not supervision.is_stopped("a")
     assert supervision.failed == {}
+
+
+def test_what_follows_on_a_death_is_told_with_how_many_there_were():
+    supervision = Supervision("start it")
+    assert supervision.outlook("a", try_again=supervision.died("a", "it crashed", 3600)) == "It is started again"
+    told = [supervision.outlook("a", try_again=supervision.died("a", "it crashed", 1)) for _ in range(3)]
+    assert told[:2] == [f"It is started again: quick death {number} of 3" for number in (1, 2)]
+    assert told[2].startswith("a was stopped: its engine died 3 times")
+    assert told[2].endswith("then start it")
+    never_ready = supervision.outlook("b", try_again=supervision.died("b", "bad weights", 0))
+    assert never_ready == "The next request for it starts another"
