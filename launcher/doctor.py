@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .checkup import agents, server, system
 from .checkup.finding import Check, Finding, Patient, fail
+from .checkup.permissions import permissions
 from .errors import LauncherError
 from .machine import Machine
 from .probing import Status, ask_status
@@ -19,7 +20,7 @@ _SILENCE_SECONDS = 1.0
 
 CHECKS: tuple[Check, ...] = (
     *(system.python, system.processor, system.blas, system.node),
-    *(system.disk, system.memory, system.permissions, system.proxies),
+    *(system.disk, system.memory, permissions, system.proxies),
     *(server.settings, server.server, server.stale_server, server.port),
     *(server.stranded_memory, server.models, server.downloads),
     *(agents.agents, agents.overrides, agents.windows, agents.keychain, agents.keys),

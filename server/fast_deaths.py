@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from .private_folder import make_private
+
 MAX_FAST_DEATHS = 3
 FAST_SECONDS = 60.0
 _UNKNOWN = "it was killed, or crashed without a word; the last lines before may say more"
@@ -81,7 +83,7 @@ class FastDeaths:
             return []
 
     def _write(self, starts: list[Start]) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._path.parent)
         temporary = self._path.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(starts))
         temporary.replace(self._path)

@@ -9,6 +9,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from .log_format import LogFormatter
+from .private_folder import make_private
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _FILE_BYTES = 10 << 20
@@ -43,7 +44,7 @@ def start_logging(folder: Path, *, quiet: bool) -> None:
         for handler in root.handlers:
             handler.setLevel(logging.WARNING)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         file = _PrivateFile(folder / "server.log", maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8")
     except OSError as error:
         logger.warning("The log is not kept: %s cannot be written (%s)", folder / "server.log", error.strerror or error)

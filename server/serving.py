@@ -20,6 +20,7 @@ from .models.device_memory import DeviceMemory, device_memory
 from .models.hub import Hub
 from .models.pool import ModelPool, Residency
 from .models.split import Split
+from .private_folder import exposed
 from .server_log import start_logging
 from .settings import ServeSettings
 from .settings.keys import nearest
@@ -61,7 +62,7 @@ def serve(
     start_logging(settings.home / "logs" / (f"rank{rank}" if rank else ""), quiet=quiet)
     logs = LogRing()
     with logs.attached():
-        for warning in settings.configuration.warnings if settings.configuration else ():
+        for warning in (*(settings.configuration.warnings if settings.configuration else ()), *exposed(settings.home)):
             logger.warning("%s", warning)
         _serve(settings, model, engine_command, split, rank, logs, draft_model)
 

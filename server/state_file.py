@@ -13,6 +13,7 @@ import msgspec
 
 from .errors import SettingsError
 from .models.placing import is_alive
+from .private_folder import make_private
 
 
 class ServerState(msgspec.Struct, frozen=True):
@@ -85,7 +86,7 @@ def published(path: Path, state: ServerState) -> Iterator[None]:
 def _created(path: Path) -> BinaryIO:
     """The file, empty and private, in a folder that is made if need be. Raises `SettingsError`."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
     except OSError as error:
         raise SettingsError(

@@ -1,11 +1,9 @@
-"""The machine: Python, processor, BLAS, Node, disk, memory, permissions, proxies."""
+"""The machine: Python, processor, BLAS, Node, disk, memory, proxies."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -106,38 +104,6 @@ def memory(patient: Patient) -> Iterator[Finding]:
         yield warn("memory", fact, "close other programs, or unload a model; `omlx ps` lists them")
     else:
         yield ok("memory", f"{size_text(available)} of {size_text(total)} are free")
-
-
-def permissions(patient: Patient) -> Iterator[Finding]:
-    home = patient.machine.omlx_home.root
-    if not home.exists():
-        parent = _existing(home)
-        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-            yield ok("permissions", f"{home} is not there yet and can be made")
-        else:
-            why = "cannot be written" if parent.is_dir() else "is no folder"
-            fact = f"{home} cannot be made: {parent} {why}"
-            yield fail("permissions", fact, "correct that, or choose another place with OMLX_HOME=FOLDER")
-        return
-    if not home.is_dir():
-        yield fail("permissions", f"{home} is no folder", "move it away, or choose another place with OMLX_HOME=FOLDER")
-        return
-    if not os.access(home, os.W_OK | os.X_OK):
-        yield fail("permissions", f"{home} cannot be written", f"make it yours: sudo chown -R $USER {home}")
-        return
-    open_ones = [path for path in (home / "keys.json", home / "keys" / "keys.json") if _others_can_read(path)]
-    settings = home / "settings.json"
-    if open_ones:
-        yield fail("permissions", f"others can read {open_ones[0]}", f"chmod 600 {open_ones[0]}, and make new keys")
-    elif _others_can_read(settings):
-        # No key is ever in it, but it says where the models are and to whom the server listens.
-        yield warn("permissions", f"others can read {settings}", f"chmod 600 {settings}; there are no keys in it")
-    else:
-        yield ok("permissions", f"{home} is ours, and its keys are private")
-
-
-def _others_can_read(path: Path) -> bool:
-    return path.exists() and bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def proxies(patient: Patient) -> Iterator[Finding]:

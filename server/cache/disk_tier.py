@@ -25,6 +25,7 @@ from datetime import date
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from ..private_folder import make_private
 from .block_file import DIVISIBLE, PASSABLE, RESUMABLE, SUFFIX, BlockFile, checksum, read_checked, short, write_all
 from .blocks import BlockHash
 from .folder_trouble import folder_trouble
@@ -121,7 +122,7 @@ class DiskTier(Generic[P]):
         self._num_damaged = 0
         self._written_bytes = 0
         try:
-            self._make_folder()
+            make_private(self._folder)
             with locked(root):
                 self._scan()
                 self._make_room(0)
@@ -227,10 +228,6 @@ class DiskTier(Generic[P]):
         self._ahead.close()
         self._collect()
 
-    def _make_folder(self) -> None:
-        for folder in (self._root, self._folder.parent, self._folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-
     def _fail(self, trouble: str, kind: str = "") -> None:
         """Take nothing for a while, and then look what is there first; the log hears of each kind once."""
         if (kind or trouble) not in self._told:
@@ -296,7 +293,7 @@ class DiskTier(Generic[P]):
     def _reserve(self, name: str, nbytes: int) -> bool:
         """Make room for a file of so many bytes, and take it, against all other engines; whether there is."""
         try:
-            self._make_folder()
+            make_private(self._folder)
             with locked(self._root):
                 if not self._budget.allows(nbytes) or not self._make_room(nbytes):
                     return False

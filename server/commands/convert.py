@@ -14,6 +14,7 @@ from ..model_places import complete_model
 from ..models.catalog import model_folders
 from ..models.hub import Hub, PullRequest, pull
 from ..models.mtp import mtp_report
+from ..models.placing import make_models_folder
 from ..settings.now import settings_now
 from ..terminal import Bar, json_option, print_json, size_text
 
@@ -51,6 +52,8 @@ def command(model: str, bits: str, keep_mtp: bool, out: Path | None, as_json: bo
     source, name = _source(model, folders)
     if has_only_a_cpu():
         click.echo(_SLOW_HERE, err=True)
+    if out is None:
+        make_models_folder(folders[0])
     target = out or folders[0] / f"{name}-{Bits(bits).suffix}"
     try:
         with Bar(sys.stderr) as bar:

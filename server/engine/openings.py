@@ -21,6 +21,7 @@ from uuid import uuid4
 from ..cache.blocks import BLOCK_TOKENS
 from ..errors import OmlxError
 from ..models.pool import ModelPool
+from ..private_folder import make_private
 from ..prompts.render import Prompt
 from ..requests import GenerationRequest
 from .engine_stream import EngineStream
@@ -167,7 +168,7 @@ class Openings:
             return
         part = file.with_suffix(f".{os.getpid()}")
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(file.parent)
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
                 sink.write(array("I", token_ids).tobytes())
             part.replace(file)

@@ -26,7 +26,7 @@ from .folder import read_config, read_json_object
 from .hub_client import Hub, Listing
 from .hub_files import INDEX_FILE, RemoteFile, checked_repo, text_files, weight_files
 from .part_folder import PART_FILE, whole_name
-from .placing import checked_id, put_in_place, write_synced
+from .placing import checked_id, make_models_folder, put_in_place, write_synced
 from .safetensors_file import MAX_HEADER_BYTES, header_bytes, read_header
 
 SOURCE_FILE = ".omlx_source.json"
@@ -98,6 +98,7 @@ def pull(
     texts = text_files(repo, listing.files)
     if (present := _present(target, listing)) is not None:
         return present
+    make_models_folder(models_folder)
     with _work_folder(target) as work:
         (work / REQUEST_FILE).write_bytes(msgspec.json.encode(request))
         download = Download(hub, listing, work, report, is_cancelled)

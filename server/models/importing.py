@@ -21,7 +21,7 @@ from .gguf import GgufFile, read_gguf
 from .gguf_llama import convert_config, plan_tensors, read_shape
 from .gguf_tokenizer import convert_tokenizer
 from .gguf_weights import FLOAT_NAMES, WeightPlan, plan_weights, write_weights
-from .placing import checked_id, new_folder, write_synced
+from .placing import checked_id, make_models_folder, new_folder, write_synced
 from .quantizing import has_only_a_cpu
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -68,6 +68,7 @@ def import_gguf(
     if target.exists() and not (target / "config.json").is_file():
         raise ModelError(f"{target} is there and no model folder; choose another --name")
     plan, documents = _plan(read_gguf(path), resolve_type(dtype))
+    make_models_folder(models_folder)
     try:
         with new_folder(target) as work:
             _check_space(work, plan.size_bytes)

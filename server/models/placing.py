@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ModelError
+from ..private_folder import make_private
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?", re.ASCII)
 _LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(importing|replaced)", re.ASCII)
@@ -25,6 +26,16 @@ def checked_id(name: str) -> str:
         rule = "letters, digits, `.`, `_` and `-`, a letter or digit first"
         raise ModelError(f"{name!r} is no model name; write NAME or ORG/NAME, each of {rule}")
     return name
+
+
+def make_models_folder(folder: Path) -> None:
+    """Where there is none yet it is for its owner alone, and so is omlx's home above it. Raises `ModelError`."""
+    try:
+        make_private(folder)
+    except OSError as error:
+        why = error.strerror or error
+        remedy = "put right what is above it, or choose another with `omlx config set server.model_dirs FOLDER`"
+        raise ModelError(f"{folder} cannot be written ({why}); {remedy}") from None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import SettingsError
+from ..private_folder import make_private
 from ..requests import Json
 from .values import FILE_VERSION
 
@@ -110,7 +111,7 @@ def write_document(document: Document) -> None:
     target = document.path.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(target.parent)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             text = json.dumps(document.content, indent=2, ensure_ascii=False) + "\n"
             file.write(text.encode("utf-8", "backslashreplace"))  # so half a surrogate pair is JSON's escape again
@@ -130,7 +131,7 @@ def locked(path: Path) -> Iterator[None]:
     """Keeps other writers out between reading and writing."""
     folder = path.resolve().parent
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be used ({error.strerror or error}); choose another OMLX_HOME") from None

@@ -29,6 +29,7 @@ def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
     build_text_model(tmp_path / "models" / "a")
     build_text_model(tmp_path / "models" / "b")  # of two models none is loaded at once
     write_keys(tmp_path, ("admin", "admin", ADMIN_KEY))
+    (tmp_path / "keys.json").chmod(0o644)
     (tmp_path / "settings.json").write_text('{"server": {"prot": 1}}')
     environ = {**os.environ, "OMLX_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "omlx.server", "serve", "--port", "0", "--cache-folder", "prefixes"]
@@ -50,6 +51,8 @@ def test_what_is_odd_at_the_start_is_in_the_log_and_on_its_page(tmp_path: Path):
     assert [line["level"] for line in lines if SLIP in line["message"]] == ["WARNING"]
     assert any(line["message"].startswith("Discovered model: a ") for line in lines)
     assert SLIP in "".join(said)
+    exposed = f"keys.json has mode 0644: others can read it; close it with `chmod 600 {tmp_path}/keys.json`"
+    assert exposed in "".join(said)
     log = tmp_path / "logs" / "server.log"
     assert SLIP in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600

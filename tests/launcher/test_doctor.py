@@ -18,6 +18,7 @@ from omlx.integrations.spec import Model
 from omlx.launcher.address import ServerAddress
 from omlx.launcher.checkup import agents, server, system
 from omlx.launcher.checkup.finding import Check, Finding, Grade, Patient
+from omlx.launcher.checkup.permissions import permissions
 from omlx.launcher.client import Health
 from omlx.launcher.doctor import CHECKS, examine
 from omlx.launcher.errors import ServerDown
@@ -254,9 +255,9 @@ def test_keys_that_others_can_read_and_keys_without_a_copy_are_found(patient: Pa
     home = patient.machine.omlx_home.root
     new_key(home, "claude", datetime.now(UTC))
     assert "omlx key rotate claude --yes" in only(agents.keys, patient).remedy
-    assert only(system.permissions, patient).grade is Grade.OK
-    (home / "keys.json").chmod(0o644)
-    assert "others can read" in only(system.permissions, patient).fact
+    assert only(permissions, patient).grade is Grade.OK
+    (home / "keys.json").chmod(0o646)
+    assert only(permissions, patient).fact == f"others can read and write {home}/keys.json (mode 0646)"
 
 
 def test_settings_that_others_can_read_are_a_warning_and_no_reason_for_new_keys(patient: Patient):
@@ -264,15 +265,26 @@ def test_settings_that_others_can_read_are_a_warning_and_no_reason_for_new_keys(
     path.parent.mkdir(parents=True)
     path.write_text("{}")
     path.chmod(0o644)
-    finding = only(system.permissions, patient)
+    finding = only(permissions, patient)
     assert (finding.grade, finding.remedy) == (Grade.WARN, f"chmod 600 {path}; there are no keys in it")
+
+
+def test_a_home_that_others_can_write_is_a_warning_and_one_that_they_can_list_is_none(patient: Patient):
+    home = patient.machine.omlx_home.root
+    home.mkdir(parents=True)
+    home.chmod(0o777)
+    finding = only(permissions, patient)
+    assert (finding.grade, finding.remedy) == (Grade.WARN, f"chmod 700 {home}")
+    assert finding.fact == f"others can write {home} (mode 0777)"
+    home.chmod(0o755)
+    assert only(permissions, patient).grade is Grade.OK
 
 
 def test_a_home_that_cannot_be_is_a_failure_with_the_remedy(patient: Patient, tmp_path: Path):
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "inner"):
         machine = replace(patient.machine, environ={**patient.machine.environ, "OMLX_HOME": str(home)})
-        finding = only(system.permissions, replace(patient, machine=machine))
+        finding = only(permissions, replace(patient, machine=machine))
         assert finding.grade is Grade.FAIL
         assert "is no folder" in finding.fact
         assert "OMLX_HOME=FOLDER" in finding.remedy
