@@ -49,6 +49,20 @@ class Health(msgspec.Struct, frozen=True):
     num_waiting: int = 0
     engines: dict[str, Pulse] = {}
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What makes the server "degraded", a sentence each, which begins with the model's name."""
+        return (
+            *(self._of(name, "failed", "the log says why") for name in self.failed),
+            *(self._of(name, "is stuck", "its engine has been silent for a minute") for name in self.stalled),
+            *(f"{name} keeps no prefixes on disk: {trouble}" for name, trouble in self.cache_trouble.items()),
+        )
+
+    def _of(self, name: str, state: str, otherwise: str) -> str:
+        """The server's reason, which may be a sentence about the model, or why it is in that state."""
+        reason = self.reasons.get(name) or otherwise
+        return reason if reason.startswith(f"{name} ") else f"{name} {state}: {reason}"
+
 
 class Launch(msgspec.Struct, frozen=True):
     """`/v1/launches` of an omlx server; `state` is loading, ready or failed."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import msgspec
 
 from ..integrations.spec import Integration, Model
-from .client import Health
 from .probe import ProbeResult, exit_code
 from .probing import Probed, Status
 from .selection import size_text
@@ -65,16 +64,7 @@ def models_text(models: Sequence[Model]) -> str:
 def status_text(status: Status) -> str:
     head = f"{status.address.url} ({status.address.source}): {status.health.status}"
     elsewhere = [str(stray) for stray in status.strays]
-    return "\n".join([head, *_troubles(status.health), models_text(status.models), *elsewhere])
-
-
-def _troubles(health: Health) -> list[str]:
-    """What makes a server "degraded", a line each."""
-    return [
-        *(f"{name} failed: {health.reasons.get(name) or 'the log says why'}" for name in health.failed),
-        *(f"{name} is stuck: its engine has been silent for a minute" for name in health.stalled),
-        *(f"{name} keeps no prefixes on disk: {trouble}" for name, trouble in health.cache_trouble.items()),
-    ]
+    return "\n".join([head, *status.health.troubles, models_text(status.models), *elsewhere])
 
 
 def status_json(status: Status) -> str:

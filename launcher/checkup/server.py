@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..address import is_loopback
+from ..client import Health
 from ..errors import FileError
 from ..own_key import own_key
 from ..selection import size_text
@@ -30,13 +31,7 @@ _SERVER = re.compile(r" -m omlx\.server(\s|$)")
 
 def server(patient: Patient) -> Iterator[Finding]:
     if patient.status is not None:
-        health = patient.status.health
-        fact = f"{patient.status.address.url}: {health.status}"
-        if health.status in ("ok", "loading"):
-            yield ok("server", fact)
-        else:
-            reason = "; ".join(f"{name}: {why}" for name, why in health.reasons.items())
-            yield fail("server", f"{fact} {reason}".strip(), "see `omlx logs --level WARNING`")
+        yield _state(patient.status.address.url, patient.status.health)
         return
     own_key(patient.machine.environ)  # a wrong one is no fault of the server
     address = patient.machine.resolve(None)
@@ -44,6 +39,16 @@ def server(patient: Patient) -> Iterator[Finding]:
         yield fail("server", patient.trouble, "`omlx stop`, then `omlx serve`; or correct OMLX_URL")
     else:
         yield ok("server", "none runs; `omlx serve` or `omlx launch AGENT` starts one")
+
+
+def _state(url: str, health: Health) -> Finding:
+    if health.status in ("ok", "loading"):
+        return ok("server", f"{url}: {health.status}")
+    if health.status == "stopping":
+        return warn("server", f"{url} finishes its requests and ends", "start it again when it has: `omlx serve`")
+    fact = f"{url} runs, but {'; '.join(health.troubles) or f'says that it is {health.status}'}"
+    tell = fail if health.failed or health.stalled or not health.troubles else warn  # prompts may go without a disk
+    return tell("server", fact, "`omlx logs --level WARNING` says more")
 
 
 def stale_server(patient: Patient) -> Iterator[Finding]:

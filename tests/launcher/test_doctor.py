@@ -155,9 +155,37 @@ def test_no_models_no_agents_and_old_node_are_found(patient: Patient, fake_agent
     assert only(agents.agents, patient).fact == "Claude Code"
 
 
-def test_a_server_with_a_failed_model_is_told_with_its_reason(patient: Patient):
-    health = Health("degraded", failed=("m",), reasons={"m": "it is corrupt"})
-    assert "m: it is corrupt" in only(server.server, serving(patient, health=health)).fact
+URL = "http://127.0.0.1:8000"
+DEGRADED = {
+    "a reason": (
+        Health("degraded", failed=("m",), reasons={"m": "it is corrupt"}),
+        (Grade.FAIL, f"{URL} runs, but m failed: it is corrupt"),
+    ),
+    "a sentence about the model, and another's reason": (
+        Health("degraded", failed=("m", "n"), reasons={"m": "m was stopped. Mend that", "n": "m was first"}),
+        (Grade.FAIL, f"{URL} runs, but m was stopped. Mend that; n failed: m was first"),
+    ),
+    "silence": (
+        Health("degraded", stalled=("m", "n"), reasons={"n": "it waits for rank 1"}),
+        (
+            Grade.FAIL,
+            f"{URL} runs, but m is stuck: its engine has been silent for a minute; n is stuck: it waits for rank 1",
+        ),
+    ),
+    "a disk that fails": (
+        Health("degraded", cache_trouble={"m": "the disk is full"}),
+        (Grade.WARN, f"{URL} runs, but m keeps no prefixes on disk: the disk is full"),
+    ),
+    "no reason": (Health("degraded"), (Grade.FAIL, f"{URL} runs, but says that it is degraded")),
+    "its end": (Health("stopping"), (Grade.WARN, f"{URL} finishes its requests and ends")),
+}
+
+
+@pytest.mark.parametrize("name", DEGRADED)
+def test_a_server_that_is_not_well_is_told_in_a_sentence(patient: Patient, name: str):
+    health, told = DEGRADED[name]
+    finding = only(server.server, serving(patient, health=health))
+    assert (finding.grade, finding.fact) == told
 
 
 def test_engines_without_a_server_hold_memory(patient: Patient, monkeypatch: pytest.MonkeyPatch):
