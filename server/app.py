@@ -22,6 +22,7 @@ from .api.context import Context
 from .api.failures import identify, on_bug, on_http_exception, on_model_error, on_omlx_error
 from .api.guard import Guard
 from .api.keys import KEY_FILE, ServerKeys
+from .api.refusals import Refusals
 from .engine.generation import Generator
 from .engine.ledger import RequestLedger
 from .engine.model_text import ModelText
@@ -64,20 +65,27 @@ def create_app(
         known = None
         with contextlib.suppress(OSError):
             known = await asyncio.to_thread(_look, settings.model_dirs)
-        watches = [_check(pool, settings.engine.stall_seconds), _follow(pool, settings.model_dirs, known)]
+        watches = [
+            _check(pool, settings.engine.stall_seconds),
+            _follow(pool, settings.model_dirs, known),
+            _tell(refusals, keys),
+        ]
         watching = [asyncio.create_task(watch) for watch in watches]
         try:
             async with admin.at_work():
-                yield
+                with refusals.counting_malformed():
+                    yield
         finally:
             for watch in watching:
                 watch.cancel()
+            refusals.tell(all_of_them=True)
             openings.close()
             await pool.close()
 
     openings = Openings(pool, settings.home / "openings" if settings.cache.enabled else None)
     text_of = _texts(pool, model_settings)
     keys = ServerKeys(settings.api_key, settings.home / KEY_FILE, may_be_open=settings.is_loopback)
+    refusals = Refusals()
     metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
     ledger = RequestLedger(metrics)
     context = Context(
@@ -93,7 +101,7 @@ def create_app(
         heartbeat_seconds=settings.heartbeat_seconds,
         asks_for_key=not keys.is_open,
     )
-    admin = AdminContext.of(context, settings, keys, logs or LogRing())
+    admin = AdminContext.of(context, settings, keys, logs or LogRing(), refusals)
     app = Litestar(
         route_handlers=[*(handler for room in _ROOMS for handler in room.routes(context)), *admin_routes(admin)],
         lifespan=[lifespan],
@@ -109,7 +117,7 @@ def create_app(
         logging_config=None,
     )
     bounded = BodyBudget(app, _LARGEST_BODIES * settings.max_body_bytes)
-    return Guard(bounded, keys=keys, allowed_host=settings.host)
+    return Guard(bounded, keys=keys, allowed_host=settings.host, refusals=refusals)
 
 
 def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -> Callable[[str], ModelText]:
@@ -159,3 +167,11 @@ async def _check(pool: ModelPool[EngineProcess], stall_seconds: float) -> None:
         await asyncio.sleep(min(_CHECK_SECONDS, stall_seconds))
         pool.check_silence(stall_seconds)
         await pool.unload_idle()
+
+
+async def _tell(refusals: Refusals, keys: ServerKeys) -> None:
+    """From time to time: have the log say who was refused, and which keys were made or ended."""
+    while True:
+        await asyncio.sleep(_CHECK_SECONDS)
+        refusals.tell()
+        keys.read_anew()

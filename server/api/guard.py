@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
 from .failures import HOLDER, send_error
 from .keys import Holder, ServerKeys, given_key
+from .refusals import Refusals, Refused, address_of, shortened
 
 ADMIN_PATH = "/admin"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -27,16 +28,18 @@ class Guard:
     `allowed_host` is a name or address the server is reached by, besides localhost and literal addresses.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: ServerKeys, allowed_host: str) -> None:
+    def __init__(self, app: ASGIApp, *, keys: ServerKeys, allowed_host: str, refusals: Refusals) -> None:
         self.app = app
         self._keys = keys
         self._allowed_host = allowed_host.lower()
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             refusal = self.check(scope["method"], scope["path"], headers)
             if refusal is not None:
+                self._note(refusal, scope, headers)
                 await send_error(refusal, scope, send)
                 return
             scope.setdefault("state", {})[HOLDER] = self._keys.holder_of(given_key(headers)) or Holder()
@@ -57,6 +60,17 @@ class Guard:
             # OpenAI's first words: LiteLLM tells a wrong key from a bad request by them.
             return Unauthorized("Incorrect API key provided; send the server's as Authorization: Bearer or x-api-key")
         return None
+
+    def _note(self, refusal: RequestError, scope: Scope, headers: Mapping[str, str]) -> None:
+        """For the log: what a stranger sent, and not a client's mistake."""
+        source = address_of(scope)
+        if isinstance(refusal, Unauthorized):
+            self._refusals.note(Refused.WRONG_KEY if given_key(headers) else Refused.NO_KEY, source)
+        elif isinstance(refusal, Forbidden):
+            is_host = not self._is_served_here(_host_name(headers.get("host", "")))
+            kind, name = (Refused.HOST, "host") if is_host else (Refused.ORIGIN, "origin")
+            told = headers.get(name, "none").rpartition("@")[2]  # before it a password may stand
+            self._refusals.note(kind, f"{source}: {shortened(told)!r}")
 
     def _is_served_here(self, name: str) -> bool:
         # A literal address can't be rebound.

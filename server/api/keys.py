@@ -95,13 +95,14 @@ class _Known:
     is_closed: bool
     admin: tuple[_Digest, ...] = ()
     described: tuple[DescribedKey, ...] = ()
+    is_readable: bool = True
 
 
 class ServerKeys:
     """Tells whether a key opens the server.
 
     Without any key it is open, provided that `may_be_open`; a file that cannot be read opens nothing. Keys that
-    expire are of single launches, and close nothing by themselves.
+    expire are of single launches, and close nothing by themselves. The log says which others are made and ended.
     """
 
     def __init__(
@@ -116,7 +117,8 @@ class ServerKeys:
         self._file = file
         self._may_be_open = may_be_open
         self._now = now
-        self._known = _Known(None, (), is_closed=False)
+        self._known = _Known(None, (), is_closed=False) if file is None else _read(file, _stamp(file))
+        self._listed = _lasting(self._known)
 
     @property
     def is_open(self) -> bool:
@@ -140,7 +142,7 @@ class ServerKeys:
         """The keys of the file that still hold, without what would open anything. A launch's that was killed ends
         here: what is not listed opens nothing."""
         if self._file is not None:
-            self._known = _read(self._file, _stamp(self._file))
+            self._take(_read(self._file, _stamp(self._file)))
         now = self._now()
         return tuple(key for key in self._known.described if key.expires is None or now < key.expires.timestamp())
 
@@ -157,12 +159,27 @@ class ServerKeys:
         """Whether an admin key of this digest still holds."""
         return any(hmac.compare_digest(digest, one.value) for one in self._current().admin)
 
+    def read_anew(self) -> None:
+        """Look whether the file has changed, as each request does."""
+        self._current()
+
     def _current(self) -> _Known:
         stamp = None if self._file is None else _stamp(self._file)
         if stamp != self._known.stamp:
             assert self._file is not None
-            self._known = _read(self._file, stamp)
+            self._take(_read(self._file, stamp))
         return self._known
+
+    def _take(self, known: _Known) -> None:
+        """Go by this from now on, and have the log say what is new in it."""
+        self._known = known
+        if not known.is_readable:
+            return  # which the log has
+        listed = _lasting(known)
+        for words, keys in (("Key ended", self._listed - listed), ("Key made", listed - self._listed)):
+            for name, scope, _ in sorted(keys):
+                logger.info("%s: %s (scope: %s)", words, name, scope or "agents")
+        self._listed = listed
 
 
 def given_key(headers: Mapping[str, str]) -> str:
@@ -188,13 +205,18 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
         )
     except (OSError, ValueError) as error:
         logger.error("%s cannot be read (%s), so none of its keys is taken; mend it with `omlx key list`", file, error)
-        return _Known(stamp, (), is_closed=True)
+        return _Known(stamp, (), is_closed=True, is_readable=False)
     is_closed = any(one.expires is None for one in inference)
     described = tuple(
         DescribedKey(one.name, one.sha256[:_FINGERPRINT_DIGITS], one.last4, one.scope, one.created, one.expires)
         for one in entries
     )
     return _Known(stamp, tuple(inference), is_closed, tuple(admin), described)
+
+
+def _lasting(known: _Known) -> frozenset[tuple[str, str, str]]:
+    """Name, scope and fingerprint. Keys of launches come and go with every command."""
+    return frozenset((key.name, key.scope, key.fingerprint) for key in known.described if key.expires is None)
 
 
 def _held(entry: _Entry) -> _Digest:

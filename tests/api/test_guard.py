@@ -8,6 +8,7 @@ import pytest
 
 from omlx.server.api.guard import Guard
 from omlx.server.api.keys import ServerKeys
+from omlx.server.api.refusals import Refusals
 from omlx.server.errors import Forbidden, Unauthorized, UnsupportedMedia
 
 from .serving import serving
@@ -19,7 +20,7 @@ async def _app(scope: object, receive: object, send: object) -> None: ...
 
 
 def guard(api_key: str = "", allowed_host: str = "127.0.0.1") -> Guard:
-    return Guard(_app, keys=ServerKeys(api_key), allowed_host=allowed_host)
+    return Guard(_app, keys=ServerKeys(api_key), allowed_host=allowed_host, refusals=Refusals())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 
 from ...errors import Forbidden, Unauthorized
 from ..keys import ServerKeys
+from ..refusals import Refusals, Refused, address_of
 from .sessions import FailureLimit, Session, Sessions
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -23,8 +24,9 @@ _NO_KEY = "there is no admin key yet; make one with `omlx key admin`"
 class AdminAccess:
     """Stands before each route of the admin API, after routing: no spelling of a path passes it by."""
 
-    def __init__(self, keys: ServerKeys) -> None:
+    def __init__(self, keys: ServerKeys, refusals: Refusals) -> None:
         self._keys = keys
+        self._refusals = refusals
         self._limit = FailureLimit(time.monotonic)
         self.sessions = Sessions(time.time, keys.is_admin_digest)
 
@@ -32,9 +34,9 @@ class AdminAccess:
     def has_key(self) -> bool:
         return self._keys.has_admin_key
 
-    def log_in(self, key: str, agent: str) -> tuple[str, Session]:
+    def log_in(self, key: str, agent: str, connection: Connection) -> tuple[str, Session]:
         """A session, and its cookie. Raises `Unauthorized`, `TooManyAttempts`."""
-        return self.sessions.open(self._checked(key), agent)
+        return self.sessions.open(self._checked(key, connection), agent)
 
     def session_of(self, connection: Connection) -> Session | None:
         return self.sessions.find(connection.cookies.get(COOKIE, ""))
@@ -44,7 +46,7 @@ class AdminAccess:
         `TooManyAttempts`."""
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            self._checked(token.strip())
+            self._checked(token.strip(), connection)
             return
         session = self.session_of(connection)
         if session is None:
@@ -54,15 +56,19 @@ class AdminAccess:
             if not hmac.compare_digest(given.encode(), session.csrf.encode()):
                 raise Forbidden(f"the header {CSRF_HEADER} is not this session's; load the page anew")
 
-    def _checked(self, key: str) -> bytes:
-        self._limit.check()
+    def _checked(self, key: str, connection: Connection) -> bytes:
+        """The right key passes whatever others tried: to tell costs one SHA-256, and nobody guesses 256 random bits."""
+        digest = self._keys.admin_digest(key)
+        if digest is not None:
+            return digest
         if not self.has_key:
             raise Unauthorized(_NO_KEY)
-        digest = self._keys.admin_digest(key)
-        if digest is None:
-            self._limit.failed()
-            raise Unauthorized("that is not the admin key; `omlx key admin` makes a new one")
-        return digest
+        source = address_of(connection.scope)
+        self._refusals.note(Refused.ADMIN_KEY, source)
+        self._limit.check()
+        if self._limit.failed():
+            self._refusals.note(Refused.LOCKOUT, source)
+        raise Unauthorized("that is not the admin key; `omlx key admin` makes a new one")
 
 
 def cookie(token: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,11 +17,14 @@ from ...log_ring import LogRing
 from ...settings import ServeSettings
 from ..context import Context
 from ..keys import ServerKeys
+from ..refusals import Refusals
 from .access import AdminAccess
 from .checks import Checks
 from .downloads import Downloads
 from .history import History
 from .rescan import rescan
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,14 @@ class AdminContext:
     checks: Checks
 
     @classmethod
-    def of(cls, server: Context, settings: ServeSettings, keys: ServerKeys, logs: LogRing) -> AdminContext:
+    def of(
+        cls, server: Context, settings: ServeSettings, keys: ServerKeys, logs: LogRing, refusals: Refusals
+    ) -> AdminContext:
         return cls(
             server=server,
             settings=settings,
             keys=keys,
-            access=AdminAccess(keys),
+            access=AdminAccess(keys, refusals),
             logs=logs,
             history=History(server.pool, server.ledger),
             downloads=Downloads(
@@ -76,3 +82,10 @@ async def decoded(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(await request.body(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not what this route takes: {error}") from None
+
+
+def log_change(what: str, changes: Mapping[str, object]) -> None:
+    """Which settings were changed; not to what, since a value may be the owner's alone."""
+    names = (name if value is not None else f"{name} (unset)" for name, value in sorted(changes.items()))
+    if changes:
+        logger.info("%s changed, as asked: %s", what, ", ".join(names))

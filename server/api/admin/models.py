@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Mapping
 from functools import lru_cache
@@ -21,8 +22,10 @@ from ...models.mtp import MtpReport, mtp_report
 from ...requests import Json
 from ...settings.keys import nearest
 from ...settings.values import ModelSettings
-from .context import AdminContext, answer_with, decoded
+from .context import AdminContext, answer_with, decoded, log_change
 from .rescan import rescan
+
+logger = logging.getLogger(__name__)
 
 
 class ModelView(msgspec.Struct, frozen=True):
@@ -80,12 +83,15 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
             )
         await pool.unload(entry.id)
         await asyncio.to_thread(shutil.rmtree, entry.path)
+        logger.info("Deleted %s, as asked", entry.id)
         await rescan(pool, context.settings.model_dirs)
         return answer_with(Deleted(entry.id))
 
     @put("/api/loaded/{model_id:path}", status_code=202)
     async def load_model(model_id: FromPath[str]) -> Response[bytes]:
         entry = pool.entry(_plain(model_id))
+        if entry.id not in pool.engines:
+            logger.info("Loading %s, as asked", entry.id)
         await pool.load(entry.id)
         return answer_with(await asyncio.to_thread(view, context, entry), 202)
 
@@ -139,6 +145,7 @@ def change(context: AdminContext, model_id: str, changes: dict[str, Json]) -> No
         context.server.model_settings.change(model_id, changes)
     except SettingsError as error:
         raise InvalidRequest(str(error)) from None
+    log_change(f"Settings of {model_id}", changes)
 
 
 def _check_names(context: AdminContext, model_id: str, changes: Mapping[str, Json]) -> None:

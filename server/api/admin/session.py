@@ -40,7 +40,7 @@ def open_routes(context: AdminContext) -> list[HTTPRouteHandler]:
     @post("/api/login", status_code=200)
     async def log_in(request: Request) -> Response[bytes]:
         given = await decoded(request, LogIn)
-        token, session = access.log_in(given.key, browser_of(request.headers.get("user-agent", "")))
+        token, session = access.log_in(given.key, browser_of(request.headers.get("user-agent", "")), request)
         response = answer_with(_view(session, own=True))
         response.headers["set-cookie"] = cookie(token)
         return response

@@ -76,7 +76,7 @@ class Sessions:
 
 
 class FailureLimit:
-    """After so many wrong keys within a minute, nobody may try until that minute is over."""
+    """After so many wrong keys within a minute, another wrong one has to wait until that minute is over."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -91,8 +91,10 @@ class FailureLimit:
             seconds = int(_FAILURE_SECONDS - (now - self._failures[0])) + 1
             raise TooManyAttempts(f"too many wrong admin keys; try again in {seconds} seconds", seconds)
 
-    def failed(self) -> None:
+    def failed(self) -> bool:
+        """Whether this was the last that may be tried."""
         self._failures.append(self._clock())
+        return len(self._failures) >= _MAX_FAILURES
 
 
 def _digest(token: str) -> bytes:

@@ -15,7 +15,7 @@ from ...settings.keys import MODELS, find_key, keys
 from ...settings.layers import Layer, layered, read_values
 from ...settings.loading import load_document
 from ...settings.model_store import load_for_writing
-from .context import AdminContext, answer_with, decoded
+from .context import AdminContext, answer_with, decoded, log_change
 
 
 class SettingView(msgspec.Struct, frozen=True):
@@ -92,3 +92,4 @@ def change(context: AdminContext, changes: dict[str, Json]) -> None:
             write_document(document)
     except SettingsError as error:
         raise InvalidRequest(str(error)) from None
+    log_change("Settings", changes)

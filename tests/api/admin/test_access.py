@@ -112,21 +112,35 @@ async def test_all_sessions_end_at_once(tmp_path: Path):
         assert (await client.get("/admin/api/models")).status_code == 401
 
 
-async def test_the_sixth_wrong_key_within_a_minute_has_to_wait_and_so_has_the_right_one(tmp_path: Path):
+async def test_the_sixth_wrong_key_within_a_minute_has_to_wait_and_the_right_one_has_not(tmp_path: Path):
     async with admin_serving(tmp_path) as admin:
         client = admin.server.client
         for _ in range(5):
             assert (await client.post(LOGIN, json={"key": "guess"})).status_code == 401
-        refused = await client.post(LOGIN, json={"key": ADMIN_KEY})
-    assert refused.status_code == 429
-    assert 0 < int(refused.headers["retry-after"]) <= 61
+        assert (await client.post(LOGIN, json={"key": ADMIN_KEY})).status_code == 200
+        assert (await client.get("/admin/api/models")).status_code == 200
+        assert (await admin.http.get("/admin/api/models")).status_code == 200
+        by_login = await client.post(LOGIN, json={"key": "guess"})
+        by_header = await client.get("/admin/api/models", headers={"authorization": "Bearer guess"})
+    for refused in (by_login, by_header):
+        assert refused.status_code == 429, "the right key frees nobody else"
+        assert 0 < int(refused.headers["retry-after"]) <= 61
+
+
+async def test_the_right_key_ends_no_other_ones_wait(tmp_path: Path):
+    async with admin_serving(tmp_path) as admin:
+        client = admin.server.client
+        for _ in range(4):
+            assert (await client.post(LOGIN, json={"key": "guess"})).status_code == 401
+        assert (await client.post(LOGIN, json={"key": ADMIN_KEY})).status_code == 200
+        tried = [(await client.post(LOGIN, json={"key": "guess"})).status_code for _ in range(2)]
+    assert tried == [401, 429]
 
 
 def test_the_limit_lifts_when_the_minute_is_over():
     now = [0.0]
     limit = FailureLimit(lambda: now[0])
-    for _ in range(5):
-        limit.failed()
+    assert [limit.failed() for _ in range(5)] == [False] * 4 + [True]
     with pytest.raises(TooManyAttempts):
         limit.check()
     now[0] = 60.0
