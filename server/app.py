@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from pathlib import Path
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from .api import completions, encoders, health, launches, messages, models, openapi, responses
 from .api.admin.context import AdminContext
-from .api.admin.rescan import rescan
 from .api.admin.router import routes as admin_routes
 from .api.admin.router import secure
 from .api.body_budget import BodyBudget
@@ -31,7 +28,7 @@ from .engine.process import EngineProcess
 from .errors import ModelError, OmlxError
 from .log_ring import LogRing
 from .metrics import Metrics
-from .models.catalog import model_folders
+from .models.folder_watch import FolderWatch
 from .models.pool import ModelPool
 from .settings import ServeSettings
 from .settings.model_store import ModelSettingsStore
@@ -42,7 +39,6 @@ _MAX_TEXTS = 16
 _LARGEST_BODIES = 4
 """What the memory has room for: so many bodies as large as they may be."""
 _CHECK_SECONDS = 5.0
-_FOLLOW_SECONDS = 2.0
 
 
 def create_app(
@@ -61,15 +57,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await pool.attach()
-        # Looked at before anybody is served: what comes from then on is news.
-        known = None
-        with contextlib.suppress(OSError):
-            known = await asyncio.to_thread(_look, settings.model_dirs)
-        watches = [
-            _check(pool, settings.engine.stall_seconds),
-            _follow(pool, settings.model_dirs, known),
-            _tell(refusals, keys),
-        ]
+        await folder_watch.look()  # before anybody is served: what comes from then on is news
+        watches = [_check(pool, settings.engine.stall_seconds), folder_watch.follow(), _tell(refusals, keys)]
         watching = [asyncio.create_task(watch) for watch in watches]
         try:
             async with admin.at_work():
@@ -84,6 +73,7 @@ def create_app(
 
     openings = Openings(pool, settings.home / "openings" if settings.cache.enabled else None)
     text_of = _texts(pool, model_settings)
+    folder_watch = FolderWatch(pool, settings.model_dirs, model_settings.real_name)
     keys = ServerKeys(settings.api_key, settings.home / KEY_FILE, may_be_open=settings.is_loopback)
     refusals = Refusals()
     metrics = Metrics(lambda: {model_id: engine.stats for model_id, engine in pool.engines.items()})
@@ -91,6 +81,7 @@ def create_app(
     context = Context(
         pool=pool,
         model_settings=model_settings,
+        find_model=folder_watch.find,
         text_of=text_of,
         generator=Generator(pool, text_of, ledger, openings),
         openings=openings,
@@ -142,23 +133,6 @@ def _texts(pool: ModelPool[EngineProcess], model_settings: ModelSettingsStore) -
         return text
 
     return text_of
-
-
-def _look(folders: Sequence[Path]) -> list[tuple[str, Path, float]]:
-    """Every model's folder and when its config was written. Raises OSError where one goes away just now."""
-    return [(name, path, (path / "config.json").stat().st_mtime) for name, path in model_folders(folders)]
-
-
-async def _follow(pool: ModelPool[EngineProcess], folders: Sequence[Path], known: object) -> None:
-    """Whatever adds or removes a model, a command or the user's own hand: the server has it soon after."""
-    while True:
-        await asyncio.sleep(_FOLLOW_SECONDS)
-        with contextlib.suppress(OSError):
-            now = await asyncio.to_thread(_look, folders)
-            gone = (entry for entry in pool.entries if not entry.changed_at and entry.id not in pool.engines)
-            if now != known or any(gone):
-                known = now
-                await rescan(pool, folders)
 
 
 async def _check(pool: ModelPool[EngineProcess], stall_seconds: float) -> None:

@@ -24,6 +24,7 @@ from ..json_size import JsonSize
 from ..requests import GenerationRequest
 from .agents import agent_of
 from .body_budget import release_body
+from .context import Context
 from .failures import holder_of, request_id_of
 from .keys import caller_of
 
@@ -64,24 +65,25 @@ def agent_that_sent(request: Request, launched: str = "") -> str:
     return agent_of(holder_of(request).name, request.headers.get("user-agent", ""), launched)
 
 
-async def answer(request: Request, dialect: Dialect, generator: Generator, heartbeat_seconds: float) -> Response:
+async def answer(request: Request, dialect: Dialect, context: Context) -> Response:
     """Decode the body, generate, and send what the client asked for.
 
     Errors before the first byte are raised; the exception handlers give them the dialect's shape.
     """
-    request_id = request_id_of(request)
+    generator, request_id = context.generator, request_id_of(request)
     caller = caller_of(request.headers)
     agent = agent_that_sent(request, generator.launched_agent(caller))
     body = await read_body(request)
     call = dialect.decode(body, request_id)
     asked = replace(call.request, caller=caller, cache_salt=holder_of(request).namespace, num_bytes=len(body))
     del body
+    await context.find_model(asked.model)
     try:
         if call.stream:
             generation = await unless_client_leaves(request.receive, generator.start(asked, agent, PATIENCE_SECONDS))
             if not call.keeps_body:
                 release_body(request)
-            return EventStream(generation, call.encoder(), request_id, heartbeat_seconds)
+            return EventStream(generation, call.encoder(), request_id, context.heartbeat_seconds)
         whole = await unless_client_leaves(request.receive, _whole_answer(call, asked, generator, agent))
         return Response(whole, media_type="application/json")
     except ClientLeft:

@@ -13,10 +13,10 @@ from .context import Context
 def routes(context: Context) -> list[HTTPRouteHandler]:
     @post("/v1/chat/completions", status_code=200)
     async def chat_completions(request: Request) -> Response:
-        return await answer(request, openai_chat, context.generator, context.heartbeat_seconds)
+        return await answer(request, openai_chat, context)
 
     @post("/v1/completions", status_code=200)
     async def completions(request: Request) -> Response:
-        return await answer(request, openai_completions, context.generator, context.heartbeat_seconds)
+        return await answer(request, openai_completions, context)
 
     return [chat_completions, completions]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from ..settings.model_store import ModelSettingsStore
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`text_of` gives a model's text side by id; `cache_folder` is where prompt prefixes outlive the server;
-    `instance_id` tells one run of it from the next."""
+    """`find_model` looks for a model that is asked for and not known, and raises `ModelError` with the reason that one
+    which is there cannot be used. `text_of` gives a model's text side by id; `cache_folder` is where prompt prefixes
+    outlive the server; `instance_id` tells one run of it from the next."""
 
     pool: ModelPool[EngineProcess]
     model_settings: ModelSettingsStore
+    find_model: Callable[[str], Awaitable[None]]
     text_of: Callable[[str], ModelText]
     generator: Generator
     openings: Openings

@@ -22,6 +22,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     @post("/v1/embeddings", status_code=200)
     async def embeddings(request: Request) -> Response[bytes]:
         call = openai_embeddings.decode(await read_body(request), request_id_of(request))
+        await context.find_model(call.request.model)
         try:
             found = await unless_client_leaves(request.receive, encoders.embed(call.request, agent_that_sent(request)))
         except ClientLeft:
@@ -31,6 +32,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     @post("/v1/rerank", status_code=200)
     async def rerank_documents(request: Request) -> Response[bytes]:
         call = rerank.decode(await read_body(request), request_id_of(request))
+        await context.find_model(call.request.model)
         try:
             found = await unless_client_leaves(request.receive, encoders.rerank(call.request, agent_that_sent(request)))
         except ClientLeft:

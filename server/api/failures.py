@@ -16,6 +16,7 @@ from ..dialects import anthropic_messages, openai_chat
 from ..dialects.base import Dialect
 from ..errors import (
     BodyTooLarge,
+    CorruptModel,
     EngineFailure,
     InvalidRequest,
     ModelError,
@@ -25,6 +26,7 @@ from ..errors import (
     RequestError,
     RequestFailed,
     ServiceError,
+    UnsupportedModel,
 )
 from .keys import Holder
 
@@ -98,7 +100,8 @@ def on_omlx_error(request: Request, error: OmlxError) -> Response[bytes]:
 
 def on_model_error(request: Request, error: ModelError) -> Response[bytes]:
     """The model's folder cannot be used. No 503: clients would ask again, and waiting does not mend it."""
-    return on_omlx_error(request, InvalidRequest(f"{error}; mend the folder, or fetch the model again", "model"))
+    remedies = {CorruptModel: "; mend the folder, or fetch the model again", UnsupportedModel: "; choose another model"}
+    return on_omlx_error(request, InvalidRequest(f"{error}{remedies.get(type(error), '')}", "model"))
 
 
 def on_http_exception(request: Request, error: HTTPException) -> Response[bytes]:

@@ -48,6 +48,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
             body = msgspec.json.decode(await read_body(request), type=Body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"the body is no launch: {error}") from None
+        await context.find_model(body.model)
         namespace = holder_of(request).namespace
         return _described(context.openings.announce(body.agent, body.model, caller, namespace))
 

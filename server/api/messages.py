@@ -22,13 +22,14 @@ _PATHS = ["/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages"]
 def routes(context: Context) -> list[HTTPRouteHandler]:
     @post(_PATHS, status_code=200)
     async def messages(request: Request) -> Response:
-        return await answer(request, anthropic_messages, context.generator, context.heartbeat_seconds)
+        return await answer(request, anthropic_messages, context)
 
     @post([f"{path}/count_tokens" for path in _PATHS], status_code=200)
     async def count_tokens(request: Request) -> Response[bytes]:
         body = await read_body(request)
         counted = anthropic_messages.decode_count_tokens(body, request_id_of(request))
         asked = replace(counted, cache_salt=holder_of(request).namespace, num_bytes=len(body))
+        await context.find_model(asked.model)
         num_tokens = await context.generator.count_tokens(asked)
         return Response(msgspec.json.encode({"input_tokens": num_tokens}), media_type="application/json")
 

@@ -47,7 +47,9 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
 
     @route("/v1/models/{model_id:path}", http_method=_READ)
     async def get_model(request: Request, model_id: FromPath[str]) -> Response[bytes]:
-        found = _card(context, context.pool.entry(model_id.removeprefix("/")))
+        name = model_id.removeprefix("/")
+        await context.find_model(name)
+        found = _card(context, context.pool.entry(name))
         encode = (
             model_lists.encode_anthropic_model
             if is_anthropic(request.scope["headers"])

@@ -22,7 +22,7 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
     @post("/v1/responses", status_code=200)
     async def responses(request: Request) -> Response:
         own = dialect.of(holder_of(request).namespace)
-        return await answer(request, own, context.generator, context.heartbeat_seconds)
+        return await answer(request, own, context)
 
     @get("/v1/responses")
     async def refuse_web_socket() -> Response[bytes]:

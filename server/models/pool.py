@@ -105,6 +105,10 @@ class ModelPool(Generic[E]):
             raise ModelNotFound(model_id, tuple(self._entries))
         return entry
 
+    def knows(self, model_id: str) -> bool:
+        """Whether there is a model of this id or alias."""
+        return model_id in self._entries or self._real_name(model_id) in self._entries
+
     def preload(self, model_id: str) -> None:
         """Spawn a model's engine now; the first lease, or `attach`, listens to it.
 

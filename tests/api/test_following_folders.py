@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omlx.server import app
+from omlx.server.models import folder_watch
 
 from ..text_model import build_text_model
 from .serving import MODEL, Serving, serving
@@ -18,7 +19,7 @@ from .test_server import CHAT, CHAT_BODY
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(folder_watch, "_FOLLOW_SECONDS", 0.01)
 
 
 async def listed(server: Serving) -> list[str]:
@@ -49,13 +50,13 @@ async def test_a_model_is_served_once_its_folder_is_there_and_no_more_once_it_is
 
 
 async def test_a_model_that_comes_right_after_the_start_is_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    find = app.model_folders
+    find = folder_watch.model_folders
 
     def find_slowly(folders: Sequence[Path]) -> list[tuple[str, Path]]:
         time.sleep(0.3)
         return find(folders)
 
-    monkeypatch.setattr(app, "model_folders", find_slowly)
+    monkeypatch.setattr(folder_watch, "model_folders", find_slowly)
     async with serving(tmp_path, "Hi.") as server:
         (folder,) = {entry.path.parent for entry in server.pool.entries}
         assert await listed(server) == [MODEL]
@@ -73,3 +74,16 @@ async def test_a_loaded_model_answers_on_until_it_is_unloaded(tmp_path: Path):
         assert (await server.client.post(CHAT, json=CHAT_BODY)).status_code == 200
         await server.pool.unload(MODEL)
         await until_listed(server)
+
+
+async def test_a_model_whose_weights_come_after_its_config_is_served_once_they_are_there(tmp_path: Path):
+    async with serving(tmp_path, "Hi.") as server:
+        (folder,) = {entry.path.parent for entry in server.pool.entries}
+        build_text_model(tmp_path / "copied", 1000)
+        (folder / "new").mkdir()
+        shutil.copy2(tmp_path / "copied" / "config.json", folder / "new")
+        async with asyncio.timeout(60):
+            while "no model*.safetensors in it" not in (await server.client.get("/v1/models/new")).text:
+                pass
+        shutil.copytree(tmp_path / "copied", folder / "new", dirs_exist_ok=True)
+        await until_listed(server, MODEL, "new")

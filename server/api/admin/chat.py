@@ -18,6 +18,6 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
     @post("/api/chat", status_code=200, request_max_body_size=context.settings.max_body_bytes)
     async def chat(request: Request) -> Response:
         request.scope["state"][HOLDER] = Holder("chat", "the chat page")
-        return await answer(request, openai_chat, server.generator, server.heartbeat_seconds)
+        return await answer(request, openai_chat, server)
 
     return [chat]

@@ -14,6 +14,7 @@ from litestar import Request, Response
 
 from ...errors import InvalidRequest
 from ...log_ring import LogRing
+from ...models.folder_watch import rescan
 from ...settings import ServeSettings
 from ..context import Context
 from ..keys import ServerKeys
@@ -22,7 +23,6 @@ from .access import AdminAccess
 from .checks import Checks
 from .downloads import Downloads
 from .history import History
-from .rescan import rescan
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from litestar.params import FromPath
 
 from ...errors import Conflict, InvalidRequest, SettingsError
 from ...models.catalog import ENCODERS, ModelEntry
+from ...models.folder_watch import rescan
 from ...models.hub import read_source
 from ...models.mtp import MtpReport, mtp_report
 from ...requests import Json
 from ...settings.keys import nearest
 from ...settings.values import ModelSettings
 from .context import AdminContext, answer_with, decoded, log_change
-from .rescan import rescan
 
 logger = logging.getLogger(__name__)
 
