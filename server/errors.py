@@ -10,10 +10,12 @@
     │   ├── Forbidden           403  (host or origin, or a key without the scope)
     │   ├── NotFound            404
     │   │   └── ModelNotFound   404  names the models there are
+    │   ├── RequestTimeout      408  it came too slowly
     │   ├── Conflict            409  it is in use, or there already
     │   ├── BodyTooLarge        413
     │   ├── UnsupportedMedia    415
-    │   └── TooManyAttempts     429  with `retry_after` seconds
+    │   ├── TooManyAttempts     429  with `retry_after` seconds
+    │   └── HeadTooLarge        431
     ├── ServiceError            the client did nothing wrong
     │   ├── Overloaded          503  with `retry_after` seconds
     │   ├── ShuttingDown        503
@@ -133,6 +135,11 @@ class ModelNotFound(NotFound):
         super().__init__(f"model {name} not found. Available models: {listed}")
 
 
+class RequestTimeout(RequestError):
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTooLarge(RequestError):
     status = 413
     code = "request_too_large"
@@ -155,6 +162,11 @@ class TooManyAttempts(RequestError):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    code = "request_head_too_large"
 
 
 class ServiceError(OmlxError):

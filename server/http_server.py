@@ -7,12 +7,15 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
 
+from .api.refusals import Refusals
+from .api.refused_answer import refused_answer
 from .http_protocol import BoundedHttpProtocol
 from .malloc import keep_one_arena
 
@@ -31,7 +34,8 @@ class HttpServer(uvicorn.Server):
     On the signal `drain` is called, and the requests under way have `grace_seconds` to end by themselves. The port
     stays open for so long: who comes meanwhile hears from the app that it stops, rather than finding no server. Then
     `end_streams` is called: requests that still run get an error event rather than a cut connection. The second signal
-    calls `kill`, so that nobody waits for what the end of the app waits for.
+    calls `kill`, so that nobody waits for what the end of the app waits for. `refusals` are told of what is refused before
+    it reaches the app.
     """
 
     def __init__(
@@ -41,15 +45,17 @@ class HttpServer(uvicorn.Server):
         end_streams: Callable[[], None],
         grace_seconds: float,
         kill: Callable[[], None] = lambda: None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._drain = drain
         self._end_streams = end_streams
         self._grace_seconds = grace_seconds
         self._kill = kill
+        refuse = partial(refused_answer, refusals or Refusals())
         config = uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType]  # the same protocol, typed by two libraries
             loop="uvloop",
-            http=BoundedHttpProtocol,
+            http=partial(BoundedHttpProtocol, refuse=refuse),  # pyright: ignore[reportArgumentType]
             ws="none",
             lifespan="on",
             log_config=None,

@@ -285,7 +285,7 @@ def _run(
     app = create_app(settings, pool, instance_id, model_settings, logs)
     error = ShuttingDown("the server is shutting down; try again when it is back")
     grace_seconds = settings.shutdown_grace_seconds
-    server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), grace_seconds, pool.kill)
+    server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), grace_seconds, pool.kill, app.refusals)
     folders = tuple(map(str, settings.model_dirs))
     state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders, str(settings.cache_folder))
     with published(settings.state_file, state):

@@ -87,10 +87,11 @@ def error_response(error: OmlxError, request: Request) -> Response[bytes]:
 async def send_error(error: OmlxError, scope: Scope, send: Send) -> None:
     """The same response, for code that stands before Litestar."""
     request_id = new_request_id()
-    headers = {"content-type": "application/json", **id_headers(request_id), **_retry_headers(error)}
+    body = dialect_of(scope).encode_error(error, request_id)
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    headers |= id_headers(request_id) | _retry_headers(error)
     raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": _status(error), "headers": raw_headers})
-    body = dialect_of(scope).encode_error(error, request_id)
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

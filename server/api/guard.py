@@ -6,18 +6,21 @@ It stands before routing, so that no spelling of a path can slip past it.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import Forbidden, RequestError, Unauthorized, UnsupportedMedia
+from ..errors import Forbidden, InvalidRequest, RequestError, Unauthorized, UnsupportedMedia
 from .failures import HOLDER, send_error
 from .keys import Holder, ServerKeys, given_key
 from .refusals import Refusals, Refused, address_of, shortened
 
 ADMIN_PATH = "/admin"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
+_HOST = re.compile(rb"(\[[\da-f:.]+(%[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.IGNORECASE)
+"""RFC 3986's host and port."""
 
 
 class Guard:
@@ -32,12 +35,13 @@ class Guard:
         self.app = app
         self._keys = keys
         self._allowed_host = allowed_host.lower()
-        self._refusals = refusals
+        self.refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            refusal = self.check(scope["method"], scope["path"], headers)
+            refusal = check_host(scope["headers"], scope["http_version"])
+            refusal = refusal or self.check(scope["method"], scope["path"], headers)
             if refusal is not None:
                 self._note(refusal, scope, headers)
                 await send_error(refusal, scope, send)
@@ -65,16 +69,30 @@ class Guard:
         """For the log: what a stranger sent, and not a client's mistake."""
         source = address_of(scope)
         if isinstance(refusal, Unauthorized):
-            self._refusals.note(Refused.WRONG_KEY if given_key(headers) else Refused.NO_KEY, source)
+            self.refusals.note(Refused.WRONG_KEY if given_key(headers) else Refused.NO_KEY, source)
+        elif isinstance(refusal, InvalidRequest):
+            self.refusals.note(Refused.MALFORMED, source)
         elif isinstance(refusal, Forbidden):
             is_host = not self._is_served_here(_host_name(headers.get("host", "")))
             kind, name = (Refused.HOST, "host") if is_host else (Refused.ORIGIN, "origin")
             told = headers.get(name, "none").rpartition("@")[2]  # before it a password may stand
-            self._refusals.note(kind, f"{source}: {shortened(told)!r}")
+            self.refusals.note(kind, f"{source}: {shortened(told)!r}")
 
     def _is_served_here(self, name: str) -> bool:
         # A literal address can't be rebound.
         return name == self._allowed_host or _is_localhost(name) or _address(name) is not None
+
+
+def check_host(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> InvalidRequest | None:
+    """Why RFC 9112 (3.2) wants the request refused: proxies may have believed another `Host` than the server would."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1:
+        return InvalidRequest("the request has more than one Host header; send one")
+    if not hosts:
+        return InvalidRequest("the request has no Host header; send one") if http_version == "1.1" else None
+    if _HOST.fullmatch(hosts[0]) is None:
+        return InvalidRequest("the Host header is no name or address with a port; send one such as localhost:8000")
+    return None
 
 
 def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,7 +25,9 @@ class Refused(StrEnum):
     HOST = "a foreign Host"
     ORIGIN = "a foreign Origin"
     ADMIN_KEY = "a wrong admin key"
-    MALFORMED = "what is no HTTP request, or an upgrade from it"
+    MALFORMED = "what is no HTTP request"
+    LARGE_HEAD = "a request with too large a head"
+    SLOW = "a request that came too slowly"
     LOCKOUT = "as many wrong admin keys as may be tried within a minute, and others until it is over"
 
 
@@ -71,29 +72,6 @@ class Refusals:
             logger.warning("Refused %s %d more times in %.0f s, last from %s", kind, told.count, seconds, told.last)
             told.seconds = min(2 * told.seconds, _MAX_SECONDS)
             told.due, told.count = now + told.seconds, 0
-
-    @contextmanager
-    def counting_malformed(self) -> Iterator[None]:
-        """Meanwhile what uvicorn warns of, which is each such request, is told as the others are."""
-        uvicorns, counting = logging.getLogger("uvicorn.error"), _Counting(self)
-        uvicorns.addFilter(counting)
-        try:
-            yield
-        finally:
-            uvicorns.removeFilter(counting)
-
-
-class _Counting(logging.Filter):
-    def __init__(self, refusals: Refusals) -> None:
-        super().__init__()
-        self._refusals = refusals
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.WARNING:
-            return True
-        if not str(record.msg).startswith("No supported WebSocket"):  # its second line of the same request
-            self._refusals.note(Refused.MALFORMED, "a client")
-        return False
 
 
 def address_of(scope: Scope) -> str:

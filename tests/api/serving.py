@@ -94,7 +94,11 @@ async def serving(
     pool = make_pool(find_models(settings), engine_command or (lambda _: command), model_settings)
     app = create_app(settings, pool, "an-instance", model_settings)
     http = HttpServer(
-        app, pool.drain, lambda: pool.fail_requests(ShuttingDown("shutting down")), settings.shutdown_grace_seconds
+        app,
+        pool.drain,
+        lambda: pool.fail_requests(ShuttingDown("shutting down")),
+        settings.shutdown_grace_seconds,
+        refusals=app.refusals,
     )
     running = asyncio.create_task(http.serve(sockets=[listener]))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
