@@ -315,7 +315,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         scope = None if self._is_in_head else cast("Scope", self.scope)
         client = self.client[0] if self.client else "an unknown address"
-        if scope is None and not self._head_bytes:
+        if self.cycle is None and not self._head_bytes:
             client = ""  # that nothing has come, of a browser's spare connection say, is no news
         self.transport.write(self._refused_answer(self._refusal, scope, client, self.server_state.default_headers))
         self.transport.write_eof()

@@ -34,8 +34,8 @@ class HttpServer(uvicorn.Server):
     On the signal `drain` is called, and the requests under way have `grace_seconds` to end by themselves. The port
     stays open for so long: who comes meanwhile hears from the app that it stops, rather than finding no server. Then
     `end_streams` is called: requests that still run get an error event rather than a cut connection. The second signal
-    calls `kill`, so that nobody waits for what the end of the app waits for. `refusals` are told of what is refused before
-    it reaches the app.
+    calls `kill`, so that nobody waits for what the end of the app waits for. `refusals` are told of what is refused
+    before it reaches the app.
     """
 
     def __init__(

@@ -72,6 +72,15 @@ async def test_what_is_refused_before_it_is_a_request_has_the_answer_of_an_error
     assert "uvicorn" not in caplog.text
 
 
+async def test_that_nothing_came_at_all_is_not_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 1.5)
+    async with serving(tmp_path, "Hi.") as server:
+        assert read(await raw(server))[0] == 408
+    assert "Refused" not in caplog.text
+
+
 async def test_a_body_that_does_not_come_is_refused_in_the_shape_of_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
