@@ -117,40 +117,44 @@ def discover(folders: Sequence[Path]) -> tuple[ModelEntry, ...]:
     return tuple(sorted(found.values(), key=lambda entry: entry.id))
 
 
-def model_folders(roots: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Every folder with a config.json under its id, usable or not, the first of an id first."""
+def model_folders(roots: Sequence[Path], *, quiet: bool = False) -> list[tuple[str, Path]]:
+    """Every folder with a config.json under its id, usable or not, the first of an id first.
+
+    Folders that cannot be looked into are logged, unless this is `quiet`: who looks again and again says it once.
+    """
     found: dict[str, Path] = {}
     for root in roots:
         if root.is_dir():
-            for model_id, path in _candidates(root):
+            for model_id, path in _candidates(root, quiet=quiet):
                 found.setdefault(model_id, path)
     return list(found.items())
 
 
-def _candidates(root: Path) -> Iterator[tuple[str, Path]]:
+def _candidates(root: Path, *, quiet: bool = False) -> Iterator[tuple[str, Path]]:
     if (root / "config.json").is_file():
         yield root.resolve().name, root
         return
-    for folder in _subfolders(root):
+    for folder in _subfolders(root, quiet=quiet):
         if (folder / "config.json").is_file():
             yield folder.name, folder
             continue
-        for inner in _subfolders(folder):
+        for inner in _subfolders(folder, quiet=quiet):
             if (inner / "config.json").is_file():
                 yield f"{folder.name}/{inner.name}", inner
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def _subfolders(folder: Path, *, quiet: bool) -> list[Path]:
     """The visible folders in `folder`, sorted; imports under way have hidden names."""
     try:
         with os.scandir(folder) as entries:
             visible = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
-        logger.warning("Skipped %s: cannot be listed (%s)", folder, error.strerror or error)
+        if not quiet:
+            logger.warning("Skipped %s: cannot be listed (%s)", folder, error.strerror or error)
         return []
     names = [name for name in visible if (folder / name).is_dir()]  # a link to itself is none
     for name in names:
-        if not name.isprintable():
+        if not (name.isprintable() or quiet):
             logger.warning("Skipped %r in %s: its name has characters that cannot be printed; rename it", name, folder)
     return [folder / name for name in names if name.isprintable()]
 

@@ -117,7 +117,7 @@ async def rescan(pool: ModelPool[E], folders: Sequence[Path]) -> None:
 
 def _look_at(folders: Sequence[Path], served: Collection[str], before: Mapping[str, _Other]) -> _Seen:
     """For a thread. Raises `OSError` where a folder goes away just now."""
-    there = model_folders(folders)
+    there = model_folders(folders, quiet=True)
     models = [(name, path, (path / "config.json").stat().st_mtime) for name, path in there]
     return _Seen(models, {name: _read(name, path, before.get(name)) for name, path in there if name not in served})
 

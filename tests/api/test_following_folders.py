@@ -13,6 +13,7 @@ import pytest
 from omlx.server.models import folder_watch
 
 from ..text_model import build_text_model
+from ..waiting import until
 from .serving import MODEL, Serving, serving
 from .test_server import CHAT, CHAT_BODY
 
@@ -49,12 +50,28 @@ async def test_a_model_is_served_once_its_folder_is_there_and_no_more_once_it_is
         assert (await server.client.post(CHAT, json={**CHAT_BODY, "model": "new"})).status_code == 404
 
 
+async def test_a_folder_that_cannot_be_a_model_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "models" / "bad\nname").mkdir(parents=True)
+    looks: list[Sequence[Path]] = []
+    find = folder_watch.model_folders
+
+    def counted(folders: Sequence[Path], *, quiet: bool) -> list[tuple[str, Path]]:
+        looks.append(folders)
+        return find(folders, quiet=quiet)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_watch, "model_folders", counted)
+        async with serving(tmp_path, "Hi."):
+            await until(lambda: len(looks) > 3)
+    assert [record.levelname for record in caplog.records if "cannot be printed" in record.getMessage()] == ["WARNING"]
+
+
 async def test_a_model_that_comes_right_after_the_start_is_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     find = folder_watch.model_folders
 
-    def find_slowly(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+    def find_slowly(folders: Sequence[Path], *, quiet: bool) -> list[tuple[str, Path]]:
         time.sleep(0.3)
-        return find(folders)
+        return find(folders, quiet=quiet)
 
     monkeypatch.setattr(folder_watch, "model_folders", find_slowly)
     async with serving(tmp_path, "Hi.") as server:

@@ -39,9 +39,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Path]]:
     made: list[Sequence[Path]] = []
     find = folder_watch.model_folders
 
-    def counted(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+    def counted(folders: Sequence[Path], *, quiet: bool) -> list[tuple[str, Path]]:
         made.append(folders)
-        return find(folders)
+        return find(folders, quiet=quiet)
 
     monkeypatch.setattr(folder_watch, "model_folders", counted)
     return made
