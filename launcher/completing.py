@@ -38,12 +38,14 @@ def complete_wired(context: click.Context, parameter: click.Parameter, incomplet
 
 
 def complete_key(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The names that have a key."""
-    del context, parameter
-    from .keys import read_keys
+    """The names that have a key; the admin key can be ended, and neither shown nor rotated."""
+    del parameter
+    from .keys import ADMIN, read_keys
 
+    ends = context.info_name == "revoke"
     try:
-        return _begun(incomplete, (key.name for key in read_keys(_this_machine().omlx_home.root)))
+        keys = read_keys(_this_machine().omlx_home.root)
+        return _begun(incomplete, (key.name for key in keys if ends or key.scope != ADMIN))
     except LauncherError:
         return []
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from omlx.server import serving
 from omlx.server.__main__ import commands
 from omlx.server.errors import SettingsError
 from omlx.server.serving import find_models
@@ -100,6 +101,7 @@ def test_a_key_that_no_client_could_send_is_refused_before_anything_is_made(
 ):
     monkeypatch.setenv("OMLX_HOME", str(tmp_path))
     monkeypatch.setenv("OMLX_API_KEY", key)
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: pytest.fail("it was started"))
     with pytest.raises(SettingsError, match=r"^OMLX_API_KEY .* so no client could send it") as refused:
         CliRunner().invoke(commands, ["serve", "--port", "0"], catch_exceptions=False)
     assert "cret" not in str(refused.value)

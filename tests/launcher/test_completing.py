@@ -12,7 +12,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from omlx.launcher.cli import commands
-from omlx.launcher.keys import new_key
+from omlx.launcher.keys import new_admin_key, new_key
 
 from .fake_server import FakeServer
 
@@ -62,6 +62,9 @@ def test_without_a_server_the_models_of_the_folder_are_completed(home: Path, mon
 def test_the_names_of_keys_are_completed_and_a_broken_file_completes_nothing(home: Path) -> None:
     new_key(home, "pi", datetime.now(UTC))
     assert completed("key", "revoke", "") == completed("key", "rotate", "p") == ["pi"]
+    new_admin_key(home, datetime.now(UTC))
+    assert completed("key", "revoke", "") == ["admin", "pi"]
+    assert completed("key", "rotate", "") == completed("key", "show", "") == ["pi"]
     (home / "keys.json").write_text("?")
     assert completed("key", "revoke", "") == []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from omlx.server import app
 from omlx.server.api import refusals
 from omlx.server.api.admin import sessions
 from omlx.server.api.keys import ServerKeys
@@ -17,6 +18,7 @@ from omlx.server.server_log import start_logging
 
 from ..api.admin.admin_serving import ADMIN_KEY, INFERENCE_KEY, admin_serving, write_keys
 from ..api.serving import MODEL, serving
+from ..waiting import until
 
 ADMIN = ("admin", "admin", ADMIN_KEY)
 LOGIN = "/admin/api/login"
@@ -135,6 +137,19 @@ async def test_keys_that_are_made_and_ended_are_told_of_with_their_scope(
         "INFO Key ended: pi (scope: agents)",
     ]
     assert "sk-omlx" not in caplog.text
+
+
+async def test_the_log_goes_on_though_nobody_asks_anything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(app, "_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(refusals, "_FIRST_SECONDS", 0.0)
+    async with serving(tmp_path, "Hi.") as server:
+        write_keys(tmp_path, ("pi", "", INFERENCE_KEY))
+        await until(lambda: bool(told(caplog, "Key made: pi")))
+        async with asyncio.timeout(60):
+            while not told(caplog, "Refused no key", "more times"):  # once two came between two looks
+                await asyncio.gather(*(server.client.get("/v1/models") for _ in range(20)))
 
 
 def test_keys_are_told_of_without_any_request_and_none_where_the_file_cannot_be_read(
