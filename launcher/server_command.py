@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -16,12 +18,19 @@ class _ServerCommand(click.Command):
         _become()  # the shell's question stands in variables, and the server's side answers it
 
 
-def server_command(name: str, short_help: str) -> click.Command:
-    """A command of that name, whose arguments, completions and help are the server's own."""
+def server_command(name: str, short_help: str, *, holds_signals: bool = False) -> click.Command:
+    """A command of that name, whose arguments, completions and help are the server's own. With `holds_signals` SIGINT
+    and SIGTERM wait until the server's side has imported what hears them, and lets them through."""
+
+    def become(arguments: Sequence[str]) -> NoReturn:
+        if holds_signals:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        _become(name, *arguments)
+
     return _ServerCommand(
         name,
         context_settings={"ignore_unknown_options": True, "help_option_names": []},
-        callback=lambda arguments: _become(name, *arguments),
+        callback=become,
         params=[
             click.Argument(
                 ["arguments"],

@@ -19,6 +19,7 @@ from .models.catalog import ENCODERS, ModelEntry, read_entry
 from .models.hub import Hub, pull_headers
 from .models.hub_files import checked_repo
 from .models.supervision import Supervision
+from .stop_signals import held_back
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +100,14 @@ def follow(command: EngineCommand, *, can_rejoin: bool, clock: Callable[[], floa
 
 def _run(command: EngineCommand) -> int:
     """Run one engine to its end; its exit status, 0 where this process was told to stop."""
-    process = subprocess.Popen(command.argv, env=dict(command.environment), stdin=subprocess.DEVNULL)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         process.kill()
         raise SystemExit(0)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    with held_back():
+        process = subprocess.Popen(command.argv, env=dict(command.environment), stdin=subprocess.DEVNULL)
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return _wait(process)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
+from uvicorn.lifespan.on import LifespanOn
 
 from .api.refusals import Refusals
 from .api.refused_answer import refused_answer
@@ -25,6 +27,8 @@ logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its name for all
 _KEEP_ALIVE_SECONDS = 75
 _LAST_SECONDS = 1
 """For the requests that were told of the end: to say so to their clients."""
+_CLOSE_SECONDS = 3.0
+"""For the app to end after a second signal, whose engines are killed then."""
 _POLL_SECONDS = 0.05
 
 
@@ -52,6 +56,10 @@ class HttpServer(uvicorn.Server):
         self._grace_seconds = grace_seconds
         self._kill = kill
         refuse = partial(refused_answer, refusals or Refusals())
+        self._signals: list[str] = []
+        self._num_running = 0
+        self.num_cut = 0
+        """How many requests did not end by themselves."""
         config = uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType]  # the same protocol, typed by two libraries
             loop="uvloop",
@@ -75,25 +83,48 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Logs nothing: a line may be half written where the signal comes."""
         del frame
-        name = signal.Signals(sig).name
+        self._signals.append(signal.Signals(sig).name)
         if self.should_exit:
-            logger.info("%s received again, ending at once", name)
+            self.num_cut = max(self.num_cut, len(self.server_state.tasks))
             self.force_exit = True
             self._kill()
-            return
-        words = "%s received: running requests have %g seconds to end, or until a second signal"
-        logger.info(words, name, self._grace_seconds)
-        self.should_exit = True
-        self._drain()
+        else:
+            self._num_running = len(self.server_state.tasks)
+            self.should_exit = True
+            self._drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("Stopping%s: %s", self._asked(0), self._outlook())
         clock = asyncio.get_running_loop().time
         ends_at = clock() + self._grace_seconds
         while self._is_busy and not self.force_exit and clock() < ends_at:
             await asyncio.sleep(_POLL_SECONDS)
+        self.num_cut = max(self.num_cut, len(self.server_state.tasks))
         self._end_streams()
         await super().shutdown(sockets)
+        if self.force_exit:
+            logger.info("Stopping at once%s", self._asked(1))
+            await self._close_app()
+
+    def _asked(self, number: int) -> str:
+        return f", {self._signals[number]} received" if number < len(self._signals) else ""
+
+    def _outlook(self) -> str:
+        if not self._num_running:
+            return "no request is running"
+        requests = "1 running request has" if self._num_running == 1 else f"{self._num_running} running requests have"
+        return f"{requests} {self._grace_seconds:g} seconds to end, or until a second signal"
+
+    async def _close_app(self) -> None:
+        """What uvicorn leaves out after a second signal, and then tells of as an exception. What takes too long is
+        cancelled with the loop, and has nothing to tell."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.lifespan.shutdown(), _CLOSE_SECONDS)
+            return
+        if isinstance(self.lifespan, LifespanOn):
+            self.lifespan.logger = logging.Logger("uvicorn.cut", logging.CRITICAL + 1)
 
     @property
     def _is_busy(self) -> bool:

@@ -27,6 +27,7 @@ from .settings.keys import nearest
 from .settings.model_store import ModelSettingsStore
 from .settings.values import size_in_bytes
 from .state_file import ServerState, check_writable, published, reachable_url, sole_server
+from .stop_signals import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,19 @@ def serve(
     quiet: bool = False,
     split: Split | None = None,
     draft_model: str | None = None,
+    stop_signals: StopSignals | None = None,
 ) -> None:
     """Run the server until SIGINT or SIGTERM. `quiet` keeps all but warnings to the log's file.
 
     `model` is loaded at once, without it the only model, and those whose settings say so. `engine_command`
     says how a model's engine process is started, MLX's by default. With `split` this is one rank of a group that
     serves one model, divided in that way; only rank 0 listens. `draft_model` drafts for `model`, whatever the
-    model's settings say. Raises `SettingsError` when the address can't be had, `ModelNotFound`, and at the end
+    model's settings say. The signals are caught until the process has ended, by `stop_signals` where those are
+    caught already. Raises `SettingsError` when the address can't be had, `ModelNotFound`, and at the end
     `EngineUnavailable` where the group could not run.
     """
+    stop_signals = stop_signals or StopSignals()
+    stop_signals.catch()
     rank = 0 if split is None else rank_of(os.environ)
     if rank == 0:
         check_writable(settings.state_file)
@@ -64,7 +69,12 @@ def serve(
     with logs.attached():
         for warning in (*(settings.configuration.warnings if settings.configuration else ()), *exposed(settings.home)):
             logger.warning("%s", warning)
-        _serve(settings, model, engine_command, split, rank, logs, draft_model)
+        try:
+            num_cut = _serve(settings, model, engine_command, split, rank, logs, draft_model, stop_signals)
+        except Stopped as stopped:
+            logger.info("Stopping, %s received: nothing was served yet", stopped.name)
+            num_cut = 0
+        logger.info("Stopped%s", f"; requests that were cut: {num_cut}" if num_cut else "")
 
 
 def _serve(
@@ -75,7 +85,9 @@ def _serve(
     rank: int,
     logs: LogRing,
     draft_model: str | None,
-) -> None:
+    stop_signals: StopSignals,
+) -> int:
+    """How many requests were cut."""
     memory = device_memory(has_own_gpu())
     if split is not None:
         memory = memory.times(num_ranks(os.environ))
@@ -105,14 +117,18 @@ def _serve(
             wanted.add(named)
         elif len(entries) == 1:
             wanted.add(entries[0].id)
-        for model_id in sorted(wanted, key=lambda each: (each != named, each)):  # the one asked for has room first
-            try:
-                pool.preload(model_id)  # it loads while this process imports the web framework
-            except InsufficientMemory as error:
-                logger.error("%s", error)
-        _run(settings, pool, model_settings, listener, logs)
+        try:
+            for model_id in sorted(wanted, key=lambda each: (each != named, each)):  # the one asked for has room first
+                try:
+                    pool.preload(model_id)  # it loads while this process imports the web framework
+                except InsufficientMemory as error:
+                    logger.error("%s", error)
+            num_cut = _run(settings, pool, model_settings, listener, logs, stop_signals)
+        finally:
+            pool.kill()  # a second signal, or one before it all ran, leaves the engines behind
         if split is not None and pool.failed:
             raise EngineUnavailable("; ".join(pool.failed.values()))  # mlx.launch has ended what could not begin
+        return num_cut
 
 
 def find_models(settings: ServeSettings, memory: DeviceMemory | None = None) -> tuple[ModelEntry, ...]:
@@ -275,7 +291,9 @@ def _run(
     model_settings: ModelSettingsStore,
     listener: socket.socket,
     logs: LogRing,
-) -> None:
+    stop_signals: StopSignals,
+) -> int:
+    """Serve to the end; how many requests were cut."""
     from .app import create_app
     from .http_server import HttpServer
 
@@ -290,7 +308,6 @@ def _run(
     state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders, str(settings.cache_folder))
     with published(settings.state_file, state):
         logger.info("omlx is listening on %s", url)
-        try:
-            server.run(sockets=[listener])
-        finally:
-            pool.kill()  # a second signal leaves the engines behind
+        stop_signals.pass_on(server.handle_exit)
+        server.run(sockets=[listener])
+    return server.num_cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -22,6 +23,7 @@ from ..settings.layers import flag_of, layered
 from ..settings.loading import load_document
 from ..settings.own_key import own_key
 from ..settings.serve import ServeSettings, omlx_home, settings_file
+from ..stop_signals import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -119,17 +121,23 @@ def command(
     An option holds for this run only; `omlx config set` writes a setting for good, and `omlx config show --origin`
     says where each is from. Where OMLX_API_KEY is set, clients must send that key. OMLX_HOME moves ~/.omlx.
     """
+    stop_signals = StopSignals()
+    stop_signals.catch()
     if draft_model is not None and (model is None or distributed):
         raise click.UsageError("--draft-model goes with --model, on one machine; models.NAME.draft_model is for good")
     home = omlx_home(os.environ)
 
     def run(quiet: bool) -> None:
-        _run(home, model, options, quiet, Split(split) if distributed else None, draft_model)
+        with contextlib.suppress(Stopped):
+            _run(home, model, options, quiet, Split(split) if distributed else None, draft_model, stop_signals)
 
-    if service or is_started_by_system(os.environ, os.getpid(), os.getppid()):
-        _run_as_service(home, lambda: run(quiet=True))
-    else:
-        run(quiet)
+    try:
+        if service or is_started_by_system(os.environ, os.getpid(), os.getppid()):
+            _run_as_service(home, lambda: run(quiet=True))
+        else:
+            run(quiet)
+    finally:
+        stop_signals.ignore()
 
 
 def _run(
@@ -139,6 +147,7 @@ def _run(
     quiet: bool,
     split: Split | None,
     draft_model: str | None,
+    stop_signals: StopSignals,
 ) -> None:
     from ..serving import serve as run
 
@@ -146,7 +155,7 @@ def _run(
     found = layered(document, os.environ, _flags(options))
     configuration = replace(found, warnings=(*warnings, *found.warnings))  # they are for the log
     serving = ServeSettings.of(configuration, home, own_key(os.environ))
-    run(serving, model, quiet=quiet, split=split, draft_model=draft_model)
+    run(serving, model, quiet=quiet, split=split, draft_model=draft_model, stop_signals=stop_signals)
 
 
 def _run_as_service(home: Path, run: Callable[[], None]) -> None:

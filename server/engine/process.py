@@ -20,6 +20,7 @@ from time import monotonic
 import msgspec
 
 from ..errors import EngineFailure, EngineUnavailable, OmlxError
+from ..stop_signals import held_back
 from .engine_log import relay
 from .engine_stream import EngineStream
 from .messages import (
@@ -108,7 +109,7 @@ class EngineProcess:
     def start(cls, command: EngineCommand) -> EngineProcess:
         """Spawn the process. It inherits one socket, and what it says on standard error goes to the log."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, held_back():
             process = subprocess.Popen(
                 [*command.argv, "--fd", str(theirs.fileno())],
                 env=dict(command.environment),
@@ -229,7 +230,7 @@ class EngineProcess:
             self._send(Cancel(request_id))
 
     def _send(self, command: Command) -> None:
-        if self._transport is not None and self.is_alive:
+        if self._transport is not None and self.is_alive and not self._transport.is_closing():
             self._transport.write(frame(command))
 
     async def _read(self, frames: FrameProtocol) -> None:

@@ -22,6 +22,7 @@ import msgspec
 from ..errors import EngineFailure, OmlxError
 from ..log_format import described
 from ..printable import printable
+from ..stop_signals import let_through
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
 from .load_watch import telling_of_work
@@ -172,6 +173,7 @@ def set_signals() -> None:
     SIGUSR1 is how it has a stuck engine write to the log where it stands."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    let_through()
     faulthandler.register(signal.SIGUSR1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_serve_counts_too_where_the_system_itself_started_it(run: Run, home: Pat
     for _ in range(MAX_FAST_DEATHS + 1):
         with pytest.raises(SettingsError):
             run("serve")
+
+
+def test_a_service_that_is_told_to_stop_while_it_starts_has_not_died(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("omlx.server.serving.serve", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    for _ in range(MAX_FAST_DEATHS + 1):
+        assert run("serve", "--service").exit_code == 0
+    assert not (home / "logs").exists()
 
 
 @pytest.mark.parametrize(
