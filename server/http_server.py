@@ -14,7 +14,6 @@ from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
-from uvicorn.lifespan.on import LifespanOn
 
 from .api.refusals import Refusals
 from .api.refused_answer import refused_answer
@@ -22,7 +21,17 @@ from .http_protocol import BoundedHttpProtocol
 from .malloc import keep_one_arena
 
 logger = logging.getLogger(__name__)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what is cancelled with the loop, by whose end requests and the app were cut off: Litestar tells of that in
+    words, uvicorn with the exception."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError) and "CancelledError" not in record.getMessage()
+
+
 logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its name for all its news
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 _KEEP_ALIVE_SECONDS = 75
 _LAST_SECONDS = 1
@@ -118,13 +127,11 @@ class HttpServer(uvicorn.Server):
         return f"{requests} {self._grace_seconds:g} seconds to end, or until a second signal"
 
     async def _close_app(self) -> None:
-        """What uvicorn leaves out after a second signal, and then tells of as an exception. What takes too long is
-        cancelled with the loop, and has nothing to tell."""
+        """What uvicorn leaves out after a second signal. What takes too long is cancelled with the loop."""
+        if self.server_state.tasks:  # their engines have been killed
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.lifespan.shutdown(), _CLOSE_SECONDS)
-            return
-        if isinstance(self.lifespan, LifespanOn):
-            self.lifespan.logger = logging.Logger("uvicorn.cut", logging.CRITICAL + 1)
 
     @property
     def _is_busy(self) -> bool:

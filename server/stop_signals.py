@@ -56,8 +56,8 @@ class StopSignals:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A process started meanwhile gets none before it calls `let_through`: Python would end it with a traceback while it
-    imports what hears them."""
+    """A process started meanwhile gets none before it calls `let_through`: until it has imported what hears them,
+    Python would end it with a traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

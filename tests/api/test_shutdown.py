@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import re
 import signal
@@ -192,6 +194,15 @@ def test_a_second_signal_does_not_wait_for_what_the_engines_still_save(caplog: p
     assert called == ["drain", "kill"]
     assert server.force_exit
     assert not caplog.records  # a signal may come while another line is written, which no file allows
+
+
+def test_what_is_cancelled_with_the_loop_is_no_error_and_a_fault_is(caplog: pytest.LogCaptureFixture):
+    told = logging.getLogger("uvicorn.error")
+    for error in (asyncio.CancelledError(), KeyError("a fault")):
+        told.error("Exception in ASGI application", exc_info=error)
+        told.error("Traceback\n%r", error)
+    assert len(caplog.records) == 2
+    assert "CancelledError" not in caplog.text
 
 
 async def test_a_server_told_to_stop_takes_nothing_new(tmp_path: Path):
