@@ -139,12 +139,15 @@ async def test_three_crashes_in_a_row_stop_the_model_and_health_says_why(
 
 async def test_an_engine_that_hangs_is_killed_and_replaced(tmp_path: Path):
     async with (
-        serving(tmp_path, LONG, step_seconds=0.01, stall_seconds=4.0) as server,
+        serving(tmp_path, LONG, step_seconds=0.01) as server,
         server.client.stream("POST", MESSAGES, json={**MESSAGES_BODY, "stream": True}) as response,
     ):
         pieces = response.aiter_text()
         received = await anext(pieces)
         old_pid = crash(server, signal.SIGSTOP)
+        await until(lambda: server.pool.engines[MODEL].silent_seconds > 1)
+        for _ in range(2):
+            server.pool.check_silence(1)
         async for piece in pieces:
             received += piece
         await new_engine(server, old_pid)
@@ -154,12 +157,15 @@ async def test_an_engine_that_hangs_is_killed_and_replaced(tmp_path: Path):
 
 
 async def test_an_idle_engine_that_says_it_lives_is_left_alone(tmp_path: Path):
-    async with serving(tmp_path, "Hi.", stall_seconds=2.0) as server:
+    async with serving(tmp_path, "Hi.", stall_seconds=16.0) as server:
         await server.client.post(CHAT, json=CHAT_BODY)
         engine = server.pool.engines[MODEL]
-        beats_until = engine.ready_seconds + 5.0
-        await until(lambda: engine.ready_seconds > beats_until)
+        for _ in range(3):  # it is heard of every two seconds
+            before = engine._stepped_at or 0.0
+            await until(lambda before=before: (engine._stepped_at or 0.0) > before)
+        server.pool.check_silence(16.0)
         assert engine.is_alive
+        assert not server.pool.failed
 
 
 def _is_another(server: Serving, pid: int) -> bool:

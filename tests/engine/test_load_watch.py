@@ -10,6 +10,23 @@ from omlx.server.engine.load_watch import others_worked, telling_of_work
 from ..waiting import wait_until
 
 
+class Work:
+    """What the others are said to have done, in seconds, and how often somebody looked."""
+
+    def __init__(self) -> None:
+        self.seconds = 7.0
+        self.num_looks = 0
+
+    def __call__(self) -> float:
+        self.num_looks += 1
+        return self.seconds
+
+    def wait_for_looks(self) -> None:
+        """Until it was looked at twice, so that what the first look led to is done."""
+        before = self.num_looks
+        wait_until(lambda: self.num_looks >= before + 3)
+
+
 class Told:
     """Counts how often it is told; somebody listens until `most` times."""
 
@@ -23,17 +40,16 @@ class Told:
 
 
 def test_it_is_told_at_once_and_again_only_when_something_was_done():
-    told, worked = Told(), [7.0]
-    with telling_of_work(told, 0.001, lambda: worked[0]):
-        wait_until(lambda: told.num_times == 1)
-        time.sleep(0.1)
+    told, worked = Told(), Work()
+    with telling_of_work(told, 0.001, worked):
+        worked.wait_for_looks()
         assert told.num_times == 1
-        for _ in range(4):
-            worked[0] += 0.004  # little by little
-            time.sleep(0.01)
-        wait_until(lambda: told.num_times > 1)
-        time.sleep(0.1)
-        assert told.num_times in (2, 3)
+        for num_times in (1, 2):  # little by little
+            worked.seconds += 0.004
+            worked.wait_for_looks()
+            assert told.num_times == num_times
+        worked.wait_for_looks()
+        assert told.num_times == 2
 
 
 def test_it_ends_where_nobody_listens_and_with_the_load():
