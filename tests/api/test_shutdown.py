@@ -30,9 +30,9 @@ from .test_server import MESSAGES, MESSAGES_BODY, streamed_text
 _LONG_ANSWER = "x" * 100_000
 _UNREAD_ANSWER = "y" * 40_000
 """Some 200 bytes of events a token: twice what all buffers on the way hold."""
-_START_SECONDS = 60
-_STOP_SECONDS = 30
-_AT_ONCE_SECONDS = 10
+_START_SECONDS = 120
+_STOP_SECONDS = 60
+_AT_ONCE_SECONDS = 60
 
 _BODY = {
     "model": "scripted",
