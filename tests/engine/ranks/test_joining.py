@@ -72,7 +72,7 @@ def test_real_ranks_with_other_settings_or_another_model_end_and_say_so(tmp_path
             for rank, model in enumerate(models)
         ]
         try:
-            told = [rank.communicate(timeout=60)[1] for rank in ranks]
+            told = [rank.communicate(timeout=240)[1] for rank in ranks]
         finally:
             for rank in ranks:
                 rank.kill()
@@ -84,11 +84,11 @@ def test_an_engine_that_is_in_no_group_or_whose_group_has_gone_says_which(tmp_pa
     model = write_llama(tmp_path / "model")
     command = [sys.executable, "-m", "omlx.server.engine", "--split=auto", "--model", str(model)]
     environment = {name: value for name, value in engine_environment(os.environ).items() if not name.startswith("MLX_")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert "this process is not one of a group" in done.stderr
     (tmp_path / "ring.json").write_text('[["127.0.0.1:1"], ["127.0.0.1:2"]]')  # rank 1's port is not ours to take
     environment |= {"MLX_HOSTFILE": str(tmp_path / "ring.json"), "MLX_RANK": "9"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert "the other ranks of the group were not reached" in done.stderr
     assert "is not one of a group" not in done.stderr
 
