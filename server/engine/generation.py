@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from threading import Event as Flag
 from typing import Protocol
 
 from ..errors import ContextOverflow, InvalidRequest, OmlxError
@@ -43,7 +44,9 @@ from .record import ABORT, CLIENT_LEFT, RequestRecord
 from .several import GenerationGroup
 
 _LONG_BYTES = 1 << 20
-"""Longer requests are rendered one at a time: each takes several times its size meanwhile, and seconds of a thread."""
+"""Longer requests to a model are rendered one at a time: each takes several times its size meanwhile."""
+_MAX_RENDERINGS = 4
+"""Of a model's other requests."""
 
 
 class Sink(Protocol):
@@ -205,7 +208,7 @@ class Generator:
         self._openings = openings
         self._memory = AnswerMemory()
         self._tool_order = ToolOrder()
-        self._one_at_a_time = ThreadPoolExecutor(1, "long-prompts")
+        self._threads: dict[tuple[str, bool], ThreadPoolExecutor] = {}
 
     def launched_agent(self, caller: str) -> str:
         """The agent that was last announced with this key, "" where none was."""
@@ -283,18 +286,28 @@ class Generator:
 
     async def _render(self, request: GenerationRequest, check_window: bool = True) -> tuple[ModelText, Prompt, bytes]:
         """With the place of the answer in the conversation, for what is remembered of it."""
-        executor = self._one_at_a_time if request.num_bytes > _LONG_BYTES else None
-        loop = asyncio.get_running_loop()
-        text, prompt, place = await loop.run_in_executor(executor, self._render_now, request)
+        loop, is_over = asyncio.get_running_loop(), Flag()
+        render = partial(self._render_now, request, lambda: not is_over.is_set())
+        try:
+            text, prompt, place = await loop.run_in_executor(self._threads_of(request), render)
+        finally:
+            is_over.set()
         if check_window and len(prompt.token_ids) >= text.context_window:
             raise ContextOverflow(len(prompt.token_ids), text.context_window)
         return text, prompt, place
 
-    def _render_now(self, request: GenerationRequest) -> tuple[ModelText, Prompt, bytes]:
+    def _threads_of(self, request: GenerationRequest) -> ThreadPoolExecutor:
+        """Those of the request's model: a template that takes long holds up no other model."""
+        key = self._pool.entry(request.model).id, request.num_bytes > _LONG_BYTES
+        if key not in self._threads:
+            self._threads[key] = ThreadPoolExecutor(1 if key[1] else _MAX_RENDERINGS, "prompts")
+        return self._threads[key]
+
+    def _render_now(self, request: GenerationRequest, go_on: Callable[[], bool]) -> tuple[ModelText, Prompt, bytes]:
         text = self._text_of(request.model)
         request = replace(request, tools=self._tool_order.steady(request.tools, request.cache_salt))
         recalled = self._memory.recall(request, f"{self._pool.entry(request.model).id}\0{request.cache_salt}")
-        return text, text.render(recalled.request), recalled.place
+        return text, text.render(recalled.request, go_on), recalled.place
 
 
 def _singles(request: GenerationRequest) -> Iterator[GenerationRequest]:

@@ -6,7 +6,7 @@ Tokenizer, chat template and output formats are read from the model's folder; no
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidRequest, UnsupportedModel
@@ -15,10 +15,9 @@ from ..models.capabilities import read_capabilities
 from ..models.catalog import ModelEntry
 from ..parsers.call_syntax import thinking_syntax
 from ..parsers.selection import RAW, Formats, choose_formats, make_parser
-from ..prompts.chat_template import ChatTemplate
 from ..prompts.detokenizer import Detokenizer
 from ..prompts.render import Prompt, Renderer
-from ..prompts.template_lint import lint
+from ..prompts.template_process import TemplateProcess
 from ..prompts.token_bytes import TokenBytes
 from ..prompts.tokenizer import Tokenizer
 from ..requests import GenerationRequest, ReasoningOptions, SamplingParams
@@ -103,14 +102,15 @@ class ModelText:
             without_drafters=() if settings.mtp else ("mtp",),
         )
 
-    def render(self, request: GenerationRequest) -> Prompt:
+    def render(self, request: GenerationRequest, go_on: Callable[[], bool] = lambda: True) -> Prompt:
         """Raises `InvalidRequest` when the template refuses the conversation, or there is nothing to continue, and
-        `ContextOverflow` where a long text is sure not to fit the window."""
+        `ContextOverflow` where a long text is sure not to fit the window. A template that takes long is given up, with
+        `RenderingGivenUp`, where `go_on` says that nobody waits for the prompt any more."""
         if request.prompt is None:
             if request.reasoning == ReasoningOptions():
                 request = replace(request, reasoning=self.reasoning_defaults)
             try:
-                return self.renderer.render(request, self.context_window)
+                return self.renderer.render(request, self.context_window, go_on)
             except UnsupportedModel as error:  # it is found only in rendering what a template may not do
                 raise InvalidRequest(str(error), "model") from error
         token_ids = request.prompt
@@ -214,8 +214,8 @@ class AnswerDecoder:
 def _renderer(entry: ModelEntry, source: str, special_tokens: Mapping[str, str], tokenizer: Tokenizer) -> Renderer:
     if not source:
         raise UnsupportedModel(f"{entry.id} has no chat template: it is a base model, or the file is missing")
-    lint(source, special_tokens)
-    return Renderer(ChatTemplate(source, special_tokens), tokenizer)
+    template = TemplateProcess(source, special_tokens)
+    return Renderer(template, tokenizer, template.traits)
 
 
 def _joined(deltas: list[Delta], told: list[Delta]) -> list[Delta]:

@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import jinja2
 from jinja2 import meta
 from jinja2.exceptions import SecurityError
 
-from ..errors import InvalidRequest, UnsupportedModel
-from .template_environment import TemplateRefusal, TemplateTimeout, limited_time, template_environment
+from ..errors import InvalidRequest, OmlxError, UnsupportedModel
+from .template_environment import TemplateRefusal, template_environment
 
 TemplateMessage = dict[str, Any]
 """A message as templates read it: the keys are the template's convention, not ours."""
 
+Rendered: TypeAlias = str | OmlxError
+"""A text, or why there is none."""
+
 RESERVED_OPTIONS = frozenset({"messages", "tools", "add_generation_prompt", "chat_template", "documents"})
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a request's texts are rendered of. `stand_in` is a user message whose text does not matter."""
+
+    messages: Sequence[TemplateMessage]
+    tools: Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any]
+    stand_in: TemplateMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One text of a conversation: of its first `num_messages`, and of the stand-in behind them where it `asks`."""
+
+    num_messages: int
+    asks: bool
+    opens_answer: bool
+    with_tools: bool = True
+
+
+class Template(Protocol):
+    """A chat template as requests need it, wherever it is rendered. `variables` are the names that it reads from
+    outside."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def variables(self) -> frozenset[str]: ...
+
+    def renderings(
+        self, conversation: Conversation, wanted: Sequence[Wanted], go_on: Callable[[], bool]
+    ) -> Iterator[Rendered]:
+        """The wanted texts, in their order; `go_on` is asked meanwhile whether somebody waits for them still."""
+        ...
 
 
 class ChatTemplate:
@@ -46,22 +87,16 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         options: Mapping[str, Any] | None = None,
     ) -> str:
-        """Raises `InvalidRequest` with the template's words when it refuses the conversation, or takes too long."""
+        """Raises `InvalidRequest` with the template's words when it refuses the conversation, and `UnsupportedModel`
+        where it does what no template may."""
         values = {**self._tokens, **(options or {}), "add_generation_prompt": add_generation_prompt}
         values["tools"] = list(tools) or self._no_tools
         try:
-            with limited_time():
-                return self._template.render(messages=list(messages), **values)
+            return self._template.render(messages=list(messages), **values)
         except SecurityError as error:
             raise UnsupportedModel(f"the chat template does what templates may not do: {error}") from error
         except TemplateRefusal as error:
             raise InvalidRequest(f"the model's chat template refuses this conversation: {error}", "messages") from error
-        except TemplateTimeout as error:
-            raise InvalidRequest(
-                f"the model's chat template takes {error} for these {len(messages)} messages; compact the conversation "
-                "or start a new one",
-                "messages",
-            ) from error
         except MemoryError as error:
             raise UnsupportedModel("the chat template takes more memory than there is") from error
         except Exception as error:  # a template is a program: it can fail in any way a program can
@@ -69,6 +104,19 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"the model's chat template fails on this conversation: {words}", "messages"
             ) from error
+
+    def renderings(
+        self, conversation: Conversation, wanted: Sequence[Wanted], go_on: Callable[[], bool]
+    ) -> Iterator[Rendered]:
+        """See `Template`; nothing stops it."""
+        del go_on
+        for one in wanted:
+            messages = [*conversation.messages[: one.num_messages], *([conversation.stand_in] if one.asks else ())]
+            tools = conversation.tools if one.with_tools else ()
+            try:
+                yield self.render(messages, tools, one.opens_answer, conversation.options)
+            except (InvalidRequest, UnsupportedModel) as error:
+                yield error
 
     def _iterates_no_tools(self) -> bool:
         """`None` says "no tools" to most templates; some only know the empty list."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequest
 from ..requests import GenerationRequest, Json, ReasoningOptions, Role
-from .chat_template import RESERVED_OPTIONS, ChatTemplate, TemplateMessage
+from .chat_template import RESERVED_OPTIONS, Conversation, Rendered, Template, TemplateMessage, Wanted
 from .conversation import build_conversation, clean_tool
-from .template_environment import limited_time
-from .template_traits import TemplateTraits, probe
+from .template_traits import TemplateTraits
 from .tokenizer import MARK, Encoded, Tokenizer
 from .tool_text import tool_schema
 
@@ -52,19 +51,22 @@ class Prompt:
 class Renderer:
     """Renders requests for one model: its template, what the template can do, its tokenizer."""
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, traits: TemplateTraits | None = None) -> None:
+    def __init__(self, template: Template, tokenizer: Tokenizer, traits: TemplateTraits) -> None:
         self.template = template
         self.tokenizer = tokenizer
-        self.traits = traits or probe(template)
+        self.traits = traits
 
-    def render(self, request: GenerationRequest, window: int | None = None) -> Prompt:
-        """Raises `InvalidRequest` when there is nothing to answer or the template refuses, and `ContextOverflow` where
-        a long text cannot fit `window` tokens; then it is not encoded to its end."""
+    def render(
+        self, request: GenerationRequest, window: int | None = None, go_on: Callable[[], bool] = lambda: True
+    ) -> Prompt:
+        """Raises `InvalidRequest` when there is nothing to answer or the template refuses, `UnsupportedModel` where it
+        does what no template may, and `ContextOverflow` where a long text cannot fit `window` tokens; then it is not
+        encoded to its end. `go_on` is asked meanwhile whether somebody waits for it still."""
         if not request.messages:
             raise InvalidRequest(
                 "messages holds nothing to answer; send a message with content of a kind this server knows", "messages"
             )
-        return _Rendering(self, request).prompt(window)
+        return _Rendering(self, request).prompt(window, go_on)
 
     def count_tokens(self, request: GenerationRequest) -> int:
         return len(self.render(request).token_ids)
@@ -90,11 +92,26 @@ class _Rendering:
     def _messages(self) -> list[TemplateMessage]:
         return self._conversation.messages
 
-    def prompt(self, window: int | None) -> Prompt:
-        with limited_time():
-            opening = self._answer_opening()
-            text = self._continued() if self._continues else self._text(self._messages, True)
-            ends = self._boundary_positions(text, opening)
+    def prompt(self, window: int | None, go_on: Callable[[], bool]) -> Prompt:
+        places = {self._conversation.num_system, self._conversation.last_user}
+        wanted = [
+            Wanted(len(self._messages), asks=False, opens_answer=not self._continues),
+            Wanted(0, asks=True, opens_answer=True, with_tools=False),
+            Wanted(0, asks=True, opens_answer=False, with_tools=False),
+            *(Wanted(count, asks=True, opens_answer=False) for count in places if count is not None),
+        ]
+        conversation = Conversation(self._messages, self._tools, self._options, self._stand_in())
+        text, *others = self._template.renderings(conversation, wanted, go_on)
+        if not isinstance(text, str):
+            raise text
+        if self._continues:
+            text = self._left_open(text)
+        # A prompt is a prompt without one of its boundaries too.
+        opening = _added(*others[:2])
+        ends = [_common_length(text, other) for other in others[2:] if isinstance(other, str)]
+        if opening and text.endswith(opening):
+            ends.append(len(text) - len(opening))
+        ends.sort()
         marked, ends = _with_cuts(text, opening, ends) if self._tokenizer.encodes_in_pieces else (text, ends)
         encoded = self._tokenizer.encode_with_starts(marked, window, self._scope)
         if not encoded.token_ids:
@@ -102,35 +119,13 @@ class _Rendering:
         boundaries = {self._token_boundary(encoded, end) for end in ends} | {len(encoded.token_ids)}
         return Prompt(encoded.token_ids, sorted(boundaries - {0}), bool(_OPEN_REASONING.search(text[-64:])))
 
-    def _text(self, messages: list[TemplateMessage], opens_answer: bool) -> str:
-        return self._template.render(messages, self._tools, opens_answer, self._options)
-
-    def _answer_opening(self) -> str:
-        """What the template writes for the model to go on from."""
-        question = [self._stand_in()]
-        opened = self._template.render(question, (), True, self._options)
-        closed = self._template.render(question, (), False, self._options)
-        return opened[len(closed) :] if opened.startswith(closed) else ""
-
-    def _continued(self) -> str:
-        """The last message is the answer's beginning: the text up to its end, left open."""
-        text = self._text(self._messages, False)
+    def _left_open(self, text: str) -> str:
+        """The last message is the answer's beginning: the text up to its end."""
         content = self._messages[-1]["content"]
         if isinstance(content, list):
             content = content[0]["text"]
         position = text.rfind(content.strip())
         return text[: position + len(content.strip())] if content.strip() and position >= 0 else text
-
-    def _boundary_positions(self, text: str, opening: str) -> list[int]:
-        positions = [len(text) - len(opening)] if opening and text.endswith(opening) else []
-        for count in {self._conversation.num_system, self._conversation.last_user}:
-            if count is not None:
-                try:
-                    other = self._text([*self._messages[:count], self._stand_in()], False)
-                except InvalidRequest:  # a prompt whose time is over without this place is still a prompt
-                    continue
-                positions.append(_common_length(text, other))
-        return sorted(positions)
 
     def _token_boundary(self, encoded: Encoded, position: int) -> int:
         """The last place at or before `position` where the encoding is sure not to depend on what follows."""
@@ -166,6 +161,13 @@ def _reasoning_options(reasoning: ReasoningOptions) -> Mapping[str, Json]:
     if reasoning.budget_tokens is not None:
         options["thinking_budget"] = reasoning.budget_tokens
     return options
+
+
+def _added(opened: Rendered, closed: Rendered) -> str:
+    """What the template writes for the model to go on from."""
+    if isinstance(opened, str) and isinstance(closed, str) and opened.startswith(closed):
+        return opened[len(closed) :]
+    return ""
 
 
 def _with_cuts(text: str, opening: str, positions: list[int]) -> tuple[str, list[int]]:

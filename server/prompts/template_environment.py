@@ -1,19 +1,16 @@
 """The Jinja environment that chat templates are written for, closed against what a template can do to its host.
 
-Templates are untrusted: they come with the weights. Beside Jinja's immutable sandbox, the operations that
-make huge values out of small ones are refused, and a rendering has `LONGEST_SECONDS`. An endless nest of loops that
-looks at nothing is not caught here, but by `template_lint`.
+Templates are untrusted: they come with the weights. Beside Jinja's immutable sandbox, the operations that make huge
+values out of small ones are refused. Loops without an end, and texts doubled until the memory is gone, only a limit of
+the system's can stop: see `template_process`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from time import thread_time
 from typing import Any, NoReturn
 
 import jinja2
@@ -23,10 +20,6 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-LONGEST_SECONDS = 30.0
-"""Of computing, for one rendering. Some templates go through all messages for each: a thousand then take seconds."""
-_CHECKS_PER_LOOK = 64
-"""The time that a thread has computed for is dear to ask for."""
 _MAX_REPEATED = 100_000
 _MAX_EXPONENT = 64
 _PADDING_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
@@ -37,38 +30,6 @@ _WIDE_FIELD = re.compile(r"\d{5,}|%[^a-zA-Z%]*\*|\{[^}]*\{")
 
 class TemplateRefusal(jinja2.TemplateError):
     """`raise_exception` of the template: the conversation is not one it renders."""
-
-
-class TemplateTimeout(jinja2.TemplateError):
-    """The rendering has taken too long."""
-
-
-class _Allowance:
-    """`LONGEST_SECONDS` of this thread's computing from now on, whatever other threads compute meanwhile."""
-
-    def __init__(self) -> None:
-        self._end = thread_time() + LONGEST_SECONDS
-        self._num_checks = 0
-
-    def check(self) -> None:
-        """Raises `TemplateTimeout`."""
-        if self._num_checks % _CHECKS_PER_LOOK == 0 and thread_time() > self._end:
-            raise TemplateTimeout(f"more than {LONGEST_SECONDS:.0f} s")
-        self._num_checks += 1
-
-
-_allowance: ContextVar[_Allowance | None] = ContextVar("_allowance", default=None)
-
-
-@contextmanager
-def limited_time() -> Iterator[None]:
-    """What is rendered meanwhile, in this thread, raises `TemplateTimeout` when all of it together has taken
-    `LONGEST_SECONDS`. Within another such limit, that one counts."""
-    token = _allowance.set(_allowance.get() or _Allowance())
-    try:
-        yield
-    finally:
-        _allowance.reset(token)
 
 
 class _GenerationTag(Extension):
@@ -83,14 +44,6 @@ class _GenerationTag(Extension):
 
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%"})
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        _check_time()
-        return super().getattr(obj, attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        _check_time()
-        return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _check_operation(operator, left, right)
@@ -131,11 +84,6 @@ def to_json(
 ) -> str:
     """JSON as the models were trained on: no HTML escapes, characters as they are."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _check_time() -> None:
-    if (allowance := _allowance.get()) is not None:
-        allowance.check()
 
 
 def _raise_exception(message: str) -> NoReturn:

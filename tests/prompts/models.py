@@ -9,6 +9,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from omlx.server.prompts.chat_template import ChatTemplate
 from omlx.server.prompts.render import Renderer
+from omlx.server.prompts.template_traits import probe
 from omlx.server.prompts.tokenizer import Tokenizer
 from omlx.server.requests import GenerationRequest, Message, Part, Role, Text, ToolDefinition
 
@@ -109,7 +110,8 @@ def tokenizer() -> Tokenizer:
 
 @cache
 def renderer(source: str) -> Renderer:
-    return Renderer(ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"}), tokenizer())
+    template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
+    return Renderer(template, tokenizer(), probe(template))
 
 
 def message(role: Role, *parts: Part | str) -> Message:

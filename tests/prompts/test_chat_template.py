@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from omlx.server.errors import InvalidRequest, UnsupportedModel
-from omlx.server.prompts import template_environment
 from omlx.server.prompts.chat_template import ChatTemplate
 
 USER = [{"role": "user", "content": "<b>"}]
@@ -87,15 +86,3 @@ def test_templates_that_loop_over_no_tools_get_an_empty_list() -> None:
     template = ChatTemplate("{% for tool in tools %}{{ tool }}{% endfor %}{{ messages[0].content }}")
     assert template.render(USER) == "<b>"
     assert render("{{ tools is none }}") == "True"
-
-
-@pytest.mark.parametrize("look", ["message.role", "message['role']", "messages | selectattr('role') | list"])
-def test_a_rendering_that_takes_too_long_is_given_up_and_the_next_one_has_its_own_time(
-    monkeypatch: pytest.MonkeyPatch, look: str
-) -> None:
-    template = ChatTemplate("{% for message in messages %}{{ " + look + " }}{% endfor %}")
-    monkeypatch.setattr(template_environment, "LONGEST_SECONDS", -1.0)
-    with pytest.raises(InvalidRequest, match="for these 2 messages; compact the conversation"):
-        template.render([*USER, *USER])
-    monkeypatch.undo()
-    assert "user" in template.render([*USER, *USER])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omlx.server.errors import InvalidRequest
-from omlx.server.prompts import template_environment
 from omlx.server.requests import (
     Image,
     Message,
@@ -249,19 +247,3 @@ def test_a_prompt_without_a_token_is_refused() -> None:
 def test_counting_is_rendering() -> None:
     asked = request(*AGENT_SESSION, tools=(BASH,))
     assert renderer(AGENT).count_tokens(asked) == len(renderer(AGENT).render(asked).token_ids)
-
-
-def test_all_renderings_of_a_prompt_have_one_allowance_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = "{% for n in range(100) %}{{ messages[0].role }}{% endfor %}" + AGENT
-    turn, rendering = request(AGENT_SESSION[0], message(USER, "Do it.")), renderer(slow)
-    boundaries = rendering.render(turn).boundaries
-    ticks = itertools.count()
-    monkeypatch.setattr(template_environment, "thread_time", lambda: float(next(ticks)))
-    rendering.render(turn)
-    num_ticks = next(ticks)
-    ticks = itertools.count()
-    monkeypatch.setattr(template_environment, "LONGEST_SECONDS", num_ticks - 2.5)
-    assert set(rendering.render(turn).boundaries) < set(boundaries)
-    monkeypatch.setattr(template_environment, "LONGEST_SECONDS", num_ticks / 3)
-    with pytest.raises(InvalidRequest, match="compact the conversation"):
-        rendering.render(turn)

@@ -51,11 +51,11 @@ the same, an open port of an engine
 the same, of the server and all that it starts
     security/test_open_ports.py::test_the_server_and_its_engines_listen_for_http_alone
 SGLang CVE-2026-5760; llama-cpp-python CVE-2024-34359
-    prompts/test_template_lint.py::test_what_does_not_end_or_takes_everything_is_refused
+    prompts/test_template_process.py::test_what_does_not_end_or_takes_everything_is_refused
 LiteLLM CVE-2026-42203; vLLM GHSA-46cm, a template in a request
     security/test_published.py::test_a_template_in_a_request_is_a_text_like_any_other
 the same, in a model's folder
-    prompts/test_template_lint.py::test_what_does_not_end_or_takes_everything_is_refused
+    prompts/test_template_process.py::test_what_does_not_end_or_takes_everything_is_refused
 LiteLLM CVE-2026-42208
     security/test_published.py::test_no_header_opens_a_server_that_has_a_key
 LiteLLM, a sub-key on admin routes; Ollama CVE-2025-63389
