@@ -16,8 +16,8 @@ from .template_environment import TemplateRefusal, template_environment
 TemplateMessage = dict[str, Any]
 """A message as templates read it: the keys are the template's convention, not ours."""
 
-Rendered: TypeAlias = str | OmlxError
-"""A text, or why there is none."""
+Rendered: TypeAlias = str | int | OmlxError
+"""A text or, where only that is wanted, how much of it is the first one's; or why there is none."""
 
 RESERVED_OPTIONS = frozenset({"messages", "tools", "add_generation_prompt", "chat_template", "documents"})
 
@@ -34,12 +34,16 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One text of a conversation: of its first `num_messages`, and of the stand-in behind them where it `asks`."""
+    """One text of a conversation: of its first `num_messages`, and of the stand-in behind them where it `asks`.
+
+    `compared`, it is only to say how many characters it has in common with the first text, from their beginnings.
+    """
 
     num_messages: int
     asks: bool
     opens_answer: bool
     with_tools: bool = True
+    compared: bool = False
 
 
 class Template(Protocol):
@@ -110,13 +114,17 @@ class ChatTemplate:
     ) -> Iterator[Rendered]:
         """See `Template`; nothing stops it."""
         del go_on
+        first: str | None = None
         for one in wanted:
             messages = [*conversation.messages[: one.num_messages], *([conversation.stand_in] if one.asks else ())]
             tools = conversation.tools if one.with_tools else ()
             try:
-                yield self.render(messages, tools, one.opens_answer, conversation.options)
+                text = self.render(messages, tools, one.opens_answer, conversation.options)
             except (InvalidRequest, UnsupportedModel) as error:
                 yield error
+            else:
+                first = text if first is None else first
+                yield _common_length(first, text) if one.compared else text
 
     def _iterates_no_tools(self) -> bool:
         """`None` says "no tools" to most templates; some only know the empty list."""
@@ -127,3 +135,14 @@ class ChatTemplate:
         except UnsupportedModel:
             return False
         return False
+
+
+def _common_length(left: str, right: str) -> int:
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, OmlxError
 from ..requests import GenerationRequest, Json, ReasoningOptions, Role
 from .chat_template import RESERVED_OPTIONS, Conversation, Rendered, Template, TemplateMessage, Wanted
 from .conversation import build_conversation, clean_tool
@@ -98,17 +98,18 @@ class _Rendering:
             Wanted(len(self._messages), asks=False, opens_answer=not self._continues),
             Wanted(0, asks=True, opens_answer=True, with_tools=False),
             Wanted(0, asks=True, opens_answer=False, with_tools=False),
-            *(Wanted(count, asks=True, opens_answer=False) for count in places if count is not None),
+            *(Wanted(count, asks=True, opens_answer=False, compared=True) for count in places if count is not None),
         ]
         conversation = Conversation(self._messages, self._tools, self._options, self._stand_in())
         text, *others = self._template.renderings(conversation, wanted, go_on)
-        if not isinstance(text, str):
+        if isinstance(text, OmlxError):
             raise text
+        assert isinstance(text, str)
         if self._continues:
             text = self._left_open(text)
         # A prompt is a prompt without one of its boundaries too.
         opening = _added(*others[:2])
-        ends = [_common_length(text, other) for other in others[2:] if isinstance(other, str)]
+        ends = [min(common, len(text)) for common in others[2:] if isinstance(common, int)]
         if opening and text.endswith(opening):
             ends.append(len(text) - len(opening))
         ends.sort()
@@ -176,14 +177,3 @@ def _with_cuts(text: str, opening: str, positions: list[int]) -> tuple[str, list
         return text, positions
     moved = [position + text.count(opening, 0, position) * len(MARK) for position in positions]
     return text.replace(opening, opening + MARK), moved
-
-
-def _common_length(left: str, right: str) -> int:
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -1,7 +1,7 @@
 """The process of a chat template: it tries the template out, then renders what its parent asks for.
 
-Both sides speak JSON, each message behind its length: the template, and what it can do; then each conversation, and
-its texts.
+Messages come behind their length: the template in, and what it can do out; then each conversation in, and its texts
+out. All is JSON but a text, which stands behind a `TEXT`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from time import process_time
 from typing import Any
 
 from ..errors import InvalidRequest, UnsupportedModel
-from .chat_template import ChatTemplate, Conversation, Rendered, Wanted
+from .chat_template import ChatTemplate, Conversation, Wanted
 from .template_traits import probe
 
 TRIAL_SECONDS = 2
@@ -31,6 +31,7 @@ _COPIES = 16
 _TEXT_BYTES, _TEXT_COPIES = 16 << 20, 4
 """A text may be so long, and so much longer for each byte of its conversation. The parent has to hold it."""
 LENGTH_BYTES = 8
+TEXT = b"T"
 OUT_OF_MEMORY = 3
 _ORPHANED = 4
 _LOOK_SECONDS = 0.1
@@ -79,9 +80,9 @@ def _serve() -> None:
     bounds.allow(TRIAL_SECONDS, MEMORY_BYTES)  # what the start took is not the template's
     try:
         template = ChatTemplate(task["source"], task["tokens"])
-        _say({"traits": asdict(probe(template)), "variables": sorted(template.variables)})
+        _tell({"traits": asdict(probe(template)), "variables": sorted(template.variables)})
     except (InvalidRequest, UnsupportedModel) as error:
-        _say({"error": str(error)})
+        _tell({"error": str(error)})
         return
     bounds.rest()
     while num_bytes := _num_bytes():
@@ -97,25 +98,28 @@ def _render(template: ChatTemplate, num_bytes: int) -> None:
     for rendered in texts:
         if isinstance(rendered, str) and len(rendered) > max_characters:
             rendered = UnsupportedModel(f"the chat template writes {len(rendered)} characters of this conversation")
-        _say(_told(rendered))
+        if isinstance(rendered, str):
+            _say(TEXT + rendered.encode(errors="surrogatepass"))
+        elif isinstance(rendered, int):
+            _tell({"common": rendered})
+        elif isinstance(rendered, InvalidRequest):
+            _tell({"refusal": str(rendered), "param": rendered.param})
+        else:
+            _tell({"error": str(rendered)})
 
 
-def _told(rendered: Rendered) -> dict[str, Any]:
-    if isinstance(rendered, str):
-        return {"text": rendered}
-    if isinstance(rendered, InvalidRequest):
-        return {"refusal": str(rendered), "param": rendered.param}
-    return {"error": str(rendered)}
+def as_json(value: object) -> bytes:
+    """Half a character may be anywhere in it."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def message(value: object) -> bytes:
-    """`value` as JSON behind its length; a character that is half of one may be anywhere in it."""
-    payload = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
-    return len(payload).to_bytes(LENGTH_BYTES) + payload
+def _tell(answer: dict[str, Any]) -> None:
+    _say(as_json(answer))
 
 
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(message(answer))
+def _say(payload: bytes) -> None:
+    sys.stdout.buffer.write(len(payload).to_bytes(LENGTH_BYTES))
+    sys.stdout.buffer.write(payload)
     sys.stdout.buffer.flush()
 
 

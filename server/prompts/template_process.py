@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import InvalidRequest, OmlxError, Overloaded, UnsupportedModel
 from .chat_template import Conversation, Rendered, Wanted
-from .template_child import LENGTH_BYTES, OUT_OF_MEMORY, RENDERING_SECONDS, TRIAL_SECONDS, message
+from .template_child import LENGTH_BYTES, OUT_OF_MEMORY, RENDERING_SECONDS, TEXT, TRIAL_SECONDS, as_json
 from .template_traits import TemplateTraits
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class TemplateProcess:
                     logger.warning("a rendering ended: %s", error)
                     yield from [error] * (len(wanted) - index)
                     return
-                yield _read(answer)
+                yield answer if isinstance(answer, str) else _read(answer)
         except BaseException:
             child.end()
             raise
@@ -119,10 +119,11 @@ class TemplateProcess:
             raise Overloaded(f"the system gives the chat template no process ({error}); try again shortly") from error
         child.send(self._task)
         can = child.receive()
+        assert not isinstance(can, str)
         if can is not None and "error" not in can:
             return child, can
         status = child.end()
-        raise UnsupportedModel(can["error"]) if can is not None else _refused(status)
+        raise _refused(status) if can is None else UnsupportedModel(can["error"])
 
 
 class _Child:
@@ -142,17 +143,22 @@ class _Child:
 
     def send(self, question: object) -> None:
         """Where the process has gone, `receive` says so."""
-        unsent = memoryview(message(question))
+        payload = as_json(question)
         with suppress(BrokenPipeError):
-            while unsent:
-                unsent = unsent[os.write(self._to, unsent) :]
+            for unsent in (len(payload).to_bytes(LENGTH_BYTES), memoryview(payload)):
+                while unsent:
+                    unsent = unsent[os.write(self._to, unsent) :]
 
-    def receive(self, go_on: Callable[[], bool] = lambda: True) -> Mapping[str, Any] | None:
-        """The next answer; None where the process has ended instead, or does not come to an end. Raises
+    def receive(self, go_on: Callable[[], bool] = lambda: True) -> Mapping[str, Any] | str | None:
+        """The next answer or text; None where the process has ended instead, or does not come to an end. Raises
         `RenderingGivenUp`."""
         length = self._read(LENGTH_BYTES, go_on)
         payload = self._read(int.from_bytes(length), go_on) if length else None
-        return json.loads(payload) if payload else None
+        if not payload:
+            return None
+        if payload.startswith(TEXT):
+            return payload[len(TEXT) :].decode(errors="surrogatepass")
+        return json.loads(payload)
 
     def _read(self, num_bytes: int, go_on: Callable[[], bool]) -> bytes | None:
         poll, deadline = select.poll(), monotonic() + _PATIENCE_S
@@ -184,8 +190,8 @@ def _end_all(children: list[_Child]) -> None:
 
 def _read(answer: Mapping[str, Any]) -> Rendered:
     match answer:
-        case {"text": text}:
-            return text
+        case {"common": num_characters}:
+            return num_characters
         case {"refusal": words, "param": param}:
             return InvalidRequest(words, param)
         case {"error": words}:

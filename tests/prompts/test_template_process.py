@@ -106,6 +106,7 @@ def rendered(
 
 WHOLE = Wanted(2, asks=False, opens_answer=True)
 ASKED = Wanted(1, asks=True, opens_answer=False)
+COMPARED = Wanted(1, asks=True, opens_answer=False, compared=True)
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_texts_of_a_conversation_come_in_their_order() -> None:
     template = TemplateProcess(GOOD + "{{ raise_exception('No!') if messages[0].content == 'é\n\ud800' }}", {})
-    assert rendered(template, "q", WHOLE, ASKED) == ["user: q\nuser: again\n", "user: q\nuser: .\n"]
+    texts = ["user: q\nuser: again\n", "user: q\nuser: .\n", len("user: q\nuser: ")]
+    assert rendered(template, "q", WHOLE, ASKED, COMPARED) == texts
     refused, other = rendered(template, "é\n\ud800", WHOLE, Wanted(0, asks=True, opens_answer=False))
     assert isinstance(refused, InvalidRequest)
     assert "refuses this conversation: No!" in str(refused)
