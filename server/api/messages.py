@@ -12,7 +12,7 @@ from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from ..dialects import anthropic_messages
-from .answers import answer, read_body
+from .answers import CLIENT_CLOSED_REQUEST, ClientLeft, answer, read_body, unless_client_leaves
 from .context import Context
 from .failures import holder_of, request_id_of
 
@@ -30,7 +30,10 @@ def routes(context: Context) -> list[HTTPRouteHandler]:
         counted = anthropic_messages.decode_count_tokens(body, request_id_of(request))
         asked = replace(counted, cache_salt=holder_of(request).namespace, num_bytes=len(body))
         await context.find_model(asked.model)
-        num_tokens = await context.generator.count_tokens(asked)
+        try:
+            num_tokens = await unless_client_leaves(request.receive, context.generator.count_tokens(asked))
+        except ClientLeft:
+            return Response(b"", status_code=CLIENT_CLOSED_REQUEST)
         return Response(msgspec.json.encode({"input_tokens": num_tokens}), media_type="application/json")
 
     return [messages, count_tokens]
