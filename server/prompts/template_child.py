@@ -31,10 +31,12 @@ _COPIES = 16
 _TEXT_BYTES, _TEXT_COPIES = 16 << 20, 4
 """A text may be so long, and so much longer for each byte of its conversation. The parent has to hold it."""
 LENGTH_BYTES = 8
+READ_BYTES = 1 << 20
 TEXT = b"T"
 OUT_OF_MEMORY = 3
 _ORPHANED = 4
 _LOOK_SECONDS = 0.1
+_QUESTIONS, _ANSWERS = 0, 1
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
@@ -85,7 +87,8 @@ def _serve() -> None:
         _tell({"error": str(error)})
         return
     bounds.rest()
-    while num_bytes := _num_bytes():
+    while True:
+        num_bytes = _num_bytes()
         bounds.allow(RENDERING_SECONDS, MEMORY_BYTES + _COPIES * num_bytes)
         _render(template, num_bytes)
         bounds.rest()
@@ -99,7 +102,7 @@ def _render(template: ChatTemplate, num_bytes: int) -> None:
         if isinstance(rendered, str) and len(rendered) > max_characters:
             rendered = UnsupportedModel(f"the chat template writes {len(rendered)} characters of this conversation")
         if isinstance(rendered, str):
-            _say(TEXT + rendered.encode(errors="surrogatepass"))
+            write_message(_ANSWERS, TEXT + rendered.encode(errors="surrogatepass"))
         elif isinstance(rendered, int):
             _tell({"common": rendered})
         elif isinstance(rendered, InvalidRequest):
@@ -114,22 +117,29 @@ def as_json(value: object) -> bytes:
 
 
 def _tell(answer: dict[str, Any]) -> None:
-    _say(as_json(answer))
+    write_message(_ANSWERS, as_json(answer))
 
 
-def _say(payload: bytes) -> None:
-    sys.stdout.buffer.write(len(payload).to_bytes(LENGTH_BYTES))
-    sys.stdout.buffer.write(payload)
-    sys.stdout.buffer.flush()
+def write_message(descriptor: int, payload: bytes) -> None:
+    """Behind its length. Not through a file object: one that signals interrupt loses what it has in its buffer."""
+    for unwritten in (memoryview(len(payload).to_bytes(LENGTH_BYTES)), memoryview(payload)):
+        while unwritten:
+            unwritten = unwritten[os.write(descriptor, unwritten) :]
 
 
 def _num_bytes() -> int:
-    """Of the next message; 0 where the parent has gone."""
-    return int.from_bytes(sys.stdin.buffer.read(LENGTH_BYTES))
+    """Of the next message. The process ends where the parent has gone."""
+    return int.from_bytes(_hear(LENGTH_BYTES))
 
 
 def _hear(num_bytes: int) -> bytes:
-    return sys.stdin.buffer.read(num_bytes)
+    pieces = list[bytes]()
+    while num_bytes:
+        pieces.append(os.read(_QUESTIONS, min(num_bytes, READ_BYTES)))
+        if not pieces[-1]:
+            sys.exit()
+        num_bytes -= len(pieces[-1])
+    return b"".join(pieces)
 
 
 def _limit(what: int, value: int) -> None:

@@ -23,7 +23,16 @@ from typing import Any
 
 from ..errors import InvalidRequest, OmlxError, Overloaded, UnsupportedModel
 from .chat_template import Conversation, Rendered, Wanted
-from .template_child import LENGTH_BYTES, OUT_OF_MEMORY, RENDERING_SECONDS, TEXT, TRIAL_SECONDS, as_json
+from .template_child import (
+    LENGTH_BYTES,
+    OUT_OF_MEMORY,
+    READ_BYTES,
+    RENDERING_SECONDS,
+    TEXT,
+    TRIAL_SECONDS,
+    as_json,
+    write_message,
+)
 from .template_traits import TemplateTraits
 
 logger = logging.getLogger(__name__)
@@ -34,7 +43,6 @@ _MAX_PROCESSES = 4
 _LOOK_SECONDS = 0.25
 _PATIENCE_S = 300.0
 """Of the clock, for a machine with other things to do."""
-_READ_BYTES = 1 << 20
 _REMEDY = "use a model with a template of its makers, or put a sound chat_template.jinja into its folder"
 
 
@@ -143,11 +151,8 @@ class _Child:
 
     def send(self, question: object) -> None:
         """Where the process has gone, `receive` says so."""
-        payload = as_json(question)
         with suppress(BrokenPipeError):
-            for unsent in (len(payload).to_bytes(LENGTH_BYTES), memoryview(payload)):
-                while unsent:
-                    unsent = unsent[os.write(self._to, unsent) :]
+            write_message(self._to, as_json(question))
 
     def receive(self, go_on: Callable[[], bool] = lambda: True) -> Mapping[str, Any] | str | None:
         """The next answer or text; None where the process has ended instead, or does not come to an end. Raises
@@ -166,7 +171,7 @@ class _Child:
         pieces, num_left = list[bytes](), num_bytes
         while num_left:
             if poll.poll(_LOOK_SECONDS * 1000):
-                pieces.append(os.read(self._from, min(num_left, _READ_BYTES)))
+                pieces.append(os.read(self._from, min(num_left, READ_BYTES)))
                 num_left -= len(pieces[-1])
                 if not pieces[-1]:
                     return None
