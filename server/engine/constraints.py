@@ -214,6 +214,8 @@ def _tool_schema(tool: ToolDefinition) -> dict[str, Json]:
 
 
 def _check_cost(schema: Json, param: str, subject: str = "") -> None:
+    if len(json.dumps(schema, ensure_ascii=False)) > _MAX_GRAMMAR:  # before it is looked at character by character
+        raise InvalidRequest(f"{subject}longer than {_MAX_GRAMMAR} characters; send a smaller one", param)
     _refuse(too_dear(schema), param, subject)
 
 

@@ -24,6 +24,9 @@ MAX_JOINED = 12
 of the memory for 24."""
 MAX_PATTERN = 10_000
 """Characters, with what is repeated written out: half of the states that `grammar_limits` leaves."""
+_COUNTED = 10**9
+"""Characters, or remainders: what is more is told as these. Repetitions of repetitions come to numbers that are too
+long to be printed."""
 _VALUES = frozenset({"const", "enum", "default", "examples"})
 """What stands under these is no schema."""
 _ANNOTATIONS = frozenset(
@@ -45,14 +48,15 @@ in it took a minute."""
 
 
 def pattern_size(pattern: str) -> int:
-    """How many characters and classes a regular expression comes to with its counted repetitions written out."""
+    """How many characters and classes a regular expression comes to with its counted repetitions written out, or
+    `_COUNTED` where that is less."""
     groups, last, position = [0], 0, 0
     while position < len(pattern):
         character, width = pattern[position], 1
         if character == "{" and last and (counted := _REPETITION.match(pattern, position)):
             times = max(int(counted[1]), int(counted[2] or 0), 1)
             groups[-1] += last * (times - 1)
-            last, width = last * times, len(counted[0])
+            last, width = min(last * times, _COUNTED), len(counted[0])
         elif character == "(" and (opening := _GROUP.match(pattern, position)):
             groups.append(0)
             width = len(opening[0])
@@ -67,7 +71,7 @@ def pattern_size(pattern: str) -> int:
             groups[-1] += 1
             last = 1
         position += width
-    return sum(groups)
+    return min(sum(groups), _COUNTED)
 
 
 def grammar_size(text: str) -> int:
@@ -90,7 +94,13 @@ def too_long(size: int) -> str:
     """Why a pattern of this size is not to be compiled, "" where it may be."""
     if size <= MAX_PATTERN:
         return ""
-    return f"it comes to {size} characters with its repetitions written out, at most {MAX_PATTERN} can be followed"
+    return (
+        f"it comes to {_told(size)} characters with its repetitions written out, at most {MAX_PATTERN} can be followed"
+    )
+
+
+def _told(count: int) -> str:
+    return str(count) if count < _COUNTED else f"{_COUNTED} or more"
 
 
 def too_dear(schema: Json) -> str:
@@ -104,11 +114,10 @@ def too_dear(schema: Json) -> str:
         if reason := too_long(_text_size(node)):
             return f"of a pattern, const or enum in it: {reason}"
         properties += count
-        multiple = math.lcm(multiple, _digits(node.get("multipleOf")))
+        if (multiple := math.lcm(multiple, _digits(node.get("multipleOf")))) > MAX_MULTIPLE:
+            return f"its multipleOf together need {_told(multiple)} remainders, at most {MAX_MULTIPLE} can be followed"
     if properties > MAX_PROPERTIES:
         return f"it has {properties} properties, at most {MAX_PROPERTIES} can be followed"
-    if multiple > MAX_MULTIPLE:
-        return f"its multipleOf together need {multiple} remainders, at most {MAX_MULTIPLE} can be followed"
     return ""
 
 
@@ -198,7 +207,11 @@ def _without(schema: dict[str, Json], is_dropped: Callable[[str, Json], bool]) -
 
 def _digits(value: Json) -> int:
     """The digits of a number without its decimal point: 25 for 0.25, 1 for 0.01 and for what is no multiple."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
+        return 1
+    if isinstance(value, int):
+        return abs(value)
+    if not math.isfinite(value):
         return 1
     digits, exponent = Decimal(str(abs(value))).as_tuple()[1:]
     number = int("".join(map(str, digits)))

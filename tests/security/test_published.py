@@ -17,6 +17,14 @@ NESTED: dict[str, Any] = {}
 for _ in range(200):
     NESTED = {"type": "object", "properties": {"a": NESTED}}
 
+REPEATED = "a" + "{999999999}" * 1000
+HUGE: dict[str, dict[str, Any]] = {
+    "a multiple of 400 digits": {"type": "number", "multipleOf": 10**400},
+    "multiples that have none together": {"anyOf": [{"multipleOf": 2**61 + number} for number in range(30_000)]},
+    "a pattern that repeats repetitions": {"type": "string", "pattern": REPEATED},
+}
+"""Numbers that no machine word holds, and products of which nobody sees the end."""
+
 FRAMES = {"type": "image_url", "image_url": {"url": "data:video/jpeg;base64," + ",".join(["/9j/4AAQ"] * 10_000)}}
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -63,6 +71,12 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
             },
         },
     ),
+    *((f"vLLM CVE-2025-48944: {what}", CHAT, {
+        **CHAT_BODY, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    }) for what, schema in HUGE.items()),
+    ("a pattern that repeats repetitions", COMPLETIONS, {
+        "model": MODEL, "prompt": "a", "structured_outputs": {"regex": REPEATED}
+    }),
     (
         "llama.cpp #26600: nesting",
         CHAT,
@@ -182,8 +196,8 @@ async def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str):
 )
 async def test_no_header_opens_a_server_that_has_a_key(tmp_path: Path, headers: dict[str, str]):
     async with serving(tmp_path, "Hi.", api_key="right") as server:
-        assert (await server.client.post(CHAT, json=CHAT_BODY, headers=headers)).status_code in (401, 403)
-        assert (await server.client.get("/v1/models", headers=headers)).status_code in (401, 403)
+        assert (await server.client.post(CHAT, json=CHAT_BODY, headers=headers)).status_code in (400, 401, 403)
+        assert (await server.client.get("/v1/models", headers=headers)).status_code in (400, 401, 403)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
