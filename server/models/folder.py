@@ -11,6 +11,8 @@ from ..requests import Json
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 DEFAULT_CONTEXT_WINDOW = 8192
+MAX_CONTEXT_WINDOW = 2**31 - 1
+"""Tokens, as many as a request may ask for."""
 _WINDOW_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
 _TEXT_CONFIG_KEYS = ("text_config", "llm_config", "language_config")
 
@@ -58,5 +60,5 @@ def context_window(config: Mapping[str, Json]) -> int:
         for key in _WINDOW_KEYS:
             value = source.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
+                return min(value, MAX_CONTEXT_WINDOW)
     return DEFAULT_CONTEXT_WINDOW

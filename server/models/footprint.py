@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from ..requests import Json
 from .folder import text_config
-from .layer_memory import compress_ratios, layer_memories
+from .layer_memory import compress_ratios, layer_memories, number_of
 from .safetensors_file import SafetensorsHeader
 
 _CHUNK_TOKENS = 256
@@ -152,11 +152,8 @@ def _value_bytes(headers: list[SafetensorsHeader]) -> int:
 def _work(config: Mapping[str, Json]) -> tuple[int, int]:
     """Values a token takes while a layer computes it, and those for each token it looks back on: scores of attention,
     which not every device keeps, one for each head."""
-
-    def number(*keys: str) -> int:
-        return next((value for key in keys if type(value := config.get(key)) is int), 0)
-
-    hidden = number("hidden_size", "n_embd", "d_model", "hidden_dim")
-    experts = max(1, number("num_experts_per_tok", "moe_topk"))
-    inner = max(number("intermediate_size"), number("moe_intermediate_size") * experts) or 4 * hidden
-    return 8 * hidden + 3 * inner, number("num_attention_heads", "n_head", "n_heads", "num_heads")
+    hidden = number_of(config, "hidden_size", "n_embd", "d_model", "hidden_dim")
+    experts = max(1, number_of(config, "num_experts_per_tok", "moe_topk"))
+    inner = number_of(config, "intermediate_size"), number_of(config, "moe_intermediate_size") * experts
+    heads = number_of(config, "num_attention_heads", "n_head", "n_heads", "num_heads")
+    return 8 * hidden + 3 * (max(inner) or 4 * hidden), heads

@@ -14,6 +14,8 @@ _FULL, _SLIDING = ("full", "global", "attention"), ("sliding", "chunked", "local
 _COMPRESSED = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 _CONVOLUTION = 4
 _MOST_LAYERS = 10_000
+MOST = 1 << 64
+"""Of any number of a config: no model is as large, and products of several of these are no error as floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,11 @@ class LayerMemory:
 def layer_memories(config: Mapping[str, Json]) -> list[LayerMemory]:
     """Every layer of the language model whose (text) config this is. What is not known counts as full attention,
     which takes the most."""
-    count = min(_MOST_LAYERS, _number(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"))
+    count = min(_MOST_LAYERS, number_of(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"))
     ratios = compress_ratios(config)
     if ratios:
         return [_compressed(config, ratio) for ratio in ratios[:count]]
-    kept = count - _number(config, "num_kv_shared_layers", "num_kv_reuse_layers")
+    kept = count - number_of(config, "num_kv_shared_layers", "num_kv_reuse_layers")
     kinds = _kinds(config, count)[:kept]
     repeats = _CACHES_A_LAYER.get(str(config.get("model_type")), 1)
     return [_memory(config, kind, index) for index, kind in enumerate(kinds) for _ in range(repeats)]
@@ -43,7 +45,7 @@ def compress_ratios(config: Mapping[str, Json]) -> list[int]:
     """DeepSeek V4's, in either spelling; empty for other models."""
     ratios, named = config.get("compress_ratios"), config.get("layer_types")
     if isinstance(ratios, list):
-        return [ratio if type(ratio) is int and ratio > 0 else 0 for ratio in ratios]
+        return [min(ratio, MOST) if type(ratio) is int and ratio > 0 else 0 for ratio in ratios]
     if isinstance(named, list) and any(str(name) in _COMPRESSED for name in named):
         return [_COMPRESSED.get(str(name), 0) for name in named]
     return []
@@ -54,7 +56,7 @@ def _memory(config: Mapping[str, Json], kind: str, index: int) -> LayerMemory:
         return LayerMemory()
     if kind == "recurrent":
         return LayerMemory(state=_state(config))
-    window = _number(config, "sliding_window", "sliding_window_size", "attention_chunk_size", "attention_window_size")
+    window = number_of(config, "sliding_window", "sliding_window_size", "attention_chunk_size", "attention_window_size")
     if kind == "sliding" and window:
         return LayerMemory(_attention(config, index), window)
     side_by_side = "mamba_d_ssm" in config  # such a layer has both
@@ -78,10 +80,12 @@ def _kinds(config: Mapping[str, Json], count: int) -> list[str]:
         every = config.get(key)
         if isinstance(every, int) and every > 0:
             return ["full" if index % every == every - 1 else others for index in range(count)]
-    period, offset = _number(config, "attn_layer_period"), _number(config, "attn_layer_offset")
+    period, offset = number_of(config, "attn_layer_period"), number_of(config, "attn_layer_offset")
     if period:
         return ["full" if index % period == offset else "recurrent" for index in range(count)]
-    has_heads = _number(config, "num_attention_heads", "n_head", "n_heads", "num_heads") and "state_size" not in config
+    has_heads = (
+        number_of(config, "num_attention_heads", "n_head", "n_heads", "num_heads") and "state_size" not in config
+    )
     return ["full" if has_heads else "recurrent"] * count
 
 
@@ -95,55 +99,55 @@ def _kind_named(name: str) -> str:
 
 def _attention(config: Mapping[str, Json], index: int, is_full: bool = False) -> float:
     """Values of keys and values a token has in one attention layer."""
-    heads = _number(config, "num_attention_heads", "n_head", "n_heads", "num_heads") or 1
-    latent = _number(config, "kv_lora_rank")
+    heads = number_of(config, "num_attention_heads", "n_head", "n_heads", "num_heads") or 1
+    latent = number_of(config, "kv_lora_rank")
     if latent and config.get("model_type") not in _EVERY_HEAD:
-        return latent + _number(config, "qk_rope_head_dim") + 2 * _number(config, "index_head_dim")
+        return latent + number_of(config, "qk_rope_head_dim") + 2 * number_of(config, "index_head_dim")
     if latent:
-        keys = _number(config, "qk_nope_head_dim") + _number(config, "qk_rope_head_dim")
-        return heads * (keys + (_number(config, "v_head_dim") or keys))
-    size = _number(config, "head_dim") or _number(config, "hidden_size", "n_embd", "d_model", "hidden_dim") // heads
+        keys = number_of(config, "qk_nope_head_dim") + number_of(config, "qk_rope_head_dim")
+        return heads * (keys + (number_of(config, "v_head_dim") or keys))
+    size = number_of(config, "head_dim") or number_of(config, "hidden_size", "n_embd", "d_model", "hidden_dim") // heads
     kv_heads = _of_layer(config, index, "num_key_value_heads", "num_kv_heads") or heads
     if is_full:
-        size = _number(config, "global_head_dim") or size
-        kv_heads = _number(config, "num_global_key_value_heads") or kv_heads
-    return kv_heads * (size + (_number(config, "v_head_dim") or size))
+        size = number_of(config, "global_head_dim") or size
+        kv_heads = number_of(config, "num_global_key_value_heads") or kv_heads
+    return kv_heads * (size + (number_of(config, "v_head_dim") or size))
 
 
 def _compressed(config: Mapping[str, Json], ratio: int) -> LayerMemory:
     """DeepSeek V4: a window, a row for every `ratio` tokens, and for ratio 4 an indexer's row too."""
-    size, window = _number(config, "head_dim"), _number(config, "sliding_window")
-    index = _number(config, "index_head_dim") if ratio == 4 else 0
+    size, window = number_of(config, "head_dim"), number_of(config, "sliding_window")
+    index = number_of(config, "index_head_dim") if ratio == 4 else 0
     rows = (size + index) / ratio if ratio else 0
     return LayerMemory(rows, state=window * size + 2 * ratio * (size + index))
 
 
 def _state(config: Mapping[str, Json]) -> int:
     """Values of a recurrent layer's state and of its convolution, as far as the config names their sizes."""
-    hidden = _number(config, "hidden_size", "d_model", "n_embd")
-    values = _number(config, "linear_num_value_heads")
+    hidden = number_of(config, "hidden_size", "d_model", "n_embd")
+    values = number_of(config, "linear_num_value_heads")
     if values:
-        keys = _number(config, "linear_num_key_heads") * _number(config, "linear_key_head_dim")
-        size = _number(config, "linear_value_head_dim")
-        return values * size * _number(config, "linear_key_head_dim") + _CONVOLUTION * (2 * keys + values * size)
-    short = _number(config, "conv_L_cache")
+        keys = number_of(config, "linear_num_key_heads") * number_of(config, "linear_key_head_dim")
+        size = number_of(config, "linear_value_head_dim")
+        return values * size * number_of(config, "linear_key_head_dim") + _CONVOLUTION * (2 * keys + values * size)
+    short = number_of(config, "conv_L_cache")
     if short:
         return short * hidden
-    inner = _number(config, "mamba_d_ssm", "intermediate_size", "d_inner") or 2 * hidden
-    inner = max(inner, _number(config, "mamba_expand", "expand") * hidden)
-    state = _number(config, "state_size", "ssm_state_size", "mamba_d_state", "d_state") or 128
+    inner = number_of(config, "mamba_d_ssm", "intermediate_size", "d_inner") or 2 * hidden
+    inner = max(inner, number_of(config, "mamba_expand", "expand") * hidden)
+    state = number_of(config, "state_size", "ssm_state_size", "mamba_d_state", "d_state") or 128
     return inner * (state + _CONVOLUTION)
 
 
-def _number(config: Mapping[str, Json], *keys: str) -> int:
-    """The first of the keys that holds a number, 0 where none does."""
-    return next((value for key in keys if type(value := config.get(key)) is int and value > 0), 0)
+def number_of(config: Mapping[str, Json], *keys: str) -> int:
+    """The first of the keys that holds a number, `MOST` where that is less, 0 where none does."""
+    return next((min(value, MOST) for key in keys if type(value := config.get(key)) is int and value > 0), 0)
 
 
 def _of_layer(config: Mapping[str, Json], index: int, *keys: str) -> int:
-    """Like `_number`, where the config may have one number for each layer."""
+    """Like `number_of`, where the config may have one number for each layer."""
     for key in keys:
         value = config.get(key)
         if isinstance(value, Sequence) and not isinstance(value, str) and index < len(value):
-            return item if type(item := value[index]) is int else 0
-    return _number(config, *keys)
+            return min(max(0, item), MOST) if type(item := value[index]) is int else 0
+    return number_of(config, *keys)

@@ -41,6 +41,8 @@ ITEM_BITS = {
 MAX_HEADER_BYTES = 100_000_000
 ALIGNMENT = 8
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+_Dimension: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""MLX holds it in 32 bits, and would take a larger one for another number, a negative one say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class TensorSpec:
 
 class _Entry(msgspec.Struct):
     dtype: str
-    shape: Annotated[list[_Size], msgspec.Meta(max_length=8)]
+    shape: Annotated[list[_Dimension], msgspec.Meta(max_length=8)]
     data_offsets: tuple[_Size, _Size]
 
 

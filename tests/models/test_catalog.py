@@ -95,6 +95,16 @@ def test_a_bad_config_is_skipped_with_its_reason(
     assert "'bad'" in caplog.text
 
 
+@pytest.mark.parametrize("key", ["max_position_embeddings", "num_attention_heads", "hidden_size", "head_dim"])
+def test_a_number_that_no_word_holds_harms_nobody(tmp_path: Path, key: str) -> None:
+    make_model(tmp_path / "bad", CONFIG | {"num_hidden_layers": 2, "hidden_size": 8, key: 10**400})
+    make_model(tmp_path / "good")
+    bad, good = discover([tmp_path])
+    assert (bad.id, good.id) == ("bad", "good")
+    assert bad.context_window < 1 << 31
+    assert bad.within(DeviceMemory(1 << 34, 0)).needed_bytes > 0
+
+
 def test_bad_weights_are_skipped_with_their_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_model(tmp_path / "empty", files=())
     truncated = make_model(tmp_path / "truncated") / "model.safetensors"

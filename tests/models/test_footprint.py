@@ -161,12 +161,16 @@ def test_what_only_a_window_keeps_stops_growing():
     assert sliding.kv_bytes(1000) == 1000 * 16 * 4 + 100 * 16 * 4
 
 
-@pytest.mark.parametrize("nonsense", ["x", -1, [None], {"a": 1}, True, 1 << 80, math.nan])
+@pytest.mark.parametrize(
+    "nonsense", ["x", -1, [None], [-1] * 2, [10**400] * 2, {"a": 1}, True, 1 << 80, 10**400, -(10**400), math.nan]
+)
 def test_a_config_of_nonsense_has_a_footprint(nonsense: Any):
     known = ("num_hidden_layers", "head_dim", "layer_types", "compress_ratios", "num_key_value_heads", "sliding_window")
-    for key in known:
+    for key in (*known, "num_attention_heads", "hidden_size", "intermediate_size"):
         config = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, key: nonsense}
-        assert footprint(config).kv_bytes(10) >= 0
+        found = footprint(config)
+        assert min(found.kv_bytes(10), found.transient_bytes(10)) >= 0, key
+        assert found.describe(10)
 
 
 def test_what_is_set_aside_for_a_sequence_grows_by_pieces():
