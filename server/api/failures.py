@@ -86,7 +86,7 @@ def error_response(error: OmlxError, request: Request) -> Response[bytes]:
 
 async def send_error(error: OmlxError, scope: Scope, send: Send) -> None:
     """The same response, for code that stands before Litestar."""
-    request_id = new_request_id()
+    request_id = scope.get("state", {}).get("request_id") or new_request_id()
     body = dialect_of(scope).encode_error(error, request_id)
     headers = {"content-type": "application/json", "content-length": str(len(body))}
     headers |= id_headers(request_id) | _retry_headers(error)

@@ -5,20 +5,23 @@ It stands before routing, so that no spelling of a path can slip past it.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import Forbidden, InvalidRequest, RequestError, Unauthorized, UnsupportedMedia
+from ..errors import Forbidden, InvalidRequest, RequestError, ShuttingDown, Unauthorized, UnsupportedMedia
 from .failures import HOLDER, send_error
 from .keys import Holder, ServerKeys, given_key
 from .refusals import Refusals, Refused, address_of, shortened
 
 ADMIN_PATH = "/admin"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
+_STOPS = "the server is shutting down; try again when it is back"
 _HOST = re.compile(rb"(\[[\da-f:.]+(%[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.IGNORECASE)
 """RFC 3986's host and port."""
 
@@ -47,7 +50,13 @@ class Guard:
                 await send_error(refusal, scope, send)
                 return
             scope.setdefault("state", {})[HOLDER] = self._keys.holder_of(given_key(headers)) or Holder()
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:  # the server's end, of which uvicorn would say that it failed
+            if scope["type"] == "http":
+                with suppress(RuntimeError):  # the answer has begun
+                    await send_error(ShuttingDown(_STOPS), scope, send)
+            raise
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:
         """Why a request is refused, or `None`. `headers` has lower-case names."""

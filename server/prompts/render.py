@@ -125,8 +125,9 @@ class _Rendering:
         content = self._messages[-1]["content"]
         if isinstance(content, list):
             content = content[0]["text"]
-        position = text.rfind(content.strip())
-        return text[: position + len(content.strip())] if content.strip() and position >= 0 else text
+        written = content.strip()
+        num_after = text[::-1].find(written[::-1])  # `rfind` takes time with the product of both lengths
+        return text[: len(text) - num_after] if written and num_after >= 0 else text
 
     def _token_boundary(self, encoded: Encoded, position: int) -> int:
         """The last place at or before `position` where the encoding is sure not to depend on what follows."""

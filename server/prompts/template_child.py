@@ -102,7 +102,7 @@ def _render(template: ChatTemplate, num_bytes: int) -> None:
         if isinstance(rendered, str) and len(rendered) > max_characters:
             rendered = UnsupportedModel(f"the chat template writes {len(rendered)} characters of this conversation")
         if isinstance(rendered, str):
-            write_message(_ANSWERS, TEXT + rendered.encode(errors="surrogatepass"))
+            _write(TEXT + rendered.encode(errors="surrogatepass"))
         elif isinstance(rendered, int):
             _tell({"common": rendered})
         elif isinstance(rendered, InvalidRequest):
@@ -117,14 +117,14 @@ def as_json(value: object) -> bytes:
 
 
 def _tell(answer: dict[str, Any]) -> None:
-    write_message(_ANSWERS, as_json(answer))
+    _write(as_json(answer))
 
 
-def write_message(descriptor: int, payload: bytes) -> None:
+def _write(payload: bytes) -> None:
     """Behind its length. Not through a file object: one that signals interrupt loses what it has in its buffer."""
     for unwritten in (memoryview(len(payload).to_bytes(LENGTH_BYTES)), memoryview(payload)):
         while unwritten:
-            unwritten = unwritten[os.write(descriptor, unwritten) :]
+            unwritten = unwritten[os.write(_ANSWERS, unwritten) :]
 
 
 def _num_bytes() -> int:

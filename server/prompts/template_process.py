@@ -15,13 +15,13 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import astuple, fields
 from threading import Condition
 from time import monotonic
 from typing import Any
 
 from ..errors import InvalidRequest, OmlxError, Overloaded, UnsupportedModel
+from ..stop_signals import held_back
 from .chat_template import Conversation, Rendered, Wanted
 from .template_child import (
     LENGTH_BYTES,
@@ -31,7 +31,6 @@ from .template_child import (
     TEXT,
     TRIAL_SECONDS,
     as_json,
-    write_message,
 )
 from .template_traits import TemplateTraits
 
@@ -75,7 +74,8 @@ class TemplateProcess:
         text that is left. Raises `RenderingGivenUp`, and `Overloaded` where the system gives it no process."""
         child = self._take(go_on)
         try:
-            child.send([*(getattr(conversation, each.name) for each in fields(Conversation)), [*map(astuple, wanted)]])
+            question = [getattr(conversation, each.name) for each in fields(Conversation)]
+            child.send([*question, [*map(astuple, wanted)]], go_on)
             for index in range(len(wanted)):
                 answer = child.receive(go_on)
                 if answer is None:
@@ -138,21 +138,33 @@ class _Child:
     """One process. Reads and writes block; whoever holds it is alone with it."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-        )
+        with held_back():
+            self._process = subprocess.Popen(
+                _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._to, False)
 
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def send(self, question: object) -> None:
-        """Where the process has gone, `receive` says so."""
-        with suppress(BrokenPipeError):
-            write_message(self._to, as_json(question))
+    def send(self, question: object, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Where the process has gone, or takes nothing, `receive` says so. Raises `RenderingGivenUp`."""
+        payload = as_json(question)
+        for unwritten in (memoryview(len(payload).to_bytes(LENGTH_BYTES)), memoryview(payload)):
+            while unwritten:
+                if not self._wait(self._to, select.POLLOUT, go_on):
+                    self._process.kill()
+                    return
+                try:
+                    unwritten = unwritten[os.write(self._to, unwritten) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    return
 
     def receive(self, go_on: Callable[[], bool] = lambda: True) -> Mapping[str, Any] | str | None:
         """The next answer or text; None where the process has ended instead, or does not come to an end. Raises
@@ -166,20 +178,26 @@ class _Child:
         return json.loads(payload)
 
     def _read(self, num_bytes: int, go_on: Callable[[], bool]) -> bytes | None:
-        poll, deadline = select.poll(), monotonic() + _PATIENCE_S
-        poll.register(self._from, select.POLLIN)
         pieces, num_left = list[bytes](), num_bytes
         while num_left:
-            if poll.poll(_LOOK_SECONDS * 1000):
-                pieces.append(os.read(self._from, min(num_left, READ_BYTES)))
-                num_left -= len(pieces[-1])
-                if not pieces[-1]:
-                    return None
-            elif not go_on():
-                raise RenderingGivenUp
-            elif monotonic() > deadline:
+            if not self._wait(self._from, select.POLLIN, go_on):
+                return None
+            pieces.append(os.read(self._from, min(num_left, READ_BYTES)))
+            num_left -= len(pieces[-1])
+            if not pieces[-1]:
                 return None
         return b"".join(pieces)
+
+    def _wait(self, descriptor: int, event: int, go_on: Callable[[], bool]) -> bool:
+        """Whether it came to it in time. Raises `RenderingGivenUp`."""
+        poll, deadline = select.poll(), monotonic() + _PATIENCE_S
+        poll.register(descriptor, event)
+        while not poll.poll(_LOOK_SECONDS * 1000):
+            if not go_on():
+                raise RenderingGivenUp
+            if monotonic() > deadline:
+                return False
+        return True
 
     def end(self) -> int:
         """Its exit status, negative where a signal ended it, ours where it was still alive."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,3 +57,18 @@ async def test_it_holds_up_no_other_model_and_ends_with_its_clients(
         await until(lambda: not any(child.is_alive for child in started[:_MAX_PROCESSES]))
         again = await server.client.post(CHAT, json=CHAT_BODY)
     assert [response.status_code for response in (first, other, again)] == [200, 200, 200]
+
+
+async def test_whoever_waits_for_it_at_the_servers_end_is_told_so(
+    tmp_path: Path, started: list[template_process._Child]
+):
+    async with serving(tmp_path, "Hi.") as server:
+        (tmp_path / "models" / MODEL / "chat_template.jinja").write_text(where_asked(LOOP))
+        asked = asyncio.create_task(server.client.post(MESSAGES, json=STARTS_LOOP))
+        await until(lambda: bool(started))
+        server.http.handle_exit(signal.SIGTERM, None)
+        response = await asked
+    assert (response.status_code, response.json()["type"]) == (503, "error")
+    assert "shutting down" in response.text
+    assert response.headers["request-id"] == response.json()["request_id"]
+    await until(lambda: not any(child.is_alive for child in started))

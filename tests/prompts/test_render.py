@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omlx.server.errors import InvalidRequest
+from omlx.server.errors import ContextOverflow, InvalidRequest
 from omlx.server.requests import (
     Image,
     Message,
@@ -228,6 +228,14 @@ def test_the_clients_template_options_win_and_those_that_are_ours_are_refused() 
 
 def test_an_answer_that_the_client_began_is_left_open() -> None:
     assert shown(AGENT, message(USER, "q"), message(ASSISTANT, "It is")).endswith("<|im_start|>assistant\nIt is")
+
+
+def test_a_begun_answer_that_the_template_changes_is_looked_for_in_linear_time() -> None:
+    """In the product of both lengths it would take an hour, in which no other thread runs."""
+    last_part = "{% for m in messages %}{{ m.content.split('|')[-1] }}\n{% endfor %}"
+    begun = message(USER, "a" * 5_000_000), message(ASSISTANT, "ab|" + "a" * 2_500_000)
+    with pytest.raises(ContextOverflow):
+        renderer(last_part).render(request(*begun), window=100)
 
 
 def test_no_messages_are_refused() -> None:

@@ -186,6 +186,24 @@ def test_whoever_leaves_is_not_rendered_for() -> None:
     assert rendered(template, "q") == ["user: q\nuser: again\n"]
 
 
+def test_whoever_leaves_is_not_waited_for_while_the_process_takes_nothing_either() -> None:
+    template = TemplateProcess(GOOD, {})
+    os.kill(template._idle[0]._process.pid, signal.SIGSTOP)
+    with pytest.raises(RenderingGivenUp):
+        rendered(template, "longer than what a pipe holds " * 100_000, go_on=lambda: False)
+    assert rendered(template, "q") == ["user: q\nuser: again\n"]
+
+
+def test_a_signal_to_all_that_belongs_to_a_server_ends_no_process_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, signal\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): os.kill(os.getpid(), number)\n"
+        "from omlx.server.prompts import template_child as child; child.main()"
+    )
+    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+    assert rendered(TemplateProcess(GOOD, {}), "q") == ["user: q\nuser: again\n"]
+
+
 def test_a_rendering_that_takes_long_holds_up_no_other() -> None:
     template = TemplateProcess(where_asked(LOOP), {})
     stays = threading.Event()
