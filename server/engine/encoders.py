@@ -17,6 +17,7 @@ from ..models.catalog import ModelEntry, ModelKind
 from ..models.encoders.description import Encoding, read_encoding
 from ..models.pool import ModelPool
 from ..prompts.tokenizer import Tokenizer
+from ..prompts.tokenizer_faults import tokenizer_fault
 from ..requests import EmbeddingRequest, RerankRequest
 from .ledger import RequestLedger
 from .messages import Encode, EncoderInput
@@ -77,7 +78,7 @@ class EncoderText:
                 self._check_characters(one, f"input.{index}")
         numbers = itertools.count()
         for batch in _batches(given):
-            encoded = iter(self.backend.encode_batch([one for one in batch if isinstance(one, str)]))
+            encoded = iter(self._encode([one for one in batch if isinstance(one, str)], is_whole=True))
             found: list[EncoderInput] = []
             for one, index in zip(batch, numbers, strict=False):
                 token_ids = next(encoded).ids if isinstance(one, str) else list(one)
@@ -100,7 +101,7 @@ class EncoderText:
             found: list[EncoderInput] = []
             for document in self._encode(batch):
                 document.truncate(room)
-                whole = self.backend.post_process(asked, document)
+                whole = self._joint(asked, document)
                 found.append(EncoderInput(whole.ids, whole.type_ids))
             yield found
 
@@ -116,10 +117,19 @@ class EncoderText:
         for batch in _batches(question + document for document in documents):
             yield [EncoderInput(before + pair.ids[:room] + after) for pair in self._encode(batch)]
 
-    def _encode(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
-        """Each by itself, without the marks around it. A batch of them leaves Python to others meanwhile; one text that
-        is encoded alone does not."""
-        return self.backend.encode_batch(texts, add_special_tokens=False)
+    def _encode(self, texts: Sequence[str], is_whole: bool = False) -> list[tokenizers.Encoding]:
+        """Each by itself, without the marks around it unless it `is_whole`. A batch of them leaves Python to others
+        meanwhile; one text that is encoded alone does not. Raises `CorruptModel`."""
+        try:
+            return self.backend.encode_batch(texts, add_special_tokens=is_whole)
+        except BaseException as error:
+            raise tokenizer_fault(error) from None
+
+    def _joint(self, query: tokenizers.Encoding, document: tokenizers.Encoding) -> tokenizers.Encoding:
+        try:
+            return self.backend.post_process(query, document)
+        except BaseException as error:
+            raise tokenizer_fault(error) from None
 
     def _check_characters(self, text: str, param: str) -> None:
         if len(text) > self.max_characters:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from tokenizers.decoders import DecodeStream
 
 from .tokenizer import Tokenizer
+from .tokenizer_faults import tokenizer_fault
 
 _REPLACEMENT = "\ufffd"
 _CONTEXT_TOKENS = 8
@@ -23,6 +24,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, visible: Iterable[str] = (), prompt_ids: Sequence[int] = ()) -> None:
         shown = tuple(visible)
+        self._tokenizer = tokenizer
         self._backend = tokenizer.backend
         self._hidden = {i for text, i in tokenizer.control_ids.items() if not any(text in name for name in shown)}
         self._pending: list[int] = []
@@ -50,6 +52,8 @@ class Detokenizer:
             text = self._stream.step(self._backend, token_id)
         except Exception:  # "Invalid prefix": the decoder changed text it had already given out
             text = self._restart()
+        except BaseException as error:
+            raise tokenizer_fault(error) from None
         if text is None:
             return ""
         self._recent += self._pending
@@ -65,4 +69,4 @@ class Detokenizer:
         return after[len(before) :]
 
     def _decode(self, token_ids: list[int]) -> str:
-        return self._backend.decode(token_ids, skip_special_tokens=False)
+        return self._tokenizer.decode(token_ids, skip_control=False)

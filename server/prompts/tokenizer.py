@@ -20,6 +20,7 @@ from typing import TypeAlias
 import tokenizers
 
 from ..errors import ContextOverflow, CorruptModel
+from .tokenizer_faults import tokenizer_fault
 
 MARK = "\ue0f7"
 """A private-use character; taken out of whatever clients send, so that it always means a cut."""
@@ -68,10 +69,11 @@ class Tokenizer:
         if not path.is_file():
             raise CorruptModel(f"{folder} has no tokenizer.json; convert its tokenizer or download it again")
         try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the package raises bare Exception for every kind of bad file
+            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        except BaseException as error:  # the package raises bare Exception for every kind of bad file, or panics
+            if not isinstance(tokenizer_fault(error), CorruptModel):
+                raise
             raise CorruptModel(f"{path} is not a tokenizer this version reads: {error}") from error
-        return cls(backend)
 
     @property
     def encodes_in_pieces(self) -> bool:
@@ -113,7 +115,10 @@ class Tokenizer:
     def decode(self, token_ids: list[int], skip_control: bool = True) -> str:
         if skip_control:
             token_ids = [token_id for token_id in token_ids if token_id not in self.control_id_set]
-        return self.backend.decode(token_ids, skip_special_tokens=False)
+        try:
+            return self.backend.decode(token_ids, skip_special_tokens=False)
+        except BaseException as error:
+            raise tokenizer_fault(error) from None
 
     def id_of(self, token: str) -> int | None:
         return self.backend.token_to_id(token)
@@ -170,7 +175,10 @@ class Tokenizer:
         yield ids, starts
 
     def _encode_now(self, text: str, position: int = 0) -> _Tokens:
-        encoding = self.backend.encode(text, add_special_tokens=False)
+        try:
+            encoding = self.backend.encode(text, add_special_tokens=False)
+        except BaseException as error:
+            raise tokenizer_fault(error) from None
         return array("I", encoding.ids), array("I", [position + start for start, _ in encoding.offsets])
 
     def _remember(self, key: tuple[str, str], tokens: _Tokens) -> _Tokens:

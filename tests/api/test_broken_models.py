@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tokenizers
 
+from ..text_model import build_text_model
 from .serving import MODEL, serving
 from .test_server import CHAT, CHAT_BODY, MESSAGES, MESSAGES_BODY
 
@@ -37,6 +41,47 @@ async def test_a_file_that_cannot_be_read_is_named_with_the_remedy_and_the_lists
             assert "fetch the model again" in error["message"]
         for path in ("/v1/models", f"/v1/models/{MODEL}"):
             assert (await server.client.get(path)).status_code == 200
+
+
+def building(change: dict[str, Any]) -> Callable[[Path, int], tokenizers.Tokenizer]:
+    """A model whose tokenizer.json is changed once the answers are written in its tokens."""
+
+    def build(folder: Path, context_window: int) -> tokenizers.Tokenizer:
+        tokenizer = build_text_model(folder, context_window)
+        file = folder / "tokenizer.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+        return tokenizer
+
+    return build
+
+
+PANICS: dict[str, dict[str, Any]] = {
+    "when it is read": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+    "when it encodes": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+    "no panic, but an error": {"model": {"type": "WordLevel", "vocab": {"a": 1}, "unk_token": "x"}},
+}
+STRIPPED = {"decoder": {"type": "Strip", "content": "a", "start": 10**6, "stop": 10**6}}
+"""It panics at any answer."""
+
+
+@pytest.mark.parametrize("when", PANICS)
+async def test_a_tokenizer_that_panics_is_a_file_that_cannot_be_read(tmp_path: Path, when: str):
+    async with serving(tmp_path, "Hi.", build=building(PANICS[when])) as server:
+        for path, body in PATHS:
+            response = await server.client.post(path, json=body)
+            assert response.status_code == 400
+            assert "tokenizer.json is not a tokenizer" in response.json()["error"]["message"]
+
+
+async def test_one_that_panics_at_an_answer_ends_it_with_its_protocols_error(tmp_path: Path):
+    async with serving(tmp_path, "a", build=building(STRIPPED)) as server:
+        for path, body in PATHS[:-1]:
+            whole = await server.client.post(path, json={**body, "stream": False})
+            assert (whole.status_code, "tokenizer.json" in whole.json()["error"]["message"]) == (400, True)
+            streamed = await server.client.post(path, json={**body, "stream": True})
+            assert "the model's tokenizer fails at this text" in streamed.text
+        health = (await server.client.get("/health")).json()
+        assert (health["status"], health["num_running"], health["num_waiting"]) == ("ok", 0, 0)
 
 
 @pytest.mark.parametrize(

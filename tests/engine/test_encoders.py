@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from omlx.server.engine import encoders
 from omlx.server.engine.encoders import Encoders, EncoderText
 from omlx.server.engine.ledger import RequestLedger
 from omlx.server.engine.messages import EncoderInput
-from omlx.server.errors import InvalidRequest
+from omlx.server.errors import CorruptModel, InvalidRequest
 from omlx.server.metrics import Metrics
 from omlx.server.models.catalog import ModelKind
 from omlx.server.models.encoders.description import Encoding, Pooling
@@ -58,6 +59,16 @@ def text_of(backend: NotingTokenizer, *, max_tokens: int = 40, is_decoder: bool 
 
 def rerank(query: str, documents: Sequence[str]) -> RerankRequest:
     return RerankRequest("req_1", "m", query, tuple(documents))
+
+
+@pytest.mark.parametrize("fault", [{"pre_tokenizer": {"type": "FixedLength", "length": 0}}, {"normalizer": None}])
+def test_a_tokenizer_that_panics_or_knows_no_unknown_word_is_a_corrupt_model(fault: dict[str, Any]):
+    empty = tokenizers.Tokenizer(WordPiece({"a": 0}, unk_token="[UNK]"))
+    broken = tokenizers.Tokenizer.from_str(json.dumps({**json.loads(empty.to_str()), **fault}))
+    text = EncoderText(broken, Encoding(False, Pooling.FIRST, 40))
+    for asked in (lambda: text.inputs(["b c"]), lambda: text.pairs(rerank("b", ["c"]))):
+        with pytest.raises(CorruptModel, match="the model's tokenizer fails"):
+            list(asked())
 
 
 def joined(batches: Iterator[list[EncoderInput]]) -> list[EncoderInput]:
