@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from . import crowd, deaths, disk, edits, kills, leaving, oversize, readers, soak, tiers, undo, warm
+from . import crowd, deaths, disk, edits, grammars, kills, leaving, oversize, readers, soak, tiers, undo, warm
 from .load import MOST_BYTES_A_REQUEST, load, percentile
 from .machines import machines
 from .ranks import answers
@@ -43,16 +43,18 @@ class Row:
 
 
 def mixed_requests(share: float) -> Iterator[Row]:
+    """At full length, less than a fifth of them cut is wrong. Some who would leave have their answer before that."""
     requests = max(60, int(10_000 * share))
-    outcome = load(requests)
+    outcome = load(requests, cut_share=0.25)
     counts = outcome.counts
+    is_few = share >= 1 and counts["cut"] < requests / 5
     num_bytes, descriptors = outcome.growth
     has_grown = share >= 1 and (descriptors > 0 or num_bytes > MOST_BYTES_A_REQUEST * requests / 2)
     yield Row(
         "mixed requests, four dialects, streaming and not",
         counts["answered"] + counts["cut"],
         outcome.num_lost,
-        counts["wrong"] + counts["wrong before the cut"] + has_grown,
+        counts["wrong"] + counts["wrong before the cut"] + has_grown + is_few,
         f"{counts['cut']:,} cut by the client; 64 at once; {outcome.seconds:.0f} s; at rest in the middle and at the "
         f"end: {num_bytes / 1e6:+.1f} MB, {descriptors:+d} descriptors",
     )
@@ -158,6 +160,18 @@ def cache_files(share: float) -> Iterator[Row]:
             sum(disk.bad(damaged).values()) - damaged["lost"],
             f"{damaged['thrown away']:,} files thrown away, each that was damaged and no other",
         )
+
+
+def many_schemas(share: float) -> Iterator[Row]:
+    count = max(200, int(10_000 * share))
+    kept = grammars.grammars(count)
+    yield Row(
+        "tiny schemas, each another, in one engine's cache of grammars",
+        count,
+        0,
+        not kept.is_bounded,
+        f"{kept.num_grammars} kept, {kept.num_files} files; {kept.num_bytes / 1e6:+.2f} MB in the second half",
+    )
 
 
 def settings_edits(share: float) -> Iterator[Row]:
@@ -275,6 +289,7 @@ PARTS: dict[str, Callable[[float], Iterator[Row]]] = {
     "crowd": crowded_prompts,
     "tiers": two_tiers,
     "cache": cache_files,
+    "grammars": many_schemas,
     "edits": settings_edits,
     "kills": settings_kills,
     "undo": settings_undone,

@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,14 +42,23 @@ def test_no_answer_is_lost_doubled_or_crossed_while_clients_come_and_go():
 
 
 @pytest.mark.parametrize(
-    ("num_bytes", "descriptors", "share", "wrong"),
-    [(5_000, 0, 1.0, 0), (9_000_000, 0, 1.0, 1), (0, 1, 1.0, 1), (-9_000_000, -1, 1.0, 0), (9_000_000, 1, 0.5, 0)],
+    ("num_bytes", "descriptors", "num_cut", "share", "wrong"),
+    [
+        (5_000, 0, 2000, 1.0, 0),
+        (9_000_000, 0, 2000, 1.0, 1),
+        (0, 1, 2000, 1.0, 1),
+        (-9_000_000, -1, 2000, 1.0, 0),
+        (9_000_000, 1, 2000, 0.5, 0),
+        (0, 0, 1999, 1.0, 1),
+        (0, 0, 0, 0.5, 0),
+    ],
 )
-def test_what_a_full_load_leaves_behind_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, num_bytes: int, descriptors: int, share: float, wrong: int
+def test_what_a_full_load_leaves_behind_and_fewer_cuts_than_a_fifth_are_wrong(
+    monkeypatch: pytest.MonkeyPatch, num_bytes: int, descriptors: int, num_cut: int, share: float, wrong: int
 ):
     at_rest = [(0, 90), (1_000_000, 20), (9_000_000, 90), (1_000_000 + num_bytes, 20 + descriptors)]
-    monkeypatch.setattr(torture, "load", lambda _: Outcome(at_rest=at_rest))
+    outcome = Outcome(Counter({"answered": 10_000 - num_cut, "cut": num_cut}), at_rest=at_rest)
+    monkeypatch.setattr(torture, "load", lambda *_, **__: outcome)
     assert next(torture.mixed_requests(share)).wrong == wrong
 
 
