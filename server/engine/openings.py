@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import stat
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ from .process import EngineProcess
 logger = logging.getLogger(__name__)
 
 _MAX_LAUNCHES = 64
+_MAX_KEPT = 500
+_MAX_KEPT_BYTES = 64 << 20
+"""Of all openings: whoever may ask could announce any number of agents."""
 
 
 @dataclass(slots=True, eq=False)
@@ -164,7 +168,11 @@ class Openings:
 
     def _keep(self, launch: Launch, token_ids: list[int]) -> None:
         file = self._file(launch)
-        if file is None or self._kept(launch) == token_ids:
+        if file is None or self._folder is None:
+            return
+        if self._kept(launch) == token_ids:
+            with contextlib.suppress(OSError):
+                os.utime(file)  # what is in use is not the oldest
             return
         part = file.with_suffix(f".{os.getpid()}")
         try:
@@ -172,5 +180,23 @@ class Openings:
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
                 sink.write(array("I", token_ids).tobytes())
             part.replace(file)
+            _make_room(self._folder)
         except OSError as error:
             logger.warning("the opening of %s is not kept: %s", launch.agent, error)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove those that were used longest ago, where there are more than may be kept. Raises `OSError`."""
+    found: list[tuple[int, int, Path]] = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime_ns, status.st_size, path))
+    num_bytes = 0
+    for number, (_, size, path) in enumerate(sorted(found, reverse=True), start=1):
+        num_bytes += size
+        if number > _MAX_KEPT or num_bytes > _MAX_KEPT_BYTES:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are in it
+                path.parent.rmdir()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import httpx
+import pytest
+
+from omlx.server.engine import openings
 
 from .serving import MODEL, Serving, serving
 
@@ -105,6 +109,29 @@ async def test_what_is_kept_of_an_opening_is_for_its_user_alone(tmp_path: Path):
         await ask(server, "Hello")
     (kept,) = (path for path in (tmp_path / "openings").rglob("*") if path.is_file())
     assert [path.stat().st_mode & 0o777 for path in (kept, kept.parent)] == [0o600, 0o700]
+
+
+@pytest.mark.parametrize(("bound", "most"), [("_MAX_KEPT", 2), ("_MAX_KEPT_BYTES", 15_000)])
+async def test_of_many_agents_openings_the_last_used_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+):
+    """One takes between 5,000 and 7,500 bytes."""
+    monkeypatch.setattr(openings, bound, most)
+    folder = tmp_path / "openings"
+
+    async def keep(server: Serving, agent: str) -> None:
+        for path in folder.rglob("*"):  # clocks of file systems are coarse
+            os.utime(path, (path.stat().st_mtime - 100,) * 2)
+        await announce(server, agent)
+        await ask(server, "Hello")
+
+    async with serving(tmp_path, "Hi.") as server:
+        for agent in ("pi", "codex", "pi", "claude"):
+            await keep(server, agent)
+        assert sorted(path.name for path in folder.iterdir()) == ["claude", "pi"]
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        assert len(sizes) == 2
+        assert 5000 < min(sizes) <= max(sizes) < 7500
 
 
 async def test_an_unknown_model_a_strange_name_and_a_missing_key_are_refused(tmp_path: Path):
