@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -59,7 +60,7 @@ class _Entry(msgspec.Struct, frozen=True):
     last4: str = ""
     created: datetime | None = None
     expires: datetime | None = None
-    pid: int | None = None
+    pid: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
 
 
 class _File(msgspec.Struct, frozen=True):

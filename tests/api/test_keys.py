@@ -85,7 +85,16 @@ def test_a_launchs_key_ends_with_its_process_although_the_file_stays(file: Path)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"keys": [{"sha256": "xyz"}]}', '{"keys": [{"sha256": 1}]}', '{"keys": [{}]}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"keys": [{"sha256": "xyz"}]}',
+        '{"keys": [{"sha256": 1}]}',
+        '{"keys": [{}]}',
+        '{"keys": [{"sha256": "", "pid": 9223372036854775807}]}',
+    ],
 )
 def test_a_file_that_does_not_parse_opens_nothing(file: Path, content: str, caplog: pytest.LogCaptureFixture):
     file.write_text(content)
