@@ -121,7 +121,8 @@ async def test_of_many_agents_openings_the_last_used_are_kept(
 
     async def keep(server: Serving, agent: str) -> None:
         for path in folder.rglob("*"):  # clocks of file systems are coarse
-            os.utime(path, (path.stat().st_mtime - 100,) * 2)
+            earlier = path.stat().st_mtime - 100
+            os.utime(path, (earlier, earlier))
         await announce(server, agent)
         await ask(server, "Hello")
 
