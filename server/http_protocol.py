@@ -10,9 +10,10 @@ import socket
 import sys
 import termios
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from litestar.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -35,6 +36,7 @@ UNREAD_SECONDS = 600.0
 """So long a client may read nothing of what waits for it: it holds a place in the engine, and the model in memory."""
 BODY_WRITER = "body_writer"
 """Where a scope's state has the `BodyWriter` of its answer."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 Refuse = Callable[[RequestError, Scope | None, str, Sequence[tuple[bytes, bytes]]], bytes]
@@ -92,6 +94,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _body_began = 0.0
     _body_bytes = 0
     _is_in_head = True
+    _asks_upgrade = False
+    _rereads_head = False
     _limit: asyncio.TimerHandle | None = None
     _closes = False
     """Once the running request is answered and has come whole."""
@@ -159,28 +163,48 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(piece)  # pyright: ignore[reportOptionalMemberAccess]
                 return
-            except HttpParserUpgrade as upgrade:  # declined: what follows is HTTP/1.1 still
-                piece = piece[upgrade.args[0] :]
+            except HttpParserUpgrade as upgrade:
+                piece = self._head_without_upgrade() + piece[upgrade.args[0] :]
             except HttpParserError as error:
                 ours = error.__context__
                 self._refuse(ours if isinstance(ours, RequestError) else InvalidRequest(_NO_HTTP))
                 return
 
+    def _head_without_upgrade(self) -> bytes:
+        """An upgrade is declined, and what follows its head is HTTP/1.1 still: its body, as Java's clients send one.
+        httptools would leave that to the other protocol, so that a new parser reads on, from this head."""
+        self._asks_upgrade, self._rereads_head = False, True
+        self.parser = HttpRequestParser(self)
+        with suppress(AttributeError):  # as uvicorn's; httptools before 0.6.3 knows none
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing = [b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING]
+        return b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"])
+
     def on_message_begin(self) -> None:
+        if self._rereads_head:
+            return
         super().on_message_begin()
         if not self.flow.write_paused:
             self._stop_reader_clock()
         if self._limit is None:  # the next request, in what came with the last one
             self._start_clock(HEAD_SECONDS)
 
+    def on_url(self, url: bytes) -> None:
+        if not self._rereads_head:
+            super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_head:  # a trailer may not change what the handler has begun with
+        if self._is_in_head:  # a trailer, or a head that is read again, may not change what the handler has begun with
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._rereads_head:
+            self._rereads_head = False
+            return
         if not self.url.startswith(b"/"):
             self._read_target()
         super().on_headers_complete()
+        self._asks_upgrade = self.parser.should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
         self._is_in_head = False
         self._head_bytes = 0
         self._restart_clock()
@@ -192,6 +216,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._asks_upgrade:
+            return
         self._is_in_head = True
         self._head_bytes = 0
         self._stop_clock()

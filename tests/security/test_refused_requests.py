@@ -11,6 +11,7 @@ import pytest
 from omlx.server import http_protocol
 
 from ..api.serving import serving
+from ..api.test_server import CHAT, CHAT_BODY
 from .test_http_limits import HOST, raw
 
 LAST = b"Connection: close\r\n\r\n"
@@ -149,3 +150,19 @@ async def test_an_upgrade_is_declined_and_what_follows_it_is_answered(tmp_path: 
         answers = await raw(server, asks + b"GET /ready HTTP/1.1\r\n" + HOST + LAST)
     assert answers.count(b"HTTP/1.1 200") == 2
     assert "uvicorn" not in caplog.text
+
+
+@pytest.mark.parametrize("in_chunks", [False, True])
+@pytest.mark.parametrize("in_pieces", [False, True])
+async def test_the_body_of_a_declined_upgrade_is_the_requests(tmp_path: Path, in_chunks: bool, in_pieces: bool):
+    """Java's HttpClient asks for h2c with every first request. Its body is no other request."""
+    body = json.dumps(CHAT_BODY).encode()
+    framing = b"Transfer-Encoding: chunked\r\n" if in_chunks else b"Content-Length: %d\r\n" % len(body)
+    head = POST % (CHAT.encode(), b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + framing)
+    sent = head + (b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (body[:5], len(body) - 5, body[5:]) if in_chunks else body)
+    sent += b"GET /ready HTTP/1.1\r\n" + HOST + LAST
+    pieces = [sent[at : at + 1] for at in range(len(sent))] if in_pieces else [sent]
+    async with serving(tmp_path, "Hi.") as server:
+        answers = await raw(server, *pieces)
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200") == 2
+    assert b'"content":"Hi."' in answers
