@@ -17,8 +17,8 @@ from .models.hosts import BACKENDS, Host, HostFile
 
 _REACH_SECONDS = 10
 _CHECK_SECONDS = 90
-_CHECK = [sys.executable, "-m", "omlx.server.engine.ranks.checking"]
-_LAUNCH = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()"]
+_CHECK = [sys.executable, "-P", "-m", "omlx.server.engine.ranks.checking"]
+_LAUNCH = [sys.executable, "-P", "-c", "from mlx._distributed_utils.launch import main; main()"]
 _OLD_MPI = 'unknown option "--output"'
 _MUST_MATCH = ("omlx", "mlx", "mlx-lm")
 

@@ -207,7 +207,7 @@ def mlx_engine_command(
     logged."""
     environment = _CUDA_GRAPHS | engine_environment(os.environ)
     ranks = [] if split is None else [f"--split={split}"]
-    argv = [sys.executable, "-m", "omlx.server.engine", *engine_flags(settings), *ranks, "--model"]
+    argv = [sys.executable, "-P", "-m", "omlx.server.engine", *engine_flags(settings), *ranks, "--model"]
 
     def command(entry: ModelEntry) -> EngineCommand:
         smaller = draft_of(entry)

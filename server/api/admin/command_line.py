@@ -25,6 +25,7 @@ async def run_omlx(home: Path, *arguments: str, environ: Mapping[str, str] | Non
     environment = {name: value for name, value in (environ or os.environ).items() if name not in _ELSEWHERE}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-c",
         _CODE,
         *arguments,
