@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import CorruptModel, UnsupportedModel
 from ..requests import Json, SamplingParams
-from .folder import context_window, read_config, read_json_object, text_config
+from .folder import context_window, read_config, read_file, read_json_object, regular_size, text_config
 
 _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _DEFAULT, _TOOL_USE = "default", "tool_use"
@@ -85,6 +85,7 @@ def read_chat_template(folder: Path) -> str | None:
 
 def _added_tokens(path: Path) -> dict[str, int]:
     try:
+        regular_size(path)
         parsed = msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)
     except FileNotFoundError:
         raise UnsupportedModel(f"{path.parent}: has no tokenizer.json, the one tokenizer format omlx reads") from None
@@ -119,7 +120,7 @@ def _chat_templates(folder: Path, tokenizer_config: Mapping[str, Json]) -> dict[
             if isinstance(item, dict):
                 found[str(item.get("name"))] = str(item.get("template"))
     try:
-        found[_DEFAULT] = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        found[_DEFAULT] = read_file(folder / "chat_template.jinja").decode()
     except FileNotFoundError:
         pass
     except (OSError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..requests import Json
+from .folder import MOST_LAYERS
 
 _EVERY_HEAD = frozenset({"deepseek_v2", "kimi_vl", "minicpm3", "youtu_llm"})
 """Types whose code in mlx-lm keeps the keys and values of all heads, though the config has a latent's size."""
@@ -13,7 +14,6 @@ _CACHES_A_LAYER = {"longcat_flash": 2, "longcat_flash_ngram": 2}
 _FULL, _SLIDING = ("full", "global", "attention"), ("sliding", "chunked", "local")
 _COMPRESSED = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 _CONVOLUTION = 4
-_MOST_LAYERS = 10_000
 MOST = 1 << 64
 """Of any number of a config: no model is as large, and products of several of these are no error as floats."""
 
@@ -31,7 +31,7 @@ class LayerMemory:
 def layer_memories(config: Mapping[str, Json]) -> list[LayerMemory]:
     """Every layer of the language model whose (text) config this is. What is not known counts as full attention,
     which takes the most."""
-    count = min(_MOST_LAYERS, number_of(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"))
+    count = min(MOST_LAYERS, number_of(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"))
     ratios = compress_ratios(config)
     if ratios:
         return [_compressed(config, ratio) for ratio in ratios[:count]]

@@ -16,6 +16,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from ..errors import CorruptModel, UnsupportedModel
+from .folder import regular_size
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -85,6 +86,7 @@ def read_header(path: Path, *, may_lack_data: bool = False) -> SafetensorsHeader
     bytes of its own, and together they fill the file, which may also end behind the header where it `may_lack_data`.
     Raises `CorruptModel` or `UnsupportedModel`."""
     try:
+        regular_size(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,15 @@ def test_the_template_alone_is_the_one_for_tools_and_needs_no_tokenizer(tmp_path
     assert read_chat_template(tmp_path) == "tools"
     write(tmp_path, "tokenizer_config.json", {"chat_template": templates[:1]})
     assert read_chat_template(tmp_path) == "plain"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "tokenizer_config.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_file_that_never_ends_is_refused_and_not_waited_for(folder: Path, name: str, kind: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(CorruptModel, match=f"{name}: is a pipe, a device or a socket"):
+        read_capabilities(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_kinds_are_told_apart(tmp_path: Path, config: dict[str, Any], kind: Mode
         ("[" * 100_000, "not valid JSON"),
         ("\udcff".encode("utf-8", "surrogatepass").decode("latin-1"), "not valid JSON"),
         (json.dumps(CONFIG | {"model_file": "evil.py"}), "wants its own code run"),
+        (json.dumps(CONFIG | {"num_hidden_layers": 10**9}), "num_hidden_layers is 1000000000"),
+        (
+            json.dumps(CONFIG | {"text_config": {"num_nextn_predict_layers": 10_001}}),
+            "num_nextn_predict_layers is 10001",
+        ),
     ],
 )
 def test_a_bad_config_is_skipped_with_its_reason(
@@ -112,8 +118,11 @@ def test_bad_weights_are_skipped_with_their_reason(tmp_path: Path, caplog: pytes
     partial = make_model(tmp_path / "partial", files=("model-00001-of-00003",))
     shards = {f"w{i}": f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)}
     (partial / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    pipe = make_model(tmp_path / "pipe", files=()) / "model.safetensors"
+    os.mkfifo(pipe)
     with caplog.at_level(logging.WARNING):
         assert discover([tmp_path]) == ()
+    assert f"{pipe}: is a pipe" in caplog.text
     assert "no model*.safetensors" in caplog.text
     assert "take 64 bytes, the file holds 63" in caplog.text
     assert "2 weight files are missing, model-00002-of-00003.safetensors first" in caplog.text
