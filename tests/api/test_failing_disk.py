@@ -31,7 +31,7 @@ def on_failing_disk(folder: Path) -> EngineCommandFor:
 
     def command(entry: ModelEntry) -> EngineCommand:
         given = real(entry)
-        python, _, _, *arguments = given.argv
+        python, _, _, _, *arguments = given.argv
         argv = [python, "-m", "tests.engine.failing_disk_engine", str(folder / "error"), *arguments]
         return replace(given, argv=argv, environment={**given.environment, "PYTHONPATH": str(_ROOT)})
 
