@@ -100,7 +100,8 @@ def _framed(request: Request, template: str, name: str, csrf: str, **values: obj
 async def _status(context: AdminContext, _: Request) -> Values:
     ledger = context.server.ledger
     live = ledger.live()
-    return {"status": status.status(context), "live": live, "ended": ledger.ended()[:15]}
+    troubles = status.troubles(context.server.pool)
+    return {"status": status.status(context), "troubles": troubles, "live": live, "ended": ledger.ended()[:15]}
 
 
 async def _models(context: AdminContext, _: Request) -> Values:

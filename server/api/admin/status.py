@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
 
 from ...engine.record import RequestView, Totals
+from ...models.pool import ModelPool
 from .context import AdminContext, answer_with
 from .history import Sample
 
@@ -34,6 +36,15 @@ class Status(msgspec.Struct, frozen=True):
     device_bytes: int
     totals: Totals
     history: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a model answers nobody, or, where it `is_disk`, keeps no prefixes on disk for now."""
+
+    model: str
+    reason: str
+    is_disk: bool = False
 
 
 class Requests(msgspec.Struct, frozen=True):
@@ -68,6 +79,15 @@ def routes(context: AdminContext) -> list[HTTPRouteHandler]:
         return answer_with(context.logs.lines(level, after))
 
     return [get_status, get_requests, get_agents, get_logs]
+
+
+def troubles(pool: ModelPool) -> list[Trouble]:
+    """What `/health` calls degraded, by model; without those that are loaded again already."""
+    engines = pool.engines
+    loading = {model_id for model_id, engine in engines.items() if engine.is_loading}
+    failed = [Trouble(model_id, reason) for model_id, reason in pool.failed.items() if model_id not in loading]
+    told = ((model_id, engine.stats.cache_trouble) for model_id, engine in engines.items())
+    return failed + [Trouble(model_id, reason, is_disk=True) for model_id, reason in told if reason]
 
 
 def status(context: AdminContext) -> Status:
