@@ -9,6 +9,11 @@ from ..json_size import JsonSize
 from ..requests import Image, Text, ToolCall
 from .wire import UNREAD_FILE, Ignored, Object, check_arguments, check_depth, convert, decode_image_url
 
+_UNREAD = frozenset(
+    {"file", "input_file", "input_audio", "audio_url", "input_video", "video_url", "video", "image", "audio"}
+)
+"""OpenAI's kinds, and those that other servers' clients send."""
+
 
 class TextPart(msgspec.Struct):
     text: str
@@ -66,7 +71,7 @@ def read_part(item: Object, path: str, ignored: Ignored) -> Text | Image | None:
         case "image_url" | "input_image":
             image = convert(item, ImagePart, path).image_url
             return decode_image_url(image if isinstance(image, str) else image.url, f"{path}.image_url")
-        case "file" | "input_file" | "input_audio":
+        case str() as kind if kind in _UNREAD:
             return Text(UNREAD_FILE)
         case str() as kind:
             ignored.add(path, kind)

@@ -110,7 +110,7 @@ def test_an_image_is_read_from_a_data_url_and_from_nowhere_else() -> None:
     assert refusal(user([part])).param == "messages.0.content.0.image_url"
 
 
-@pytest.mark.parametrize("kind", ["file", "input_file", "input_audio"])
+@pytest.mark.parametrize("kind", ["file", "input_file", "input_audio", "input_video", "video_url", "image"])
 def test_what_is_no_text_is_mentioned(kind: str) -> None:
     content = [{"type": kind, kind: {"data": "UklGRg=="}}, {"type": "text", "text": "What is it?"}]
     (message,) = decode(user(content)).messages
