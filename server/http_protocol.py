@@ -119,6 +119,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         self._stop_reader_clock()
+        self._unset_keepalive_if_required()  # uvicorn's would keep all of this in memory after a reset
         if self._running is not None:  # uvicorn tells the request that came last, which may wait for this one
             _disconnect(self._running)
         super().connection_lost(exc)

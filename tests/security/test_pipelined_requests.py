@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -147,3 +149,26 @@ async def test_the_answer_under_way_hears_that_its_client_has_left_although_anot
         await reader.readuntil(PIECES[0])
         writer.close()
         await app.has_heard.wait()
+
+
+async def test_a_connection_that_was_reset_is_kept_by_no_clock(monkeypatch: pytest.MonkeyPatch):
+    """An idle one may stay for 75 seconds: many that come and go would be that many in memory."""
+    lost = asyncio.Event()
+    seen: list[http_protocol.BoundedHttpProtocol] = []
+    connection_lost = http_protocol.BoundedHttpProtocol.connection_lost
+
+    def note(protocol: http_protocol.BoundedHttpProtocol, error: Exception | None) -> None:
+        connection_lost(protocol, error)
+        assert error is not None
+        seen.append(protocol)
+        lost.set()
+
+    monkeypatch.setattr(http_protocol.BoundedHttpProtocol, "connection_lost", note)
+    async with scripted(Scripted()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(FIRST.replace(b"first", b"second"))
+        await reader.readuntil(b"0\r\n\r\n")
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        await lost.wait()
+        assert seen[0].timeout_keep_alive_task is None
