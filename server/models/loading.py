@@ -26,6 +26,7 @@ from .part_folder import loadable
 
 _ARCHITECTURES = f"{__package__}.architectures"
 _PIECE_BYTES = 1 << 27
+_MOST_CHARACTERS = 500
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -101,11 +102,20 @@ def _load(path: Path, model_type: str) -> nn.Module:
     except ValueError as error:
         if "not supported" in str(error):
             raise UnsupportedModel(f"{path}: {error}") from error
-        raise CorruptModel(f"{path}: its weights and its config do not fit together ({error})") from error
+        raise CorruptModel(
+            f"{path}: its weights and its config do not fit together ({_told(error)}); download it again"
+        ) from error
     except SystemExit as error:  # mlx-lm's olmo ends the process where a package of its own is missing
         raise UnsupportedModel(f"{path}: mlx-lm's {model_type} needs a package that is not installed") from error
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise CorruptModel(f"{path}: mlx-lm cannot build a {model_type} of it ({error})") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, RuntimeError) as error:
+        what = f"mlx-lm cannot build a {model_type} of its config ({type(error).__name__}: {_told(error)})"
+        raise CorruptModel(f"{path}: {what}; download it again") from error
+
+
+def _told(error: Exception) -> str:
+    """Its words, cut where it names thousands of weights."""
+    words = str(error)
+    return words if len(words) <= _MOST_CHARACTERS else f"{words[:_MOST_CHARACTERS]}…"
 
 
 def _own_classes(config: dict[str, Any]) -> tuple[Any, Any]:

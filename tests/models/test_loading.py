@@ -62,7 +62,15 @@ def test_an_unknown_architecture_is_named(folder: Path, model_type: str) -> None
 
 
 @pytest.mark.parametrize(
-    "change", [{"hidden_size": 128}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"rms_norm_eps": None}]
+    "change",
+    [
+        {"hidden_size": 128},
+        {"hidden_size": "64"},
+        {"num_attention_heads": 0},
+        {"num_hidden_layers": 300},
+        {"num_hidden_layers": 1},
+        {"rms_norm_eps": None},
+    ],
 )
 def test_a_config_that_does_not_fit_the_weights_is_corrupt(folder: Path, change: dict[str, object]) -> None:
     change_config(folder, **change)
@@ -70,8 +78,9 @@ def test_a_config_that_does_not_fit_the_weights_is_corrupt(folder: Path, change:
         config = json.loads((folder / "config.json").read_text())
         del config["rms_norm_eps"]
         (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CorruptModel):
+    with pytest.raises(CorruptModel, match="download it again") as refused:
         load_model(folder)
+    assert len(str(refused.value)) < 1000
 
 
 def test_a_truncated_file_is_refused_before_mlx_reads_it(folder: Path) -> None:
