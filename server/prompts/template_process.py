@@ -238,9 +238,10 @@ def _lost(status: int, num_messages: int) -> OmlxError:
     if status == OUT_OF_MEMORY:
         return UnsupportedModel("the chat template takes more memory than there is")
     if status == -signal.SIGXCPU:
+        these = "one message" if num_messages == 1 else f"these {num_messages} messages"
         return InvalidRequest(
-            f"the model's chat template takes more than {RENDERING_SECONDS} s for these {num_messages} messages; "
-            "compact the conversation or start a new one",
+            f"the model's chat template takes more than {RENDERING_SECONDS} s for {these}; "
+            f"compact the conversation or start a new one, or {_REMEDY}",
             "messages",
         )
     if status == -signal.SIGKILL:

@@ -131,7 +131,7 @@ def test_a_loop_that_only_some_content_starts_is_ended_and_the_next_text_is_rend
     template = TemplateProcess(where_asked(LOOP), {})
     (error,) = rendered(template, "ZZ")
     assert isinstance(error, InvalidRequest)
-    assert "for these 2 messages; compact the conversation" in str(error)
+    assert "for these 2 messages; compact the conversation or start a new one, or use a model with" in str(error)
     assert rendered(template, "q") == ["user: q\nuser: again\n"]
 
 
