@@ -52,7 +52,8 @@ class RenderingGivenUp(Exception):
 class TemplateProcess:
     """A chat template (see `Template`), and what it can do. Safe to share between threads.
 
-    Raises `UnsupportedModel` where the template renders small conversations not at all, or not within the limits.
+    Raises `UnsupportedModel` where the template renders small conversations not at all, or not within the limits, and
+    `Overloaded` where the system gives it no process, or takes that away.
     """
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
@@ -222,8 +223,10 @@ def _read(answer: Mapping[str, Any]) -> Rendered:
     raise AssertionError(answer)
 
 
-def _refused(status: int) -> UnsupportedModel:
+def _refused(status: int) -> OmlxError:
     """Why a template is not used that ended its process, with `status`, over small conversations."""
+    if status == -signal.SIGKILL:
+        return _killed()
     if status == OUT_OF_MEMORY:
         return UnsupportedModel(f"the chat template takes more memory than a short conversation may; {_REMEDY}")
     if status == -signal.SIGXCPU:
@@ -245,5 +248,10 @@ def _lost(status: int, num_messages: int) -> OmlxError:
             "messages",
         )
     if status == -signal.SIGKILL:
-        return Overloaded("the chat template's process was killed; the system may have run out of memory; try again", 5)
+        return _killed()
     return UnsupportedModel(f"the chat template ends its process ({status})")
+
+
+def _killed() -> Overloaded:
+    """Not for what the template does: that ends with another signal."""
+    return Overloaded("the chat template's process was killed; the system may have run out of memory; try again", 5)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from omlx.server.engine.model_text import ModelText
-from omlx.server.errors import InvalidRequest, UnsupportedModel
+from omlx.server.errors import InvalidRequest, Overloaded, UnsupportedModel
 from omlx.server.models.catalog import discover
 from omlx.server.prompts import template_process
 from omlx.server.prompts.chat_template import ChatTemplate, Conversation, Rendered, Wanted
@@ -233,6 +233,17 @@ def test_a_process_that_was_killed_is_not_the_templates_fault_and_another_takes_
     wait_until(lambda: not child.is_alive)
     assert rendered(template, "q") == ["user: q\nuser: again\n"]
     assert template._idle[0] is not child
+
+
+def test_nor_is_one_that_was_killed_while_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not remembered as one that no chat can use."""
+    build_text_model(tmp_path / "model")
+    (entry,) = discover([tmp_path])
+    with monkeypatch.context() as patch:
+        patch.setattr(template_process, "_COMMAND", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+        with pytest.raises(Overloaded, match="was killed"):
+            ModelText.read(entry)
+    assert ModelText.read(entry).renderer.traits.system
 
 
 def test_no_process_outlives_its_template() -> None:
