@@ -28,8 +28,9 @@ seconds."""
 MEMORY_BYTES = 512 << 20
 _COPIES = 16
 """So much memory besides for each byte of a conversation: its JSON, its values, its texts, and theirs again."""
-_TEXT_BYTES, _TEXT_COPIES = 16 << 20, 4
-"""A text may be so long, and so much longer for each byte of its conversation. The parent has to hold it."""
+_TEXT_CHARACTERS, _TEXT_COPIES = 4 << 20, 4
+"""A text may be so long, which is more than any window, and so much longer for each byte of its conversation. The
+parent has to hold several, and looks into them while others wait."""
 LENGTH_BYTES = 8
 READ_BYTES = 1 << 20
 TEXT = b"T"
@@ -95,7 +96,7 @@ def _serve() -> None:
 
 
 def _render(template: ChatTemplate, num_bytes: int) -> None:
-    max_characters = _TEXT_BYTES + _TEXT_COPIES * num_bytes
+    max_characters = _TEXT_CHARACTERS + _TEXT_COPIES * num_bytes
     *conversation, wanted = json.loads(_hear(num_bytes))
     texts = template.renderings(Conversation(*conversation), [Wanted(*one) for one in wanted], lambda: True)
     for rendered in texts:
