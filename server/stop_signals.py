@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, from a server's first step to the end of its process."""
+"""SIGINT, SIGTERM and SIGHUP, from a server's first step to the end of its process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The last is a terminal's that closes."""
 
 Hear = Callable[[int, FrameType | None], None]
 
@@ -30,8 +31,9 @@ class StopSignals:
 
     def catch(self) -> None:
         """From now on; what the launcher has held back until here comes, too."""
-        for number in _SIGNALS:
-            signal.signal(number, self._handle)
+        for number in STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._handle)
         let_through()
 
     def pass_on(self, hear: Hear) -> None:
@@ -43,10 +45,12 @@ class StopSignals:
 
     def ignore(self) -> None:
         """At the end: the interpreter takes a while to end, and no handler stays for that."""
-        for number in _SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:  # the system sends it, and the shell too: it is no second signal
+            signal.signal(number, signal.SIG_IGN)
         if self._hear is not None:
             self._hear(number, frame)
         elif not self._told:
@@ -58,7 +62,7 @@ class StopSignals:
 def held_back() -> Iterator[None]:
     """A process started meanwhile gets none before it calls `let_through`: until it has imported what hears them,
     Python would end it with a traceback."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -66,4 +70,4 @@ def held_back() -> Iterator[None]:
 
 
 def let_through() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -12,7 +12,7 @@ import pytest
 
 from omlx.server.stop_signals import Stopped, StopSignals, held_back
 
-STOPS = [signal.SIGINT, signal.SIGTERM]
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,19 @@ def test_who_runs_hears_of_every_signal_and_of_one_that_was_lost_before():
     signals.pass_on(hear)
     signal.raise_signal(signal.SIGINT)
     assert heard == [signal.SIGTERM, signal.SIGINT]
+
+
+def test_a_terminal_that_closes_stops_it_once_and_not_at_all_under_nohup():
+    heard: list[int] = []
+    signals = StopSignals()
+    signals.catch()
+    signals.pass_on(lambda number, _frame: heard.append(number))
+    for _ in range(2):
+        signal.raise_signal(signal.SIGHUP)
+    assert heard == [signal.SIGHUP]
+    signals.catch()
+    signal.raise_signal(signal.SIGHUP)
+    assert heard == [signal.SIGHUP]
 
 
 def test_at_the_end_none_changes_the_code():

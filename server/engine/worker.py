@@ -22,7 +22,7 @@ import msgspec
 from ..errors import EngineFailure, OmlxError
 from ..log_format import described
 from ..printable import printable
-from ..stop_signals import let_through
+from ..stop_signals import STOP_SIGNALS, let_through
 from .batch import BatchEngine, BatchInfo
 from .engine import Engine
 from .load_watch import telling_of_work
@@ -168,10 +168,10 @@ def serve(
 
 
 def set_signals() -> None:
-    """Leave Ctrl-C and SIGTERM to the server: they reach the whole process group, or all that belongs to a service, and
-    the server ends the engine, once its requests have ended.
+    """Leave Ctrl-C, SIGTERM and a terminal's end to the server: they reach the whole process group, or all that belongs
+    to a service, and the server ends the engine, once its requests have ended.
     SIGUSR1 is how it has a stuck engine write to the log where it stands."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     let_through()
     faulthandler.register(signal.SIGUSR1)

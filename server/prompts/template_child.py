@@ -75,7 +75,11 @@ def main() -> None:
 
 
 def _serve() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach all that belongs to a server, which ends this one
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # they reach all that belongs to a server, which ends this one
         signal.signal(number, signal.SIG_IGN)
     _limit(resource.RLIMIT_CORE, 0)
     bounds = _Bounds()
