@@ -26,7 +26,7 @@ RENDERING_SECONDS = 30
 """Of computing, for all texts of a conversation. Some templates go through all messages for each: a thousand then take
 seconds."""
 MEMORY_BYTES = 512 << 20
-_COPIES = 16
+COPIES = 16
 """So much memory besides for each byte of a conversation: its JSON, its values, its texts, and theirs again."""
 _TEXT_CHARACTERS, _TEXT_COPIES = 4 << 20, 4
 """A text may be so long, which is more than any window, and so much longer for each byte of its conversation. The
@@ -60,7 +60,8 @@ class _Bounds:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _look(self) -> None:
-        """macOS knows no limit of a process's memory; and who has lost its parent computes for nobody."""
+        """macOS knows no limit of a process's memory; and who has lost its parent computes for nobody. Python looks
+        between two steps alone: for one that takes everything, the parent looks."""
         if _peak_bytes() - self._at_start > self._num_bytes:
             os._exit(OUT_OF_MEMORY)
         if os.getppid() != self._parent:
@@ -94,7 +95,7 @@ def _serve() -> None:
     bounds.rest()
     while True:
         num_bytes = _num_bytes()
-        bounds.allow(RENDERING_SECONDS, MEMORY_BYTES + _COPIES * num_bytes)
+        bounds.allow(RENDERING_SECONDS, MEMORY_BYTES + COPIES * num_bytes)
         _render(template, num_bytes)
         bounds.rest()
 

@@ -24,7 +24,9 @@ from ..errors import InvalidRequest, OmlxError, Overloaded, UnsupportedModel
 from ..stop_signals import held_back
 from .chat_template import Conversation, Rendered, Wanted
 from .template_child import (
+    COPIES,
     LENGTH_BYTES,
+    MEMORY_BYTES,
     OUT_OF_MEMORY,
     READ_BYTES,
     RENDERING_SECONDS,
@@ -40,6 +42,8 @@ _COMMAND = (sys.executable, "-P", "-m", "omlx.server.prompts.template_child")
 _MAX_PROCESSES = 4
 """Of one template. The second is started only where the first has had no time for a while."""
 _LOOK_SECONDS = 0.25
+_WATCHES_MEMORY = sys.platform == "darwin"
+"""The system knows no limit of a process's memory."""
 _PATIENCE_S = 300.0
 """Of the clock, for a machine with other things to do."""
 _REMEDY = "use a model with a template of its makers, or put a sound chat_template.jinja into its folder"
@@ -147,6 +151,8 @@ class _Child:
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._to, False)
+        self._max_bytes = 0
+        self._is_too_large = False
 
     @property
     def is_alive(self) -> bool:
@@ -155,6 +161,7 @@ class _Child:
     def send(self, question: object, go_on: Callable[[], bool] = lambda: True) -> None:
         """Where the process has gone, or takes nothing, `receive` says so. Raises `RenderingGivenUp`."""
         payload = as_json(question)
+        self._max_bytes = max(self._max_bytes, MEMORY_BYTES + COPIES * len(payload))
         for unwritten in (memoryview(len(payload).to_bytes(LENGTH_BYTES)), memoryview(payload)):
             while unwritten:
                 if not self._wait(self._to, select.POLLOUT, go_on):
@@ -196,7 +203,8 @@ class _Child:
         while not poll.poll(_LOOK_SECONDS * 1000):
             if not go_on():
                 raise RenderingGivenUp
-            if monotonic() > deadline:
+            self._is_too_large = _WATCHES_MEMORY and _resident_bytes(self._process.pid) > self._max_bytes
+            if self._is_too_large or monotonic() > deadline:
                 return False
         return True
 
@@ -204,7 +212,17 @@ class _Child:
         """Its exit status, negative where a signal ended it, ours where it was still alive."""
         self._process.kill()
         with self._process:  # closes the pipes
-            return self._process.wait()
+            status = self._process.wait()
+        return OUT_OF_MEMORY if self._is_too_large else status
+
+
+def _resident_bytes(process_id: int) -> int:
+    """0 where it has ended, or nobody can say."""
+    try:
+        listed = subprocess.run(["ps", "-o", "rss=", "-p", str(process_id)], capture_output=True, check=False)
+        return int(listed.stdout or 0) * 1024
+    except (OSError, ValueError):
+        return 0
 
 
 def _end_all(children: list[_Child]) -> None:

@@ -161,7 +161,7 @@ def test_where_the_system_knows_no_limit_of_memory_the_process_looks_itself(monk
     code = (
         "from omlx.server.prompts import template_child as child\n"
         "child.resource.setrlimit = lambda *_: None\n"
-        "child.MEMORY_BYTES, child._COPIES = 64 << 20, 1\n"
+        "child.MEMORY_BYTES, child.COPIES = 64 << 20, 1\n"
         "child.main()"
     )
     monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
@@ -171,6 +171,25 @@ def test_where_the_system_knows_no_limit_of_memory_the_process_looks_itself(monk
     template = TemplateProcess(where_asked(growing), {})
     (error,) = rendered(template, "ZZ")
     assert "takes more memory than there is" in str(error)
+
+
+def test_where_the_process_cannot_look_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from omlx.server.prompts import template_child as child\n"
+        "child.resource.setrlimit = lambda *_: None\n"
+        "child._Bounds._look = lambda _: None\n"
+        "child.main()"
+    )
+    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+    monkeypatch.setattr(template_process, "_WATCHES_MEMORY", True)
+    monkeypatch.setattr(template_process, "MEMORY_BYTES", 128 << 20)
+    growing = (
+        "{% set n = namespace(x=[]) %}{% for a in range(3000) %}{% set _ = n.x.append('x' * 99990 ~ a) %}{% endfor %}"
+    )
+    template = TemplateProcess(where_asked(growing + LOOP), {})
+    (error,) = rendered(template, "ZZ")
+    assert "takes more memory than there is" in str(error)
+    assert rendered(template, "q") == ["user: q\nuser: again\n"]
 
 
 def test_a_long_conversation_has_memory_besides() -> None:
