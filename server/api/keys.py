@@ -205,7 +205,9 @@ def _read(file: Path, stamp: tuple[int, int, int] | None) -> _Known:
             [_held(one) for one in entries if (one.scope == ADMIN) is wanted] for wanted in (False, True)
         )
     except (OSError, ValueError) as error:
-        logger.error("%s cannot be read (%s), so none of its keys is taken; mend it with `omlx key list`", file, error)
+        logger.error(
+            "%s cannot be read (%s), so none of its keys is taken; `omlx key list` says what to do", file, error
+        )
         return _Known(stamp, (), is_closed=True, is_readable=False)
     is_closed = any(one.expires is None for one in inference)
     described = tuple(

@@ -10,6 +10,7 @@ from shlex import quote
 import click
 
 from ..cache.clearing import clear_disk, files_on_disk
+from ..errors import SettingsError
 from ..settings.now import settings_now
 from ..state_file import running_server
 from ..terminal import json_option, print_json, size_text
@@ -39,6 +40,10 @@ def clear(given: Path | None, as_json: bool) -> None:
     server = running_server(settings.state_file)
     served = Path(server.cache_folder) if server is not None and server.cache_folder else None
     folder = given or served or settings.cache_folder
+    if given is not None and not (given.exists() or any(parent.is_file() for parent in given.parents)):
+        raise SettingsError(
+            f"there is no folder {given}; without --cache-folder, {served or settings.cache_folder} is cleared"
+        )
     cleared = clear_disk(folder, settings.home / "openings" if given is None else None)
     if as_json:
         print_json(

@@ -85,3 +85,10 @@ def test_a_file_in_the_folders_place_is_refused_with_the_remedy(run: Run, tmp_pa
         SettingsError, match=r"file is no folder; move it away, or .*omlx config set cache.folder FOLDER"
     ):
         run("cache", "clear", "--cache-folder", str(tmp_path / "file" / below))
+
+
+def test_a_folder_that_is_not_there_is_no_folder_that_was_cleared(run: Run, home: Path, tmp_path: Path):
+    with pytest.raises(
+        SettingsError, match=rf"there is no folder {tmp_path}/typo; without --cache-folder, {home}/cache"
+    ):
+        run("cache", "clear", "--cache-folder", str(tmp_path / "typo"))
