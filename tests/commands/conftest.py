@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from omlx.server.__main__ import commands
+from omlx.server.stop_signals import STOP_SIGNALS
 
 Run = Callable[..., Result]
 
@@ -24,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
     """A server keeps the signals it has caught to the end of its process, which these tests go on in."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
