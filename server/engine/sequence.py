@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..cache.blocks import BLOCK_TOKENS
+from ..common_prefix import common_prefix
 from .batch import PrefixReport
 from .messages import Submit
 
@@ -89,15 +90,3 @@ def checkpoints(request: Submit, every: int) -> set[int]:
     length = len(request.token_ids)
     last_block = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     return {*request.boundaries, *range(every, length, every), last_block, length}
-
-
-def common_prefix(left: list[int], right: list[int]) -> int:
-    """The number of leading tokens both lists agree on."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

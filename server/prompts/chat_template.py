@@ -10,6 +10,7 @@ import jinja2
 from jinja2 import meta
 from jinja2.exceptions import SecurityError
 
+from ..common_prefix import common_prefix
 from ..errors import InvalidRequest, OmlxError, UnsupportedModel
 from .template_environment import TemplateRefusal, template_environment
 
@@ -124,7 +125,7 @@ class ChatTemplate:
                 yield error
             else:
                 first = text if first is None else first
-                yield _common_length(first, text) if one.compared else text
+                yield common_prefix(first, text) if one.compared else text
 
     def _iterates_no_tools(self) -> bool:
         """`None` says "no tools" to most templates; some only know the empty list."""
@@ -135,14 +136,3 @@ class ChatTemplate:
         except UnsupportedModel:
             return False
         return False
-
-
-def _common_length(left: str, right: str) -> int:
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

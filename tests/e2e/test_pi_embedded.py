@@ -22,6 +22,7 @@ def test_pi_gets_an_answer_from_the_embedded_model(tmp_path: Path, embedded_mode
     outcome = bench.run(
         [OMLX, "serve", "--model-dir", str(embedded_model.parent), "--port", "0"],
         ["launch", "pi", "--model", embedded_model.name, "--force", "--", "-p", "Say hello in one short sentence."],
+        seconds=900,
     )
 
     assert outcome.runs[0].exit_code == 0, str(outcome)
