@@ -187,6 +187,9 @@ class ShuttingDown(ServiceError):
     status = 503
     code = "shutting_down"
 
+    def __init__(self, message: str = "the server is shutting down; try again when it is back") -> None:
+        super().__init__(message)
+
 
 class EngineUnavailable(ServiceError):
     status = 503

@@ -301,9 +301,10 @@ def _run(
     port = listener.getsockname()[1]
     url = reachable_url(settings.host, port)
     app = create_app(settings, pool, instance_id, model_settings, logs)
-    error = ShuttingDown("the server is shutting down; try again when it is back")
     grace_seconds = settings.shutdown_grace_seconds
-    server = HttpServer(app, pool.drain, lambda: pool.fail_requests(error), grace_seconds, pool.kill, app.refusals)
+    server = HttpServer(
+        app, pool.drain, lambda: pool.fail_requests(ShuttingDown()), grace_seconds, pool.kill, app.refusals
+    )
     folders = tuple(map(str, settings.model_dirs))
     state = ServerState(os.getpid(), settings.host, port, url, instance_id, folders, str(settings.cache_folder))
     with published(settings.state_file, state):

@@ -58,7 +58,7 @@ async def read_body(request: Request) -> bytes:
     except InternalServerException:  # Litestar's word for a client that has gone: nobody reads this
         raise InvalidRequest("the connection closed before the whole body had come") from None
     except asyncio.CancelledError:  # only the end of the server's grace cancels a handler
-        raise ShuttingDown("the server is shutting down; try again when it is back") from None
+        raise ShuttingDown() from None
 
 
 def agent_that_sent(request: Request, launched: str = "") -> str:

@@ -21,7 +21,6 @@ from .refusals import Refusals, Refused, address_of, shortened
 
 ADMIN_PATH = "/admin"
 _OPEN_PATHS = frozenset({"/health", "/ready"})
-_STOPS = "the server is shutting down; try again when it is back"
 _HOST = re.compile(rb"(\[[\da-f:.]+(%[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.IGNORECASE)
 """RFC 3986's host and port."""
 
@@ -55,7 +54,7 @@ class Guard:
         except asyncio.CancelledError:  # the server's end, of which uvicorn would say that it failed
             if scope["type"] == "http":
                 with suppress(RuntimeError):  # the answer has begun
-                    await send_error(ShuttingDown(_STOPS), scope, send)
+                    await send_error(ShuttingDown(), scope, send)
             raise
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> RequestError | None:

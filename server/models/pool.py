@@ -199,7 +199,7 @@ class ModelPool(Generic[E]):
     async def _load_in_turn(self, entry: ModelEntry) -> Loaded[E]:
         async with self._making_room:
             if self._closing:
-                raise ShuttingDown("the server is shutting down; try again when it is back")
+                raise ShuttingDown()
             loaded = self._loaded.get(entry.id)
             if loaded is not None and loaded.attached.is_set() and not loaded.engine.is_alive:
                 await self._bury(loaded)

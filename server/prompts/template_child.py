@@ -18,6 +18,7 @@ from time import process_time
 from typing import Any
 
 from ..errors import InvalidRequest, UnsupportedModel
+from ..stop_signals import STOP_SIGNALS
 from .chat_template import ChatTemplate, Conversation, Wanted
 from .template_traits import probe
 
@@ -76,11 +77,7 @@ def main() -> None:
 
 
 def _serve() -> None:
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # they reach all that belongs to a server, which ends this one
+    for number in STOP_SIGNALS:  # they reach all that belongs to a server, which ends this one
         signal.signal(number, signal.SIG_IGN)
     _limit(resource.RLIMIT_CORE, 0)
     bounds = _Bounds()

@@ -88,7 +88,7 @@ class TemplateProcess:
                     logger.warning("a rendering ended: %s", error)
                     yield from [error] * (len(wanted) - index)
                     return
-                yield answer if isinstance(answer, str) else _read(answer)
+                yield answer if isinstance(answer, str) else _rendered(answer)
         except BaseException:
             child.end()
             raise
@@ -230,7 +230,7 @@ def _end_all(children: list[_Child]) -> None:
         child.end()
 
 
-def _read(answer: Mapping[str, Any]) -> Rendered:
+def _rendered(answer: Mapping[str, Any]) -> Rendered:
     match answer:
         case {"common": num_characters}:
             return num_characters

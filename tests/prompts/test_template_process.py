@@ -109,11 +109,16 @@ ASKED = Wanted(1, asks=True, opens_answer=False)
 COMPARED = Wanted(1, asks=True, opens_answer=False, compared=True)
 
 
+def run_instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """What each process of a template runs."""
+    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+
+
 @pytest.fixture
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversations have one second of computing instead of thirty."""
     code = "from omlx.server.prompts import template_child as child; child.RENDERING_SECONDS = 1; child.main()"
-    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+    run_instead(monkeypatch, code)
 
 
 def test_all_texts_of_a_conversation_come_in_their_order() -> None:
@@ -164,7 +169,7 @@ def test_where_the_system_knows_no_limit_of_memory_the_process_looks_itself(monk
         "child.MEMORY_BYTES, child.COPIES = 64 << 20, 1\n"
         "child.main()"
     )
-    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+    run_instead(monkeypatch, code)
     growing = (
         "{% set n = namespace(x=[]) %}{% for a in range(99999) %}{% set _ = n.x.append('x' * 99990 ~ a) %}{% endfor %}"
     )
@@ -180,7 +185,7 @@ def test_where_the_process_cannot_look_its_parent_does(monkeypatch: pytest.Monke
         "child._Bounds._look = lambda _: None\n"
         "child.main()"
     )
-    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+    run_instead(monkeypatch, code)
     monkeypatch.setattr(template_process, "_WATCHES_MEMORY", True)
     monkeypatch.setattr(template_process, "MEMORY_BYTES", 128 << 20)
     growing = (
@@ -219,7 +224,7 @@ def test_a_signal_to_all_that_belongs_to_a_server_ends_no_process_that_starts(mo
         "for number in (signal.SIGINT, signal.SIGTERM): os.kill(os.getpid(), number)\n"
         "from omlx.server.prompts import template_child as child; child.main()"
     )
-    monkeypatch.setattr(template_process, "_COMMAND", (sys.executable, "-P", "-c", code))
+    run_instead(monkeypatch, code)
     assert rendered(TemplateProcess(GOOD, {}), "q") == ["user: q\nuser: again\n"]
 
 
